@@ -1,0 +1,267 @@
+//! Golden bytes of one frame of each kind, and what the decoder refuses.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::ErrorCode;
+use crate::limits::CONTROL_BYTES_MAX;
+use crate::message::*;
+use crate::status::{
+    Budget, DaemonState, Device, DeviceState, Status, Stream, StreamError, StreamState,
+};
+
+fn every_command() -> Vec<Command> {
+    vec![
+        Command::Open(Open {
+            path: WirePath(b"/rips/a.mkv".to_vec()),
+            mode: OpenMode::Create,
+            size_hint_bytes: Some(300),
+            transfer: Transfer::Inline,
+        }),
+        Command::Seek(Seek { offset: 1 << 40 }),
+        Command::WriteZeroes(WriteZeroes { len: 65_536 }),
+        Command::SetLen(SetLen { len: 5 }),
+        Command::Flush,
+        Command::Sync,
+        Command::Finish,
+        Command::Abort,
+        Command::Status,
+    ]
+}
+
+fn progress() -> Progress {
+    let mark = |sequence, bytes| Mark { sequence, bytes };
+    Progress {
+        accepted: mark(3, 300),
+        written: mark(2, 200),
+        durable: mark(1, 100),
+    }
+}
+
+fn every_reply() -> Vec<Reply> {
+    vec![
+        Reply::Opened(Opened {
+            stream: 7,
+            len_bytes: 0,
+            queue_limit_bytes: 32 << 20,
+            window_bytes: 64 << 20,
+        }),
+        Reply::Progress(progress()),
+        Reply::Synced,
+        Reply::Finished(Finished {
+            len_bytes: 300,
+            progress: progress(),
+        }),
+        Reply::Aborted,
+        Reply::Failed(Failure {
+            code: ErrorCode::IO,
+            errno: Some(5),
+            offset: Some(4096),
+            message: "no".into(),
+        }),
+        Reply::GoingAway(GoingAway { drain_ms: 1000 }),
+        Reply::StatusReport(status()),
+    ]
+}
+
+fn status() -> Status {
+    Status {
+        version: "0.1.0".into(),
+        protocol: 1,
+        pid: 42,
+        uptime_seconds: 3,
+        state: DaemonState::Running,
+        budget: Budget {
+            limit_bytes: 512,
+            charged_bytes: 1,
+            kernel_dirty_bytes: None,
+            queued_bytes: 2,
+            queue_limit_bytes: 256,
+        },
+        devices: vec![Device {
+            id: "8:1".into(),
+            mount: "/rips".into(),
+            filesystem: "ext4".into(),
+            state: DeviceState::Healthy,
+            drain: "sync-file-range".into(),
+            limit_bytes: 512,
+            charged_bytes: 1,
+            rate_bytes_per_second: 9,
+            completion_ms_p95: 4,
+        }],
+        streams: vec![Stream {
+            id: 1,
+            client_pid: Some(77),
+            client_uid: Some(1000),
+            path: "/rips/a.mkv".into(),
+            device: "8:1".into(),
+            state: StreamState::Failed,
+            state_seconds: 1,
+            blocked_in: None,
+            accepted_bytes: 10,
+            written_bytes: 9,
+            durable_bytes: 8,
+            in_bytes_per_second: 7,
+            out_bytes_per_second: 6,
+            queued_bytes: 5,
+            dirty_bytes: 4,
+            window_bytes: 3,
+            seeks: 2,
+            patches: 1,
+            error: Some(StreamError {
+                errno: Some(5),
+                offset: Some(0),
+                message: "x".into(),
+            }),
+        }],
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Header `kind flags length sequence`, then the body, as they have been since version 1.
+const GOLDEN: &[&str] = &[
+    "010000001100000009000000000000000b2f726970732f612e6d6b760101ac0200",
+    "03000000060000000900000000000000808080808020",
+    "04000000030000000900000000000000808004",
+    "0500000001000000090000000000000005",
+    "06000000000000000900000000000000",
+    "07000000000000000900000000000000",
+    "08000000000000000900000000000000",
+    "09000000000000000900000000000000",
+    "40000000000000000900000000000000",
+    "810000000a000000090000000000000007008080801080808020",
+    "8200000008000000090000000000000003ac0202c8010164",
+    "83000000000000000900000000000000",
+    "840000000a0000000900000000000000ac0203ac0202c8010164",
+    "85000000000000000900000000000000",
+    "860000000a0000000900000000000000ac02010a018020026e6f",
+    "87000000020000000900000000000000e807",
+];
+
+#[test]
+fn frames_are_these_bytes_for_ever() {
+    let mut frames: Vec<String> = every_command()
+        .iter()
+        .map(|command| hex(&command.encode(9).unwrap()))
+        .collect();
+    frames.extend(
+        every_reply()
+            .iter()
+            .map(|reply| hex(&reply.encode(9).unwrap())),
+    );
+    let report = frames.pop().unwrap();
+    assert_eq!(frames, GOLDEN);
+    assert_eq!(
+        report,
+        "c0000000620000000900000000000000\
+         05302e312e30012a0300800401000280020103383a31052f7269707304657874\
+         34000f73796e632d66696c652d72616e676580040109040101014d01e8070b2f\
+         726970732f612e6d6b7603383a31070100"
+            .to_owned()
+            + "0a09080706050403020101010a01000178"
+    );
+}
+
+#[test]
+fn every_message_round_trips_byte_by_byte() {
+    for command in every_command() {
+        let frame = command.encode(u64::MAX).unwrap();
+        let (header, body) = decode_whole(Sender::Client, &frame, 1);
+        assert_eq!(header.sequence(), u64::MAX);
+        assert_eq!(Command::decode(&header, &body), Ok(command));
+    }
+    for reply in every_reply() {
+        let frame = reply.encode(1).unwrap();
+        let (header, body) = decode_whole(Sender::Daemon, &frame, 5);
+        assert_eq!(Reply::decode(&header, &body), Ok(reply));
+    }
+}
+
+fn decode_whole(from: Sender, mut bytes: &[u8], at_once: usize) -> (Header, Vec<u8>) {
+    let mut decoder = Decoder::new(from);
+    loop {
+        let space = decoder.space();
+        let count = space.len().min(at_once).min(bytes.len());
+        assert!(count > 0, "the frame ended before the decoder had it");
+        space[..count].copy_from_slice(&bytes[..count]);
+        bytes = &bytes[count..];
+        if let Step::Control(header, body) = decoder.advance(count).unwrap() {
+            let found = (header, body.to_vec());
+            assert!(decoder.is_between_frames() && bytes.is_empty());
+            return found;
+        }
+    }
+}
+
+#[test]
+fn the_body_of_a_write_stays_outside_the_decoder() {
+    let mut decoder = Decoder::new(Sender::Client);
+    let header = Header::new(Kind::Write, 4 << 20, 3).unwrap();
+    decoder.space().copy_from_slice(&header.encode());
+    assert_eq!(decoder.advance(HEADER_BYTES), Ok(Step::Write(header)));
+    assert_eq!(decoder.body.capacity(), 0);
+    assert!(decoder.is_between_frames());
+}
+
+#[test]
+fn a_refused_length_sets_no_memory_aside() {
+    let mut bytes = Header::new(Kind::Open, 0, 0).unwrap().encode();
+    bytes[4..8].copy_from_slice(&(CONTROL_BYTES_MAX + 1).to_le_bytes());
+    let mut decoder = Decoder::new(Sender::Client);
+    decoder.space().copy_from_slice(&bytes);
+    assert!(matches!(
+        decoder.advance(HEADER_BYTES),
+        Err(FrameError::TooLarge { .. })
+    ));
+    assert_eq!(decoder.body.capacity(), 0);
+}
+
+#[test]
+fn leftover_and_missing_bytes_are_refused() {
+    for command in every_command() {
+        let frame = command.encode(1).unwrap();
+        let body = &frame[HEADER_BYTES..];
+        if body.is_empty() {
+            continue;
+        }
+        let kind = command.kind();
+        let longer = [body, &[0]].concat();
+        for wrong in [&longer[..], &body[..body.len() - 1]] {
+            let header = Header::new(kind, wrong.len(), 1).unwrap();
+            assert_eq!(
+                Command::decode(&header, wrong),
+                Err(FrameError::Body { kind })
+            );
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_make_the_decoder_panic(
+        bytes in prop::collection::vec(any::<u8>(), 0..200),
+        kind in prop::sample::select(Kind::ALL),
+        body in prop::collection::vec(any::<u8>(), 0..64),
+    ) {
+        for from in [Sender::Client, Sender::Daemon] {
+            let mut decoder = Decoder::new(from);
+            let mut rest = &bytes[..];
+            while !rest.is_empty() {
+                let space = decoder.space();
+                let count = space.len().min(rest.len());
+                space[..count].copy_from_slice(&rest[..count]);
+                rest = &rest[count..];
+                if decoder.advance(count).is_err() {
+                    break;
+                }
+            }
+        }
+        if let Ok(header) = Header::new(kind, body.len(), 0) {
+            let _ = Command::decode(&header, &body);
+            let _ = Reply::decode(&header, &body);
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! The bodies of control frames. Fields keep their order and variants are only appended: postcard
+//! writes neither names nor lengths of structs.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{ErrorCode, status::Status};
+
+/// A path as bytes: what the file system holds on Unix, UTF-8 elsewhere. At most
+/// [`crate::limits::PATH_BYTES_MAX`] bytes, absolute.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct WirePath(pub Vec<u8>);
+
+impl WirePath {
+    /// The path for the wire, or `None` when this platform can't express it as bytes.
+    #[must_use]
+    pub fn from_path(path: &Path) -> Option<Self> {
+        #[cfg(unix)]
+        {
+            use std::os::unix::ffi::OsStrExt;
+            Some(Self(path.as_os_str().as_bytes().to_vec()))
+        }
+        #[cfg(not(unix))]
+        path.to_str().map(|text| Self(text.as_bytes().to_vec()))
+    }
+
+    /// The path on this platform, or `None` when the bytes are not one.
+    #[must_use]
+    pub fn into_path(self) -> Option<PathBuf> {
+        if self.0.contains(&0) {
+            return None;
+        }
+        #[cfg(unix)]
+        {
+            use std::os::unix::ffi::OsStringExt;
+            Some(OsString::from_vec(self.0).into())
+        }
+        #[cfg(not(unix))]
+        String::from_utf8(self.0)
+            .ok()
+            .map(|text| OsString::from(text).into())
+    }
+}
+
+/// How to treat a file that is there, or is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OpenMode {
+    /// Create it; fail when it exists.
+    CreateNew,
+    /// Create it, or empty the one that exists.
+    Create,
+    /// Open the one that exists, without truncation.
+    Existing,
+}
+
+/// How the content of `Write` travels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Transfer {
+    /// In the frame, after the header.
+    Inline,
+}
+
+/// Body of `Open`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Open {
+    /// Which file.
+    pub path: WirePath,
+    /// What to do when it exists, or does not.
+    pub mode: OpenMode,
+    /// How long the file is likely to become, in bytes. The space is reserved now and what was too
+    /// much is given back at the end.
+    pub size_hint_bytes: Option<u64>,
+    /// How content travels.
+    pub transfer: Transfer,
+}
+
+/// Body of `Seek`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seek {
+    /// The new position, in bytes from the file's start; at most [`crate::limits::OFFSET_MAX`].
+    pub offset: u64,
+}
+
+/// Body of `WriteZeroes`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WriteZeroes {
+    /// How many zero bytes.
+    pub len: u64,
+}
+
+/// Body of `SetLen`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetLen {
+    /// The file's new length in bytes; what is new reads as zeros.
+    pub len: u64,
+}
+
+/// Body of `Opened`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Opened {
+    /// The stream's number, unique while the daemon runs; `freemkvctl status` shows it.
+    pub stream: u64,
+    /// The file's length in bytes.
+    pub len_bytes: u64,
+    /// How many bytes the daemon queues for this stream before it stops reading.
+    pub queue_limit_bytes: u64,
+    /// How many of the newest bytes stay in the page cache for patches.
+    pub window_bytes: u64,
+}
+
+/// How far the commands of a stream have come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    /// Every command up to this number has come so far.
+    pub sequence: u64,
+    /// Bytes of content in those commands, patches counted again.
+    pub bytes: u64,
+}
+
+/// Body of `Progress`. `durable <= written <= accepted`, and none ever goes back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// In the daemon's queue.
+    pub accepted: Mark,
+    /// Handed to the kernel; survives the daemon, not a power cut.
+    pub written: Mark,
+    /// Covered by an fsync that returned success.
+    pub durable: Mark,
+}
+
+/// Body of `Finished`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finished {
+    /// The file's length in bytes.
+    pub len_bytes: u64,
+    /// The final watermarks; all of them equal.
+    pub progress: Progress,
+}
+
+/// Body of `Failed`: what went wrong, for a program and for a person.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// For a program.
+    pub code: ErrorCode,
+    /// The operating system's error number, if it was the one that failed.
+    pub errno: Option<i32>,
+    /// Where in the file, in bytes, if it was at a place.
+    pub offset: Option<u64>,
+    /// One sentence for a person: what failed, where, what to do.
+    pub message: String,
+}
+
+impl Failure {
+    /// A failure that has neither errno nor place.
+    #[must_use]
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            errno: None,
+            offset: None,
+            message: message.into(),
+        }
+    }
+}
+
+/// Body of `GoingAway`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GoingAway {
+    /// How long the daemon goes on draining at most, in milliseconds.
+    pub drain_ms: u64,
+}
+
+/// Everything a client sends, but for `Write`, whose content never passes through a decoder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Opens the connection's stream.
+    Open(Open),
+    /// Moves the position.
+    Seek(Seek),
+    /// Zero bytes at the position.
+    WriteZeroes(WriteZeroes),
+    /// Sets the file's length.
+    SetLen(SetLen),
+    /// Asks for progress.
+    Flush,
+    /// Asks for durability.
+    Sync,
+    /// Completes the file.
+    Finish,
+    /// Gives the stream up.
+    Abort,
+    /// Asks for a status report.
+    Status,
+}
+
+/// Everything the daemon sends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// Answers `Open`.
+    Opened(Opened),
+    /// The watermarks.
+    Progress(Progress),
+    /// Answers `Sync`.
+    Synced,
+    /// Answers `Finish`.
+    Finished(Finished),
+    /// Answers `Abort`.
+    Aborted,
+    /// The stream or the request failed.
+    Failed(Failure),
+    /// The daemon is about to stop.
+    GoingAway(GoingAway),
+    /// Answers `Status`.
+    StatusReport(Status),
+}

@@ -1,0 +1,57 @@
+//! Where the socket is, so that the daemon and its clients look in the same places. Pure: the
+//! environment is an argument.
+
+use std::ffi::OsStr;
+use std::path::PathBuf;
+
+/// Environment variable that names the socket for clients.
+pub const SOCKET_ENV: &str = "FREEMKVD_SOCKET";
+
+/// The system-wide daemon's socket, or pipe.
+#[must_use]
+pub fn system_socket() -> PathBuf {
+    if cfg!(windows) {
+        r"\\.\pipe\freemkvd".into()
+    } else {
+        "/run/freemkvd/freemkvd.sock".into()
+    }
+}
+
+/// The socket of a daemon that a person started without a configuration.
+///
+/// `runtime_dir` is `XDG_RUNTIME_DIR`: a directory that only its user can enter and that is gone
+/// after the last logout. Without one there is a directory of the user's own below `/tmp`, which the
+/// daemon creates with mode 0700 and both sides check to be theirs. Root's is the system's.
+#[must_use]
+pub fn user_socket(runtime_dir: Option<&OsStr>, uid: u32) -> PathBuf {
+    if cfg!(windows) || uid == 0 {
+        return system_socket();
+    }
+    match runtime_dir {
+        Some(dir) if !dir.is_empty() => PathBuf::from(dir).join("freemkvd.sock"),
+        _ => PathBuf::from(format!("/tmp/freemkvd-{uid}/freemkvd.sock")),
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_has_a_socket_of_their_own_and_root_has_the_systems() {
+        let path = |dir: Option<&str>, uid| user_socket(dir.map(OsStr::new), uid);
+        assert_eq!(
+            path(Some("/run/user/7"), 7),
+            PathBuf::from("/run/user/7/freemkvd.sock")
+        );
+        assert_eq!(
+            path(None, 7),
+            PathBuf::from("/tmp/freemkvd-7/freemkvd.sock")
+        );
+        assert_eq!(
+            path(Some(""), 7),
+            PathBuf::from("/tmp/freemkvd-7/freemkvd.sock")
+        );
+        assert_eq!(path(Some("/run/user/0"), 0), system_socket());
+    }
+}

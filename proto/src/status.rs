@@ -1,0 +1,176 @@
+//! The status snapshot: what the daemon answers to `Status`, and, field for field under the same
+//! names, what `freemkvctl status --json` prints. Sizes are bytes, rates bytes per second.
+
+use serde::{Deserialize, Serialize};
+
+/// The whole daemon at one moment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// Version of the daemon's package.
+    pub version: String,
+    /// Highest protocol version that the daemon speaks.
+    pub protocol: u16,
+    /// The daemon's process id.
+    pub pid: u32,
+    /// Seconds since it started.
+    pub uptime_seconds: u64,
+    /// What it is doing as a whole.
+    pub state: DaemonState,
+    /// The memory that all streams share.
+    pub budget: Budget,
+    /// Backing stores with at least one open stream.
+    pub devices: Vec<Device>,
+    /// Open streams, and those that failed or lost their client a short while ago.
+    pub streams: Vec<Stream>,
+}
+
+/// What the daemon is doing as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DaemonState {
+    /// It takes streams.
+    Running,
+    /// It takes no new ones and writes what is queued.
+    Draining,
+}
+
+/// The shared memory: dirty pages, and queues.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Budget {
+    /// Most bytes that may be dirty or in writeback at once.
+    pub limit_bytes: u64,
+    /// Bytes charged now: written by the daemon, not yet known to be clean.
+    pub charged_bytes: u64,
+    /// Dirty and writeback bytes of the open files as the kernel counts them, where it can.
+    pub kernel_dirty_bytes: Option<u64>,
+    /// Bytes that clients have handed over and no thread has written yet.
+    pub queued_bytes: u64,
+    /// Most bytes that all queues may hold together.
+    pub queue_limit_bytes: u64,
+}
+
+/// How well a device answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DeviceState {
+    /// Writeback completes, or nothing is to be done.
+    Healthy,
+    /// Writeback was begun and has not completed for longer than usual.
+    Stalled,
+}
+
+/// One backing store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Device {
+    /// `MAJOR:MINOR` of its files, or a name where the platform has no such numbers.
+    pub id: String,
+    /// Where it is mounted.
+    pub mount: String,
+    /// The file system's name.
+    pub filesystem: String,
+    /// How well it answers.
+    pub state: DeviceState,
+    /// How its dirty pages are written back.
+    pub drain: String,
+    /// Most bytes that it may have charged.
+    pub limit_bytes: u64,
+    /// Bytes charged to it now.
+    pub charged_bytes: u64,
+    /// Bytes per second that became clean, recently.
+    pub rate_bytes_per_second: u64,
+    /// 95th percentile of the time an extent's writeback took, recently, in milliseconds.
+    pub completion_ms_p95: u64,
+}
+
+/// What a stream is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StreamState {
+    /// Its file is being opened.
+    Opening,
+    /// It waits for its muxer.
+    Idle,
+    /// It writes.
+    Writing,
+    /// It has bytes to write and waits for the budget.
+    Throttled,
+    /// It makes everything durable because it was asked to.
+    Syncing,
+    /// It completes the file.
+    Finishing,
+    /// Its muxer is gone; what was accepted is being written.
+    Abandoned,
+    /// It failed; nothing more is written.
+    Failed,
+    /// It was given up by its muxer.
+    Aborted,
+}
+
+/// One stream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stream {
+    /// Its number.
+    pub id: u64,
+    /// Process id of its muxer, where the platform tells.
+    pub client_pid: Option<u32>,
+    /// User id of its muxer, where the platform tells.
+    pub client_uid: Option<u32>,
+    /// The file.
+    pub path: String,
+    /// [`Device::id`] of the file's device; empty while it is being opened.
+    pub device: String,
+    /// What it is doing.
+    pub state: StreamState,
+    /// For how long, in seconds.
+    pub state_seconds: u64,
+    /// The system call that its thread has been in for at least a second.
+    pub blocked_in: Option<String>,
+    /// Bytes taken from the muxer.
+    pub accepted_bytes: u64,
+    /// Bytes handed to the kernel.
+    pub written_bytes: u64,
+    /// Bytes known to be durable.
+    pub durable_bytes: u64,
+    /// What the muxer hands over, bytes per second.
+    pub in_bytes_per_second: u64,
+    /// What reaches the device, bytes per second.
+    pub out_bytes_per_second: u64,
+    /// Bytes taken and not yet written.
+    pub queued_bytes: u64,
+    /// Bytes charged to the budget: written, not yet known to be clean.
+    pub dirty_bytes: u64,
+    /// Newest bytes that stay in the page cache.
+    pub window_bytes: u64,
+    /// Seeks that moved the position.
+    pub seeks: u64,
+    /// Writes below the highest byte written so far.
+    pub patches: u64,
+    /// Why it failed.
+    pub error: Option<StreamError>,
+}
+
+/// Why a stream failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamError {
+    /// The operating system's error number.
+    pub errno: Option<i32>,
+    /// Where in the file, in bytes.
+    pub offset: Option<u64>,
+    /// One sentence.
+    pub message: String,
+}
+
+impl Status {
+    /// True when somebody should look: a failed or blocked stream, or a device that is not healthy.
+    #[must_use]
+    pub fn is_degraded(&self) -> bool {
+        self.devices
+            .iter()
+            .any(|device| device.state != DeviceState::Healthy)
+            || self.streams.iter().any(|stream| {
+                stream.error.is_some()
+                    || stream.blocked_in.is_some()
+                    || matches!(stream.state, StreamState::Failed | StreamState::Abandoned)
+            })
+    }
+}
