@@ -1,1 +1,8 @@
 //! Skeleton.
+pub mod budget;
+pub mod clock;
+pub mod device;
+pub mod rate;
+pub mod storage;
+pub mod stream;
+pub mod writer;

@@ -1,0 +1,75 @@
+//! Which mount a file lies on. Reads only the kernel's own table: asking a mount about itself may
+//! hang when its server is dead.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use procfs::process::{MountInfo, Process};
+
+/// Mount point and file system name of `path`, which is absolute. Empty where nothing is known.
+///
+/// By the longest mount point rather than by `st_dev`: btrfs gives each subvolume a device number
+/// that the table does not list.
+pub(super) fn of(path: &Path) -> (String, String) {
+    let Ok(mounts) = Process::myself().and_then(|process| process.mountinfo()) else {
+        return (String::new(), String::new());
+    };
+    longest(mounts.into_iter(), path)
+}
+
+fn longest(mounts: impl Iterator<Item = MountInfo>, path: &Path) -> (String, String) {
+    mounts
+        .map(|mount| (unescaped(&mount.mount_point), mount.fs_type))
+        .filter(|(mount, _)| path.starts_with(mount))
+        // Of two mounts on one place the later one is on top; max_by_key keeps the last.
+        .max_by_key(|(mount, _)| mount.components().count())
+        .map(|(mount, filesystem)| (mount.display().to_string(), filesystem))
+        .unwrap_or_default()
+}
+
+/// The table writes space, tab, newline and backslash as three octal digits.
+fn unescaped(path: &Path) -> PathBuf {
+    let mut bytes = path.as_os_str().as_bytes();
+    let mut plain = Vec::with_capacity(bytes.len());
+    while let Some((&byte, rest)) = bytes.split_first() {
+        let code = rest
+            .get(..3)
+            .and_then(|digits| std::str::from_utf8(digits).ok());
+        match code.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+            Some(escaped) if byte == b'\\' => {
+                plain.push(escaped);
+                bytes = &rest[3..];
+            }
+            _ => {
+                plain.push(byte);
+                bytes = rest;
+            }
+        }
+    }
+    OsString::from_vec(plain).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_innermost_and_topmost_mount_counts() {
+        let table = "\
+            20 1 8:1 / / rw - ext4 /dev/sda1 rw\n\
+            21 20 0:30 / /rips rw - xfs /dev/sdb1 rw\n\
+            22 20 0:31 / /rips\\040two rw - btrfs /dev/sdc1 rw\n\
+            23 20 0:32 / /rips rw - nfs4 nas:/rips rw\n";
+        let of = |path: &str| {
+            let mounts = table
+                .lines()
+                .map(|line| MountInfo::from_line(line).unwrap());
+            longest(mounts, Path::new(path))
+        };
+        let found = |mount: &str, filesystem: &str| (mount.to_owned(), filesystem.to_owned());
+        assert_eq!(of("/rips/a.mkv"), found("/rips", "nfs4"));
+        assert_eq!(of("/rips two/a.mkv"), found("/rips two", "btrfs"));
+        assert_eq!(of("/ripsody/a.mkv"), found("/", "ext4"));
+    }
+}

@@ -1,0 +1,213 @@
+//! Storage where the kernel offers no control over writeback: the file is synced extent by extent,
+//! which bounds what is dirty at the price of a whole-file wait. Names are resolved in two steps, so
+//! that a link swapped in between is not excluded; the Linux sibling leaves that to the kernel.
+
+use std::fs::{File as StdFile, OpenOptions};
+use std::io;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use freemkvd_proto::OpenMode;
+
+use super::{Cleaned, Device, FileId, Open, OpenError, Opened, Storage, below, outside};
+
+/// The page size that charges are rounded to, in bytes.
+#[must_use]
+pub fn page_bytes() -> u64 {
+    4096
+}
+
+/// Opens files below roots, on this host.
+#[derive(Debug, Default)]
+pub struct Disk;
+
+impl Open for Disk {
+    fn open(&self, roots: &[PathBuf], path: &Path, mode: OpenMode) -> Result<Opened, OpenError> {
+        let io = |source| OpenError::Io {
+            path: path.to_owned(),
+            operation: "open",
+            source,
+        };
+        let parent = path.parent().ok_or_else(|| outside(roots, path))?;
+        let name = path.file_name().ok_or_else(|| outside(roots, path))?;
+        let real = parent.canonicalize().map_err(io)?.join(name);
+        let real = real.canonicalize().unwrap_or(real);
+        let real_roots: Vec<_> = roots
+            .iter()
+            .filter_map(|root| root.canonicalize().ok())
+            .collect();
+        below(&real_roots, &real).ok_or_else(|| outside(roots, path))?;
+        if real.is_dir() {
+            return Err(OpenError::NotAFile {
+                path: path.to_owned(),
+                what: "a directory",
+            });
+        }
+        let mut options = OpenOptions::new();
+        options.write(true);
+        let existing = || options.clone().open(&real).map(|file| (file, false));
+        let new = || {
+            options
+                .clone()
+                .create_new(true)
+                .open(&real)
+                .map(|file| (file, true))
+        };
+        let (file, created) = match mode {
+            OpenMode::Existing => existing(),
+            OpenMode::CreateNew => new(),
+            OpenMode::Create => match new() {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => existing(),
+                result => result,
+            },
+        }
+        .map_err(io)?;
+        let metadata = file.metadata().map_err(io)?;
+        if !metadata.is_file() {
+            return Err(OpenError::NotAFile {
+                path: path.to_owned(),
+                what: "a device or FIFO",
+            });
+        }
+        let id = identity(&real, &metadata);
+        Ok(Opened {
+            created,
+            len_bytes: metadata.len(),
+            available_bytes: u64::MAX,
+            id,
+            device: Device {
+                id: id.device.to_string(),
+                mount: real_roots
+                    .iter()
+                    .find(|root| real.starts_with(root))
+                    .map(|root| root.display().to_string())
+                    .unwrap_or_default(),
+                filesystem: String::new(),
+                drain: "fsync",
+            },
+            storage: Box::new(File {
+                file,
+                directory: created.then(|| parent.to_owned()),
+            }),
+        })
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        std::fs::remove_file(path)
+    }
+}
+
+#[cfg(unix)]
+fn identity(_path: &Path, metadata: &std::fs::Metadata) -> FileId {
+    use std::os::unix::fs::MetadataExt;
+    FileId {
+        device: metadata.dev(),
+        inode: metadata.ino(),
+    }
+}
+
+/// Stable Rust does not tell a file's index on Windows; its real name serves, since two streams may
+/// not have one file whatever they call it.
+#[cfg(not(unix))]
+fn identity(path: &Path, _metadata: &std::fs::Metadata) -> FileId {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    let hash = |part: &dyn Fn(&mut DefaultHasher)| {
+        let mut hasher = DefaultHasher::new();
+        part(&mut hasher);
+        hasher.finish()
+    };
+    let prefix = path.components().next();
+    FileId {
+        device: hash(&|hasher| prefix.hash(hasher)),
+        inode: hash(&|hasher| path.hash(hasher)),
+    }
+}
+
+/// One open file.
+struct File {
+    file: StdFile,
+    /// The directory of a file that was created, until its name is durable.
+    directory: Option<PathBuf>,
+}
+
+impl Storage for File {
+    #[cfg(unix)]
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        std::os::unix::fs::FileExt::write_all_at(&self.file, bytes, offset)
+    }
+
+    #[cfg(windows)]
+    fn write_at(&mut self, mut offset: u64, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match std::os::windows::fs::FileExt::seek_write(&self.file, bytes, offset)? {
+                0 => return Err(io::ErrorKind::WriteZero.into()),
+                count => {
+                    bytes = &bytes[count..];
+                    offset += count as u64;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn write_zeroes(&mut self, range: Range<u64>) -> io::Result<()> {
+        // Beyond the end the file system has zeros of its own.
+        if self.len_bytes()? > range.start {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        self.set_len(range.end)
+    }
+
+    fn set_len(&mut self, len: u64) -> io::Result<()> {
+        self.file.set_len(len)
+    }
+
+    fn len_bytes(&mut self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
+    fn reserve(&mut self, _len: u64) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn release_surplus(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn start_writeback(&mut self, _range: Range<u64>) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn wait_writeback(&mut self, _range: Range<u64>) -> io::Result<Cleaned> {
+        self.file.sync_data()?;
+        Ok(Cleaned::File)
+    }
+
+    fn evict(&mut self, _range: Range<u64>) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn kernel_dirty_bytes(&mut self, _range: Range<u64>) -> io::Result<Option<u64>> {
+        Ok(None)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        // On macOS this is F_FULLFSYNC, on Windows FlushFileBuffers.
+        self.file.sync_all()?;
+        if let Some(directory) = self.directory.take() {
+            sync_directory(&directory)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(unix)]
+fn sync_directory(path: &Path) -> io::Result<()> {
+    StdFile::open(path)?.sync_all()
+}
+
+/// NTFS journals names by itself, and a directory can't be flushed.
+#[cfg(not(unix))]
+fn sync_directory(_path: &Path) -> io::Result<()> {
+    Ok(())
+}

@@ -1,0 +1,15 @@
+//! One thread per stream, which owns the stream's file and executes what `stream` and `budget`
+//! decide. Every blocking call to storage is made here and nowhere else, so that a device that hangs
+//! hangs only the threads of its own streams.
+
+mod gate;
+mod open;
+mod queue;
+mod record;
+mod run;
+
+pub use gate::{Account, Gate};
+pub use open::{OpenFiles, Target};
+pub use queue::{End, Job, Next, Queue, Queues, Room, SEGMENT_BYTES, Segment};
+pub use record::{Activity, Client, Record, Snapshot};
+pub use run::{Shop, spawn};

@@ -1,0 +1,155 @@
+//! Opening a stream's file: everything that can refuse comes before the first change to it.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use freemkvd_proto::{ErrorCode, Failure, OpenMode};
+
+use crate::budget::StreamId;
+use crate::storage::{FileId, Open, OpenError, Opened};
+
+/// What to open, and how.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// Directories below which files may be written.
+    pub roots: Vec<PathBuf>,
+    /// The file.
+    pub path: PathBuf,
+    /// What to do when it exists, or does not.
+    pub mode: OpenMode,
+    /// How long it is likely to become, in bytes.
+    pub size_hint_bytes: Option<u64>,
+}
+
+/// Which files are being written, so that no two streams write one.
+#[derive(Debug, Default)]
+pub struct OpenFiles {
+    by_id: Mutex<BTreeMap<FileId, StreamId>>,
+}
+
+/// A file that is this stream's until the claim is dropped.
+#[derive(Debug)]
+pub(super) struct Claim {
+    files: Arc<OpenFiles>,
+    id: FileId,
+}
+
+impl OpenFiles {
+    fn claim(self: &Arc<Self>, id: FileId, stream: StreamId) -> Result<Claim, StreamId> {
+        match self
+            .by_id
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .entry(id)
+        {
+            Entry::Occupied(other) => Err(*other.get()),
+            Entry::Vacant(free) => {
+                free.insert(stream);
+                Ok(Claim {
+                    files: Arc::clone(self),
+                    id,
+                })
+            }
+        }
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        let mut by_id = self
+            .files
+            .by_id
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        by_id.remove(&self.id);
+    }
+}
+
+/// Opens `target` for `stream`: opened, claimed, emptied if asked for, space reserved.
+///
+/// # Errors
+/// What to tell the client. Then no file was changed, and none was left behind.
+pub(super) fn open(
+    disk: &dyn Open,
+    files: &Arc<OpenFiles>,
+    stream: StreamId,
+    target: &Target,
+) -> Result<(Opened, Claim), Failure> {
+    let path = &target.path;
+    let mut opened = disk
+        .open(&target.roots, path, target.mode)
+        .map_err(|error| error.failure())?;
+    let created = opened.created;
+    let result = prepare(&mut opened, files, stream, target);
+    match result {
+        Ok(claim) => Ok((opened, claim)),
+        Err(failure) => {
+            drop(opened);
+            if created {
+                // The refusal is what the client has to hear; an empty file is no harm.
+                let _ = disk.remove(path);
+            }
+            Err(failure)
+        }
+    }
+}
+
+fn prepare(
+    opened: &mut Opened,
+    files: &Arc<OpenFiles>,
+    stream: StreamId,
+    target: &Target,
+) -> Result<Claim, Failure> {
+    let path = &target.path;
+    let claim = files.claim(opened.id, stream).map_err(|other| {
+        let message = format!(
+            "{} is already being written by stream {other}; choose another name, or wait",
+            path.display()
+        );
+        Failure::new(ErrorCode::IN_USE, message)
+    })?;
+    let hint = target.size_hint_bytes.unwrap_or(0);
+    if hint > opened.available_bytes {
+        return Err(no_space(path, hint, opened.available_bytes));
+    }
+    let io = |operation, source| {
+        OpenError::Io {
+            path: path.clone(),
+            operation,
+            source,
+        }
+        .failure()
+    };
+    if target.mode == OpenMode::Create && opened.len_bytes > 0 {
+        opened
+            .storage
+            .set_len(0)
+            .map_err(|error| io("empty", error))?;
+        opened.len_bytes = 0;
+    }
+    if hint > 0 {
+        opened
+            .storage
+            .reserve(hint)
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::StorageFull => no_space(path, hint, opened.available_bytes),
+                _ => io("reserve space for", error),
+            })?;
+    }
+    Ok(claim)
+}
+
+fn no_space(path: &Path, hint: u64, available: u64) -> Failure {
+    let size = |bytes| bytesize::ByteSize(bytes).display().iec().to_string();
+    let message = format!(
+        "not enough space for {}: it may need {}, and {} are available; free {} or write elsewhere",
+        path.display(),
+        size(hint),
+        size(available),
+        size(hint.saturating_sub(available)),
+    );
+    Failure::new(ErrorCode::NO_SPACE_AHEAD, message)
+}

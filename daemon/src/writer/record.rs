@@ -1,0 +1,354 @@
+//! What the connection, the writer thread and the status report of one stream know of each other.
+//! The lock is held for moments only: a status report must never wait for a device.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use freemkvd_proto::status::StreamState;
+use freemkvd_proto::{Failure, Kind, Mark, Progress, Reply};
+
+use super::queue::Queue;
+use crate::budget::StreamId;
+use crate::clock::Clock;
+use crate::device::Device;
+use crate::rate::Rate;
+use crate::stream::marks::Marks;
+
+/// Who is at the other end, where the platform tells.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Client {
+    /// Process id.
+    pub pid: Option<u32>,
+    /// User id.
+    pub uid: Option<u32>,
+}
+
+/// See the module's documentation.
+pub struct Record {
+    /// The stream's number.
+    pub id: StreamId,
+    /// The file, as the client named it.
+    pub path: PathBuf,
+    /// The muxer.
+    pub client: Client,
+    /// What was accepted and not yet written.
+    pub queue: Queue,
+    clock: Clock,
+    /// Called when there is something to send, or room in the queue.
+    wake: Box<dyn Fn() + Send + Sync>,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    marks: Marks,
+    /// What the client was told last.
+    told: Progress,
+    answers: VecDeque<(u64, Reply)>,
+    activity: Activity,
+    since: Duration,
+    call: Option<(&'static str, Duration)>,
+    device: Option<Arc<Device>>,
+    window_bytes: u64,
+    charged_bytes: u64,
+    kernel_dirty_bytes: Option<u64>,
+    cleaned_bytes: u64,
+    seeks: u64,
+    patches: u64,
+    failure: Option<Failure>,
+    /// When the writer thread let go of the file.
+    ended: Option<Duration>,
+    rate_in: Rate,
+    rate_out: Rate,
+}
+
+/// What the stream is doing, as status shows it.
+pub type Activity = StreamState;
+
+/// A copy of everything that status shows.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// The watermarks.
+    pub progress: Progress,
+    /// What it is doing.
+    pub activity: Activity,
+    /// For how long.
+    pub activity_age: Duration,
+    /// The system call its thread is in, and for how long.
+    pub call: Option<(&'static str, Duration)>,
+    /// Its device, once the file is open and until it is closed.
+    pub device: Option<Arc<Device>>,
+    /// Newest bytes that stay resident.
+    pub window_bytes: u64,
+    /// Bytes charged to the budget.
+    pub charged_bytes: u64,
+    /// The same as the kernel counts it.
+    pub kernel_dirty_bytes: Option<u64>,
+    /// Seeks that moved the position.
+    pub seeks: u64,
+    /// Writes below the highest byte.
+    pub patches: u64,
+    /// Why it failed.
+    pub failure: Option<Failure>,
+    /// When its file was closed.
+    pub ended: Option<Duration>,
+    /// What its muxer hands over, bytes per second.
+    pub in_bytes_per_second: u64,
+    /// What reaches the device, bytes per second.
+    pub out_bytes_per_second: u64,
+}
+
+impl Record {
+    /// A stream whose file is about to be opened.
+    pub fn new(
+        id: StreamId,
+        path: PathBuf,
+        client: Client,
+        queue: Queue,
+        clock: Clock,
+        wake: impl Fn() + Send + Sync + 'static,
+    ) -> Self {
+        let inner = Inner {
+            marks: Marks::default(),
+            told: Progress::default(),
+            answers: VecDeque::new(),
+            activity: Activity::Opening,
+            since: clock.now(),
+            call: None,
+            device: None,
+            window_bytes: 0,
+            charged_bytes: 0,
+            kernel_dirty_bytes: None,
+            cleaned_bytes: 0,
+            seeks: 0,
+            patches: 0,
+            failure: None,
+            ended: None,
+            rate_in: Rate::default(),
+            rate_out: Rate::default(),
+        };
+        Self {
+            id,
+            path,
+            client,
+            queue,
+            clock,
+            wake: Box::new(wake),
+            inner: Mutex::new(inner),
+        }
+    }
+
+    /// Its thread's name, as `top -H` shows it: the number, and as much of the file's name as fits
+    /// into the 15 bytes that Linux keeps.
+    #[must_use]
+    pub fn thread_name(&self) -> String {
+        let file = self.path.file_name().unwrap_or_default().to_string_lossy();
+        let mut name = format!("{}:", self.id);
+        for character in file.chars().filter(|character| *character != '\0') {
+            if name.len() + character.len_utf8() > 15 {
+                break;
+            }
+            name.push(character);
+        }
+        name
+    }
+
+    // The connection's side.
+
+    /// A command is in the queue.
+    pub fn accept(&self, sequence: u64, bytes: u64) {
+        self.lock().marks.accept(sequence, bytes);
+    }
+
+    /// How often the muxer has moved and patched.
+    pub fn count_seeks(&self, seeks: u64, patches: u64) {
+        let mut inner = self.lock();
+        (inner.seeks, inner.patches) = (seeks, patches);
+    }
+
+    /// What there is to send now: the watermarks if they moved, and then the answers that rest on
+    /// them.
+    #[must_use]
+    pub fn take_outgoing(&self) -> Vec<(u64, Reply)> {
+        let mut inner = self.lock();
+        let progress = inner.marks.progress();
+        let moved = progress.written != inner.told.written
+            || progress.durable != inner.told.durable
+            || !inner.answers.is_empty() && progress != inner.told;
+        let mut outgoing = Vec::new();
+        // Nothing may come before the answer to Open.
+        if let Some(opened) = inner
+            .answers
+            .front()
+            .filter(|(_, reply)| reply.kind() == Kind::Opened)
+        {
+            outgoing.push(opened.clone());
+            inner.answers.pop_front();
+        }
+        if moved {
+            inner.told = progress;
+            outgoing.push((0, Reply::Progress(progress)));
+        }
+        outgoing.extend(inner.answers.drain(..));
+        outgoing
+    }
+
+    // The writer's side.
+
+    /// The file is open.
+    pub fn opened(&self, device: Arc<Device>, window_bytes: u64) {
+        let mut inner = self.lock();
+        inner.device = Some(device);
+        inner.window_bytes = window_bytes;
+    }
+
+    /// What the stream is doing from now on.
+    pub fn set_activity(&self, activity: Activity) {
+        let mut inner = self.lock();
+        if inner.activity != activity {
+            inner.activity = activity;
+            inner.since = self.clock.now();
+        }
+    }
+
+    /// Runs one blocking call under its name, so that status can tell who hangs where.
+    pub fn calling<T>(&self, name: &'static str, call: impl FnOnce() -> T) -> T {
+        self.lock().call = Some((name, self.clock.now()));
+        let result = call();
+        self.lock().call = None;
+        result
+    }
+
+    /// Every command up to `sequence` was handed to the kernel.
+    pub fn written(&self, sequence: u64, bytes: u64) {
+        self.lock().marks.write(sequence, bytes);
+        (self.wake)();
+    }
+
+    /// The written watermark.
+    #[must_use]
+    pub fn written_mark(&self) -> Mark {
+        self.lock().marks.progress().written
+    }
+
+    /// What was written when `covered` was taken is durable.
+    pub fn durable(&self, covered: Mark) {
+        self.lock().marks.make_durable(covered);
+        (self.wake)();
+    }
+
+    /// All watermarks.
+    #[must_use]
+    pub fn progress(&self) -> Progress {
+        self.lock().marks.progress()
+    }
+
+    /// An answer for the client.
+    pub fn answer(&self, sequence: u64, reply: Reply) {
+        self.lock().answers.push_back((sequence, reply));
+        (self.wake)();
+    }
+
+    /// What is charged and cleaned.
+    pub fn charged(&self, charged_bytes: u64, cleaned_bytes_more: u64) {
+        let mut inner = self.lock();
+        inner.charged_bytes = charged_bytes;
+        inner.cleaned_bytes += cleaned_bytes_more;
+    }
+
+    /// What the kernel counts.
+    pub fn kernel_dirty(&self, bytes: Option<u64>) {
+        self.lock().kernel_dirty_bytes = bytes;
+    }
+
+    /// Latches the first failure, tells the client, and drops what is queued.
+    pub fn fail(&self, failure: Failure) {
+        self.queue.close();
+        self.set_activity(Activity::Failed);
+        let mut inner = self.lock();
+        if inner.failure.is_none() {
+            inner.failure = Some(failure.clone());
+            inner.answers.push_back((0, Reply::Failed(failure)));
+        }
+        drop(inner);
+        (self.wake)();
+    }
+
+    /// The muxer's abort is done.
+    pub fn abort(&self) {
+        self.set_activity(Activity::Aborted);
+        if let Some(sequence) = self.queue.aborted_by() {
+            self.answer(sequence, Reply::Aborted);
+        }
+    }
+
+    /// There may be room in the queue again.
+    pub fn made_room(&self) {
+        (self.wake)();
+    }
+
+    /// The writer thread has let go of the file.
+    pub fn end(&self) {
+        self.queue.close();
+        let mut inner = self.lock();
+        inner.ended = Some(self.clock.now());
+        inner.device = None;
+        inner.charged_bytes = 0;
+        inner.kernel_dirty_bytes = None;
+        drop(inner);
+        (self.wake)();
+    }
+
+    // For everybody who looks.
+
+    /// True once the writer thread has let go of the file.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.lock().ended.is_some()
+    }
+
+    /// Why it failed, if it did.
+    #[must_use]
+    pub fn failure(&self) -> Option<Failure> {
+        self.lock().failure.clone()
+    }
+
+    /// Updates both rates.
+    pub fn sample(&self, now: Duration) {
+        let mut inner = self.lock();
+        let (accepted, cleaned) = (inner.marks.progress().accepted.bytes, inner.cleaned_bytes);
+        inner.rate_in.sample(now, accepted);
+        inner.rate_out.sample(now, cleaned);
+    }
+
+    /// A copy of what status shows.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        let now = self.clock.now();
+        let inner = self.lock();
+        Snapshot {
+            progress: inner.marks.progress(),
+            activity: inner.activity,
+            activity_age: now.saturating_sub(inner.since),
+            call: inner
+                .call
+                .map(|(name, since)| (name, now.saturating_sub(since))),
+            device: inner.device.clone(),
+            window_bytes: inner.window_bytes,
+            charged_bytes: inner.charged_bytes,
+            kernel_dirty_bytes: inner.kernel_dirty_bytes,
+            seeks: inner.seeks,
+            patches: inner.patches,
+            failure: inner.failure.clone(),
+            ended: inner.ended,
+            in_bytes_per_second: inner.rate_in.bytes_per_second(),
+            out_bytes_per_second: inner.rate_out.bytes_per_second(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

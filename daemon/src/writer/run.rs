@@ -1,0 +1,487 @@
+//! The writer thread's loop.
+//!
+//! Invariants:
+//! 1. Bytes are charged before they are written, for whole pages, and released only after a wait has
+//!    shown them clean, its result checked.
+//! 2. After the first error nothing more is written.
+//! 3. Whatever way the thread ends, its record says so and its account is empty.
+
+use std::collections::VecDeque;
+use std::io;
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use freemkvd_proto::{ErrorCode, Failure, Finished, Opened, Reply};
+use tracing::{error, info, warn};
+
+use super::gate::{Account, Gate};
+use super::open::{self, OpenFiles, Target};
+use super::queue::{End, Job, Next, SEGMENT_BYTES};
+use super::record::{Activity, Record};
+use crate::budget::Reserve;
+use crate::clock::Clock;
+use crate::device::{Device, Devices};
+use crate::storage::{self, Cleaned, Open, Storage};
+use crate::stream::drain::{self, Pressure};
+use crate::stream::extent::Extents;
+
+/// After how long without a job a stream writes back what it has, so that it stops holding budget.
+/// A sweep at 14 MB/s hands over a MiB every 70 ms; that is not idle.
+const IDLE: Duration = Duration::from_millis(500);
+
+/// How often a throttled stream looks whether its muxer has given up.
+const ABORT_POLL: Duration = Duration::from_millis(100);
+
+/// How often the kernel is asked what it holds: a call costs microseconds, but per extent.
+const KERNEL_SAMPLE: Duration = Duration::from_millis(100);
+
+/// Zeros to write where the file system has no better way.
+static ZEROES: [u8; SEGMENT_BYTES] = [0; SEGMENT_BYTES];
+
+/// What all writers share.
+pub struct Shop {
+    /// Opens files.
+    pub disk: Arc<dyn Open>,
+    /// The way to the budget.
+    pub gate: Arc<Gate>,
+    /// The devices in use.
+    pub devices: Devices,
+    /// The files in use.
+    pub files: Arc<OpenFiles>,
+    /// The time.
+    pub clock: Clock,
+}
+
+/// Starts the writer thread of `record`, which opens `target` and answers the client's `Open`.
+///
+/// # Errors
+/// The system has no thread to give.
+pub fn spawn(
+    shop: Arc<Shop>,
+    record: Arc<Record>,
+    target: Target,
+    window_bytes: u64,
+) -> io::Result<()> {
+    let thread = thread::Builder::new().name(record.thread_name());
+    thread.spawn(move || {
+        let life = AssertUnwindSafe(|| live(&shop, &record, &target, window_bytes));
+        if catch_unwind(life).is_err() {
+            let message = format!("a fault in the daemon ended the stream {}", record.id);
+            record.fail(Failure::new(ErrorCode::INTERNAL, message));
+        }
+        record.end();
+    })?;
+    Ok(())
+}
+
+/// How a stream came to its end.
+enum Outcome {
+    Finished,
+    Ended(End),
+}
+
+/// Why the loop stopped early.
+enum Stop {
+    Failed(Failure),
+    Aborted,
+}
+
+fn live(shop: &Shop, record: &Arc<Record>, target: &Target, window_bytes: u64) {
+    let path = target.path.display().to_string();
+    let opened = record.calling("open", || {
+        open::open(&*shop.disk, &shop.files, record.id, target)
+    });
+    let (file, _claim) = match opened {
+        Ok(opened) => opened,
+        Err(failure) => {
+            info!(
+                stream = record.id,
+                path,
+                code = failure.code.0,
+                "refused: {}",
+                failure.message
+            );
+            record.fail(failure);
+            return;
+        }
+    };
+    let device = shop.devices.of(file.device);
+    info!(
+        stream = record.id,
+        path,
+        device = device.info.id,
+        filesystem = device.info.filesystem,
+        drain = device.info.drain,
+        client_pid = record.client.pid,
+        client_uid = record.client.uid,
+        "stream opened"
+    );
+    record.opened(Arc::clone(&device), window_bytes);
+    record.set_activity(Activity::Idle);
+    record.answer(
+        0,
+        Reply::Opened(Opened {
+            stream: record.id,
+            len_bytes: file.len_bytes,
+            queue_limit_bytes: record.queue.limit_bytes(),
+            window_bytes,
+        }),
+    );
+    let mut writer = Writer {
+        record,
+        device,
+        storage: file.storage,
+        extents: Extents::new(storage::page_bytes(), window_bytes),
+        account: shop.gate.join(record.id),
+        clock: shop.clock,
+        started: VecDeque::new(),
+        sampled: Duration::ZERO,
+    };
+    let result = writer.serve();
+    let progress = record.progress();
+    let (accepted, written, durable) = (
+        progress.accepted.bytes,
+        progress.written.bytes,
+        progress.durable.bytes,
+    );
+    match &result {
+        Ok(Outcome::Finished) => info!(stream = record.id, path, written, "stream finished"),
+        Ok(Outcome::Ended(End::Aborted(_))) | Err(Stop::Aborted) => {
+            info!(
+                stream = record.id,
+                path, accepted, written, "stream aborted by its muxer"
+            );
+        }
+        Ok(Outcome::Ended(End::GoingAway)) => {
+            info!(
+                stream = record.id,
+                path, written, durable, "stream drained for shutdown"
+            );
+        }
+        Ok(Outcome::Ended(End::ClientGone)) => {
+            warn!(
+                stream = record.id,
+                path, written, durable, "the muxer is gone; what it had handed over is on disk"
+            );
+        }
+        Err(Stop::Failed(failure)) => {
+            let (errno, offset) = (failure.errno, failure.offset);
+            error!(
+                stream = record.id,
+                path,
+                accepted,
+                written,
+                durable,
+                errno,
+                offset,
+                "stream failed: {}",
+                failure.message
+            );
+        }
+    }
+    writer.conclude(result);
+}
+
+struct Writer<'a> {
+    record: &'a Arc<Record>,
+    device: Arc<Device>,
+    storage: Box<dyn Storage>,
+    extents: Extents,
+    account: Account,
+    clock: Clock,
+    /// When writeback of each extent in writeback was started.
+    started: VecDeque<Duration>,
+    /// When the kernel was last asked.
+    sampled: Duration,
+}
+
+impl Writer<'_> {
+    fn serve(&mut self) -> Result<Outcome, Stop> {
+        let mut patience = None;
+        loop {
+            match self.record.queue.pop(patience) {
+                Next::Job(job) => {
+                    self.record.set_activity(Activity::Writing);
+                    let finished = self.execute(&job)?;
+                    self.record.queue.done(job);
+                    self.record.made_room();
+                    if finished {
+                        return Ok(Outcome::Finished);
+                    }
+                    patience = Some(IDLE);
+                }
+                Next::Idle => {
+                    self.record.set_activity(Activity::Idle);
+                    patience = self.step(Pressure::Idle)?.then_some(Duration::ZERO);
+                }
+                Next::End(end) => return self.end(end),
+            }
+        }
+    }
+
+    /// Does a job; true when it was the last.
+    fn execute(&mut self, job: &Job) -> Result<bool, Stop> {
+        match job {
+            Job::Write(segment) => {
+                self.write(segment.offset, &segment.bytes)?;
+                self.record.written(segment.sequence, segment.content_bytes);
+                while self.step(Pressure::Flowing)? {}
+            }
+            Job::WriteZeroes { range, sequence } => {
+                self.write_zeroes(range.clone())?;
+                self.record.written(*sequence, range.end - range.start);
+            }
+            Job::SetLen { len, sequence } => {
+                let storage = &mut self.storage;
+                let result = self.record.calling("ftruncate", || storage.set_len(*len));
+                self.check("set the length of", *len, result)?;
+                self.record.written(*sequence, 0);
+            }
+            Job::Flush { sequence } => self.record.written(*sequence, 0),
+            Job::Sync { sequence } => {
+                self.record.written(*sequence, 0);
+                self.record.set_activity(Activity::Syncing);
+                self.sync()?;
+                self.record.answer(*sequence, Reply::Synced);
+            }
+            Job::Finish { sequence } => {
+                self.record.written(*sequence, 0);
+                self.record.set_activity(Activity::Finishing);
+                self.complete()?;
+                let len = self.storage.len_bytes();
+                let len_bytes = self.check("measure", 0, len)?;
+                let progress = self.record.progress();
+                self.record.answer(
+                    *sequence,
+                    Reply::Finished(Finished {
+                        len_bytes,
+                        progress,
+                    }),
+                );
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn end(&mut self, end: End) -> Result<Outcome, Stop> {
+        match end {
+            End::Aborted(_) => return Err(Stop::Aborted),
+            End::ClientGone => self.record.set_activity(Activity::Abandoned),
+            End::GoingAway => self.record.set_activity(Activity::Finishing),
+        }
+        self.complete()?;
+        Ok(Outcome::Ended(end))
+    }
+
+    fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Stop> {
+        let range = offset..offset + bytes.len() as u64;
+        let reserved_bytes = self.extents.page_bytes_of(&range);
+        self.reserve(reserved_bytes)?;
+        let storage = &mut self.storage;
+        let result = self
+            .record
+            .calling("pwrite", || storage.write_at(offset, bytes));
+        // Also after an error some pages may be dirty; they are settled with the rest.
+        let dirtied_bytes = self.extents.write(&range);
+        self.account.release(reserved_bytes - dirtied_bytes);
+        self.record.charged(self.extents.charged_bytes(), 0);
+        self.check("write", offset, result)
+    }
+
+    fn write_zeroes(&mut self, range: Range<u64>) -> Result<(), Stop> {
+        let storage = &mut self.storage;
+        let whole = range.clone();
+        let result = self
+            .record
+            .calling("fallocate", || storage.write_zeroes(whole));
+        match result {
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+                let mut at = range.start;
+                while at < range.end {
+                    let len = usize::try_from(range.end - at).unwrap_or(usize::MAX);
+                    let piece = &ZEROES[..len.min(ZEROES.len())];
+                    self.write(at, piece)?;
+                    at += piece.len() as u64;
+                    while self.step(Pressure::Flowing)? {}
+                }
+                Ok(())
+            }
+            result => self.check("write zeroes to", range.start, result),
+        }
+    }
+
+    /// Waits for the budget; meanwhile gives it what this stream has to give.
+    fn reserve(&mut self, bytes: u64) -> Result<(), Stop> {
+        while self.account.reserve(bytes) == Reserve::Throttled {
+            if self.record.queue.aborted_by().is_some() {
+                return Err(Stop::Aborted);
+            }
+            if !self.step(Pressure::Throttled)? {
+                self.record.set_activity(Activity::Throttled);
+                self.account.wait(ABORT_POLL);
+            }
+        }
+        self.record.set_activity(Activity::Writing);
+        Ok(())
+    }
+
+    /// Does the next thing that `drain` asks for; false when that is nothing.
+    fn step(&mut self, pressure: Pressure) -> Result<bool, Stop> {
+        let extent_bytes = drain::extent_bytes(self.account.share_bytes());
+        let storage = &mut self.storage;
+        match drain::next(&self.extents, pressure, extent_bytes) {
+            drain::Next::Rest => return Ok(false),
+            drain::Next::Start(bytes_max) => {
+                let Some(extent) = self.extents.start_writeback(bytes_max) else {
+                    return Ok(false);
+                };
+                self.started.push_back(self.clock.now());
+                let offset = extent.start;
+                let result = self
+                    .record
+                    .calling("sync_file_range", || storage.start_writeback(extent));
+                self.check("start writeback of", offset, result)?;
+            }
+            drain::Next::Wait => {
+                let Some(extent) = self.extents.oldest_writeback() else {
+                    return Ok(false);
+                };
+                let offset = extent.start;
+                let name = self.device.info.drain;
+                let result = self.record.calling(name, || storage.wait_writeback(extent));
+                match self.check("write back", offset, result)? {
+                    Cleaned::Range => {
+                        let started = self.started.pop_front().unwrap_or_default();
+                        let bytes = self.extents.complete_oldest();
+                        self.cleaned(bytes, started);
+                    }
+                    Cleaned::File => self.all_clean(),
+                }
+                self.evict()?;
+                self.sample_kernel()?;
+            }
+        }
+        Ok(true)
+    }
+
+    fn cleaned(&mut self, bytes: u64, started: Duration) {
+        if bytes > 0 {
+            self.device
+                .complete(bytes, self.clock.now().saturating_sub(started));
+        }
+        self.account.release(bytes);
+        self.record.charged(self.extents.charged_bytes(), bytes);
+    }
+
+    fn all_clean(&mut self) {
+        let started = self
+            .started
+            .front()
+            .copied()
+            .unwrap_or_else(|| self.clock.now());
+        self.started.clear();
+        let bytes = self.extents.complete_all();
+        self.cleaned(bytes, started);
+    }
+
+    fn evict(&mut self) -> Result<(), Stop> {
+        for range in self.extents.take_evictable() {
+            let offset = range.start;
+            let storage = &mut self.storage;
+            let result = self.record.calling("fadvise", || storage.evict(range));
+            self.check("evict", offset, result)?;
+        }
+        Ok(())
+    }
+
+    fn sample_kernel(&mut self) -> Result<(), Stop> {
+        let now = self.clock.now();
+        if now.saturating_sub(self.sampled) < KERNEL_SAMPLE {
+            return Ok(());
+        }
+        self.sampled = now;
+        let mut total = Some(0);
+        for range in self.extents.charged_ranges() {
+            let offset = range.start;
+            let storage = &mut self.storage;
+            let result = self
+                .record
+                .calling("cachestat", || storage.kernel_dirty_bytes(range));
+            let bytes = self.check("ask the kernel about", offset, result)?;
+            total = total
+                .zip(bytes)
+                .map(|(total, bytes): (u64, u64)| total + bytes);
+        }
+        self.record.kernel_dirty(total);
+        Ok(())
+    }
+
+    fn sync(&mut self) -> Result<(), Stop> {
+        let covered = self.record.written_mark();
+        let storage = &mut self.storage;
+        let result = self.record.calling("fsync", || storage.sync());
+        self.check("sync", covered.bytes, result)?;
+        self.all_clean();
+        self.record.durable(covered);
+        self.evict()
+    }
+
+    /// Gives back what was reserved too much, and makes the file durable.
+    fn complete(&mut self) -> Result<(), Stop> {
+        let storage = &mut self.storage;
+        let result = self
+            .record
+            .calling("ftruncate", || storage.release_surplus());
+        self.check("give back space of", 0, result)?;
+        self.sync()
+    }
+
+    /// Tells the client how it ended, then settles what is still dirty: its charge may only be given
+    /// back when the pages are clean. A result that nobody asked for can't make anything better.
+    fn conclude(mut self, result: Result<Outcome, Stop>) {
+        match result {
+            Ok(Outcome::Finished | Outcome::Ended(End::ClientGone | End::GoingAway)) => return,
+            Ok(Outcome::Ended(End::Aborted(_))) | Err(Stop::Aborted) => self.record.abort(),
+            Err(Stop::Failed(failure)) => self.record.fail(failure),
+        }
+        let storage = &mut self.storage;
+        let _ = self
+            .record
+            .calling("ftruncate", || storage.release_surplus());
+        let storage = &mut self.storage;
+        let _ = self.record.calling("fsync", || storage.sync());
+        self.all_clean();
+    }
+
+    fn check<T>(&self, operation: &str, offset: u64, result: io::Result<T>) -> Result<T, Stop> {
+        result.map_err(|error| Stop::Failed(failure(&self.record.path, operation, offset, &error)))
+    }
+}
+
+fn failure(path: &Path, operation: &str, offset: u64, error: &io::Error) -> Failure {
+    let (code, advice) = match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            (ErrorCode::NO_SPACE, "free some space and write it again")
+        }
+        io::ErrorKind::ReadOnlyFilesystem => (
+            ErrorCode::READ_ONLY,
+            "see the kernel's log for why it is read-only",
+        ),
+        _ => (ErrorCode::IO, "see the kernel's log for the device"),
+    };
+    let message = format!(
+        "cannot {operation} {} at byte {offset}: {error}; {advice}",
+        path.display()
+    );
+    Failure {
+        code,
+        errno: error.raw_os_error(),
+        offset: Some(offset),
+        message,
+    }
+}
