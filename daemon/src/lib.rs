@@ -1,8 +1,125 @@
-//! Skeleton.
+//! freemkvd, the write daemon for rip hosts.
+//!
+//! Muxers hand over their bytes through a socket; one thread per stream writes them; one budget
+//! bounds what is dirty over all streams. Who owns what:
+//!
+//! * [`server`]: connections, and nothing of files. It reads a socket only while the stream's queue
+//!   has room, which is all the backpressure there is.
+//! * [`writer`]: one thread per stream, which owns the stream's file, executes decisions, and is the
+//!   only one that may ever wait for a disk.
+//! * [`budget`] and [`stream`]: the decisions. Pure: no clock, no thread, no I/O.
+//! * [`storage`]: the operating system's verbs, behind a trait, with the only `unsafe`.
+//! * [`config`], [`status`], [`systemd`], [`log`], [`signal`]: around it.
+//!
+//! Dependencies point downward only: `main`, `server`, `writer`, then `stream`, `budget` and
+//! `storage`. `docs/ARCHITECTURE.md` tells the life of a write.
+
 pub mod budget;
+pub mod cli;
 pub mod clock;
+pub mod config;
 pub mod device;
+pub mod log;
+pub mod platform;
 pub mod rate;
+pub mod server;
+pub mod signal;
+pub mod status;
 pub mod storage;
 pub mod stream;
+pub mod systemd;
 pub mod writer;
+
+use std::io;
+use std::sync::Arc;
+
+use tracing::{info, warn};
+
+use crate::config::{Config, ConfigError, Size};
+use crate::server::{Ending, ListenError, Server, Source};
+
+/// Why the daemon did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration is not valid.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// There is no socket.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The system lacks something.
+    #[error("cannot start: {0}")]
+    System(#[from] io::Error),
+}
+
+/// Threads of the runtime: one reads sockets while the other answers status.
+const RUNTIME_THREADS: usize = 2;
+
+/// Files and descriptors beside those of connections: standard streams, the runtime, the journal.
+const DESCRIPTORS_OF_OUR_OWN: u64 = 32;
+
+/// A connection's socket, and its file three times: data, sentinel, directory.
+const DESCRIPTORS_PER_CONNECTION: u64 = 4;
+
+/// Runs the daemon until a signal stops it.
+///
+/// # Errors
+/// [`StartError`]; nothing was served then.
+pub fn run(source: Source) -> Result<Ending, StartError> {
+    let config = Config::load(source.file.as_deref(), &source.overrides)?;
+    log::start(config.log_level);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(RUNTIME_THREADS)
+        .thread_name("connections")
+        .enable_all()
+        .build()?;
+    let ending = runtime.block_on(serve(config, source));
+    // A writer thread that hangs in the kernel must not keep the process.
+    runtime.shutdown_background();
+    ending
+}
+
+async fn serve(config: Config, source: Source) -> Result<Ending, StartError> {
+    let signals = signal::listen()?;
+    let listener = server::listen(&config)?;
+    let socket = config.socket();
+    warn_of_limits(&config);
+    for root in config.roots.iter().filter(|root| !root.is_dir()) {
+        warn!(
+            "the root {} is not a directory; streams below it are refused",
+            root.display()
+        );
+    }
+    let roots: Vec<_> = config
+        .roots
+        .iter()
+        .map(|root| root.display().to_string())
+        .collect();
+    let server = Server::new(config, Arc::new(storage::Disk));
+    let budget = server.status().budget.limit_bytes;
+    info!(
+        version = env!("CARGO_PKG_VERSION"),
+        socket = %socket.display(),
+        roots = roots.join(", "),
+        budget_bytes = budget,
+        "freemkvd serves {} on {}, at most {} dirty",
+        roots.join(", "),
+        socket.display(),
+        Size(budget)
+    );
+    Ok(server::run(server, listener, signals, source).await)
+}
+
+fn warn_of_limits(config: &Config) {
+    let Some(most) = platform::raise_descriptor_limit() else {
+        return;
+    };
+    let connections = u64::from(config.connections_max);
+    let needed = connections * DESCRIPTORS_PER_CONNECTION + DESCRIPTORS_OF_OUR_OWN;
+    if needed > most {
+        warn!(
+            "limits.connections = {connections} may need {needed} open files, and this process may \
+             have {most}; raise LimitNOFILE= or lower the limit"
+        );
+    }
+}

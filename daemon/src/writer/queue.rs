@@ -260,13 +260,14 @@ impl Queue {
         self.push_charged(Job::Write(segment));
     }
 
+    /// Charges for a job without content. [`Queue::push_command`] follows.
+    pub fn charge_command(&self) -> Room {
+        self.charge(&mut lock(&self.state), COMMAND_BYTES)
+    }
+
     /// Queues a job without content.
-    pub fn push(&self, job: Job) -> Room {
-        let room = self.charge(&mut lock(&self.state), COMMAND_BYTES);
-        if room == Room::Granted {
-            self.push_charged(job);
-        }
-        room
+    pub fn push_command(&self, job: Job) {
+        self.push_charged(job);
     }
 
     /// No more jobs will come. What is queued is written all the same, but for an abort.
@@ -440,7 +441,8 @@ mod tests {
     fn commands_without_content_are_bounded_too() {
         let queue = queue(MIB);
         let mut count = 0;
-        while queue.push(Job::Flush { sequence: 1 }) == Room::Granted {
+        while queue.charge_command() == Room::Granted {
+            queue.push_command(Job::Flush { sequence: 1 });
             count += 1;
         }
         assert_eq!(count, MIB / COMMAND_BYTES);

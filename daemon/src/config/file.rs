@@ -1,0 +1,62 @@
+//! The configuration file as it is written: every key optional, unknown keys refused. Nothing here
+//! knows a default or whether the values make sense together.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::unit::{Size, Span};
+
+/// A whole file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct File {
+    pub(super) daemon: Daemon,
+    pub(super) budget: Budget,
+    pub(super) stream: Stream,
+    pub(super) limits: Limits,
+    pub(super) log: Log,
+}
+
+/// `[daemon]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Daemon {
+    pub(super) socket: Option<Spanned<PathBuf>>,
+    pub(super) roots: Option<Spanned<Vec<PathBuf>>>,
+    pub(super) drain_timeout: Option<Spanned<Span>>,
+}
+
+/// `[budget]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Budget {
+    pub(super) total: Option<Spanned<String>>,
+}
+
+/// `[stream]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Stream {
+    pub(super) queue: Option<Spanned<Size>>,
+    pub(super) queue_total: Option<Spanned<Size>>,
+    pub(super) window: Option<Spanned<Size>>,
+    pub(super) keep_failed: Option<Spanned<Span>>,
+}
+
+/// `[limits]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Limits {
+    pub(super) connections: Option<Spanned<u32>>,
+    pub(super) streams: Option<Spanned<u32>>,
+    pub(super) handshake_timeout: Option<Spanned<Span>>,
+}
+
+/// `[log]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Log {
+    pub(super) level: Option<Spanned<String>>,
+}

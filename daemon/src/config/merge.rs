@@ -1,0 +1,253 @@
+//! The second and third stage of a configuration: values over defaults, then checks, each of which
+//! names the place of what is wrong.
+
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use toml::Spanned;
+use tracing::Level;
+
+use super::file::File;
+use super::{Config, ConfigError, Overrides, Size, Span, Total};
+use crate::budget::LIMIT_BYTES_MIN;
+use crate::writer::SEGMENT_BYTES;
+
+/// A file's text and name, for saying where.
+pub(super) struct Merge<'a> {
+    pub(super) text: &'a str,
+    pub(super) name: &'a Path,
+}
+
+impl Merge<'_> {
+    pub(super) fn merge(&self, file: File, overrides: &Overrides) -> Result<Config, ConfigError> {
+        let default = Config::default();
+        let socket = match (&overrides.socket, file.daemon.socket) {
+            (Some(path), _) => Some(std::path::absolute(path).unwrap_or_else(|_| path.clone())),
+            (None, Some(path)) => Some(self.absolute("daemon.socket", &path, path.as_ref())?),
+            (None, None) => default.socket,
+        };
+        let roots = match file.daemon.roots {
+            _ if !overrides.roots.is_empty() => {
+                let absolute =
+                    |root: &PathBuf| std::path::absolute(root).unwrap_or_else(|_| root.clone());
+                overrides.roots.iter().map(absolute).collect()
+            }
+            Some(roots) if roots.as_ref().is_empty() => {
+                let problem = "is empty; name at least one directory to write below";
+                return Err(self.invalid("daemon.roots", &roots, problem));
+            }
+            Some(roots) => {
+                let check = |root: &PathBuf| self.absolute("daemon.roots", &roots, root);
+                roots.as_ref().iter().map(check).collect::<Result<_, _>>()?
+            }
+            None => default.roots,
+        };
+        let streams_max = self.at_least(
+            1,
+            "limits.streams",
+            &file.limits.streams,
+            default.streams_max,
+        )?;
+        let connections = &file.limits.connections;
+        let connections_max = self.at_least(
+            1,
+            "limits.connections",
+            connections,
+            default.connections_max,
+        )?;
+        if connections_max < streams_max {
+            let problem = format!(
+                "is {connections_max}, less than the {streams_max} of limits.streams; a stream \
+                 needs a connection"
+            );
+            return Err(self.invalid_or("limits.connections", connections.as_ref(), problem));
+        }
+        let segment = SEGMENT_BYTES as u64;
+        let queue = &file.stream.queue;
+        let queue_bytes = self.size(
+            segment..=1 << 30,
+            "stream.queue",
+            queue,
+            default.queue_bytes,
+        )?;
+        let total = &file.stream.queue_total;
+        let queue_total_bytes = total
+            .as_ref()
+            .map_or(default.queue_total_bytes, |t| t.as_ref().0);
+        let least = segment * u64::from(streams_max);
+        if queue_total_bytes < least {
+            let problem = format!(
+                "is {}, but {streams_max} streams (limits.streams) need at least {}; raise it or \
+                 allow fewer streams",
+                Size(queue_total_bytes),
+                Size(least)
+            );
+            return Err(self.invalid_or("stream.queue_total", total.as_ref(), problem));
+        }
+        if queue_bytes > queue_total_bytes {
+            let problem = format!(
+                "is {}, more than the {} of stream.queue_total that all streams share",
+                Size(queue_bytes),
+                Size(queue_total_bytes)
+            );
+            return Err(self.invalid_or("stream.queue", queue.as_ref(), problem));
+        }
+        let window = &file.stream.window;
+        Ok(Config {
+            socket,
+            roots,
+            drain_timeout: span(file.daemon.drain_timeout, default.drain_timeout),
+            budget: self.total(file.budget.total, default.budget)?,
+            queue_bytes,
+            queue_total_bytes,
+            window_bytes: self.size(0..=4 << 30, "stream.window", window, default.window_bytes)?,
+            keep_failed: span(file.stream.keep_failed, default.keep_failed),
+            connections_max,
+            streams_max,
+            handshake_timeout: self
+                .handshake(file.limits.handshake_timeout, default.handshake_timeout)?,
+            log_level: self.level(file.log.level)?,
+        })
+    }
+
+    fn handshake(
+        &self,
+        span: Option<Spanned<Span>>,
+        default: Duration,
+    ) -> Result<Duration, ConfigError> {
+        match span {
+            Some(span) if span.as_ref().0.is_zero() => {
+                let problem = "is zero; no client could be that fast. Write for example \"5s\"";
+                Err(self.invalid("limits.handshake_timeout", &span, problem))
+            }
+            Some(span) => Ok(span.as_ref().0),
+            None => Ok(default),
+        }
+    }
+
+    fn total(&self, total: Option<Spanned<String>>, default: Total) -> Result<Total, ConfigError> {
+        let Some(total) = total else {
+            return Ok(default);
+        };
+        let key = "budget.total";
+        if total.as_ref() == "auto" {
+            return Ok(Total::Auto);
+        }
+        match total.as_ref().parse::<Size>() {
+            Ok(Size(bytes)) if bytes >= LIMIT_BYTES_MIN => Ok(Total::Bytes(bytes)),
+            Ok(size) => {
+                let least = Size(LIMIT_BYTES_MIN);
+                Err(self.invalid(
+                    key,
+                    &total,
+                    format!("is {size}; it must be at least {least}"),
+                ))
+            }
+            Err(_) => {
+                let text = total.as_ref();
+                let problem = format!(
+                    "is \"{text}\"; write \"auto\", or a number and a unit, like \"512MiB\""
+                );
+                Err(self.invalid(key, &total, problem))
+            }
+        }
+    }
+
+    fn level(&self, level: Option<Spanned<String>>) -> Result<Level, ConfigError> {
+        let Some(level) = level else {
+            return Ok(Config::default().log_level);
+        };
+        level.as_ref().parse().map_err(|_| {
+            let problem = "must be \"error\", \"warn\", \"info\", \"debug\" or \"trace\"";
+            self.invalid("log.level", &level, problem)
+        })
+    }
+
+    fn size(
+        &self,
+        range: RangeInclusive<u64>,
+        key: &'static str,
+        size: &Option<Spanned<Size>>,
+        default: u64,
+    ) -> Result<u64, ConfigError> {
+        let Some(size) = size else { return Ok(default) };
+        let bytes = size.as_ref().0;
+        if range.contains(&bytes) {
+            return Ok(bytes);
+        }
+        let (low, high) = (Size(*range.start()), Size(*range.end()));
+        let problem = format!("is {}; it must be from {low} to {high}", size.as_ref());
+        Err(self.invalid(key, size, problem))
+    }
+
+    fn at_least(
+        &self,
+        least: u32,
+        key: &'static str,
+        count: &Option<Spanned<u32>>,
+        default: u32,
+    ) -> Result<u32, ConfigError> {
+        match count {
+            Some(count) if *count.as_ref() < least => {
+                Err(self.invalid(key, count, format!("must be at least {least}")))
+            }
+            Some(count) => Ok(*count.as_ref()),
+            None => Ok(default),
+        }
+    }
+
+    fn absolute<T>(
+        &self,
+        key: &'static str,
+        at: &Spanned<T>,
+        path: &Path,
+    ) -> Result<PathBuf, ConfigError> {
+        let pipe = cfg!(windows) && path.to_string_lossy().starts_with(r"\\.\pipe\");
+        if path.is_absolute() || pipe {
+            return Ok(path.to_owned());
+        }
+        let problem = format!("has \"{}\"; write an absolute path", path.display());
+        Err(self.invalid(key, at, problem))
+    }
+
+    fn invalid<T>(
+        &self,
+        key: &'static str,
+        at: &Spanned<T>,
+        problem: impl Into<String>,
+    ) -> ConfigError {
+        let before = self.text.get(..at.span().start).unwrap_or_default();
+        let line = 1 + before.matches('\n').count();
+        let place = format!("{}:{line}", self.name.display());
+        ConfigError::Invalid {
+            place,
+            key,
+            problem: problem.into(),
+        }
+    }
+
+    /// For a sum that may be wrong because of a default.
+    fn invalid_or<T>(
+        &self,
+        key: &'static str,
+        at: Option<&Spanned<T>>,
+        problem: String,
+    ) -> ConfigError {
+        match at {
+            Some(at) => self.invalid(key, at, problem),
+            None => {
+                let place = self.name.display().to_string();
+                ConfigError::Invalid {
+                    place,
+                    key,
+                    problem: format!("(default) {problem}"),
+                }
+            }
+        }
+    }
+}
+
+fn span(span: Option<Spanned<Span>>, default: Duration) -> Duration {
+    span.map_or(default, |span| span.as_ref().0)
+}

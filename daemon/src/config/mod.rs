@@ -1,0 +1,249 @@
+//! The configuration, in three stages: the file as written ([`file`]), merged with the command line
+//! and the defaults, validated (both in [`merge`]). What comes out is a [`Config`] in which nothing can be missing or
+//! contradict itself.
+
+mod file;
+mod merge;
+mod unit;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tracing::Level;
+
+pub use unit::{Size, Span};
+
+use file::File;
+
+/// A valid configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Where to listen; `None` for the socket of whoever runs the daemon.
+    pub socket: Option<PathBuf>,
+    /// Directories below which files may be written; absolute, at least one.
+    pub roots: Vec<PathBuf>,
+    /// How long a shutdown may take to write what was accepted.
+    pub drain_timeout: Duration,
+    /// The total of dirty and writeback bytes.
+    pub budget: Total,
+    /// Most bytes in one stream's queue.
+    pub queue_bytes: u64,
+    /// Most bytes in all queues together.
+    pub queue_total_bytes: u64,
+    /// Newest bytes of a stream that stay in the page cache.
+    pub window_bytes: u64,
+    /// How long status shows a stream that failed or lost its muxer.
+    pub keep_failed: Duration,
+    /// Most connections at once.
+    pub connections_max: u32,
+    /// Most streams at once.
+    pub streams_max: u32,
+    /// How long a client may take to say what it wants.
+    pub handshake_timeout: Duration,
+    /// Least important messages that are logged.
+    pub log_level: Level,
+}
+
+/// How the budget's total is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Total {
+    /// From the machine's memory.
+    Auto,
+    /// So many bytes.
+    Bytes(u64),
+}
+
+/// What the command line says in place of the file.
+#[derive(Clone, Debug, Default)]
+pub struct Overrides {
+    /// `--socket`
+    pub socket: Option<PathBuf>,
+    /// `--root`, any number of times.
+    pub roots: Vec<PathBuf>,
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file can't be read.
+    #[error("cannot read the configuration {file}: {source}")]
+    Read {
+        /// The file.
+        file: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// It is not TOML, or has a key or a value that is not known.
+    #[error("{file}: {source}")]
+    Parse {
+        /// The file.
+        file: PathBuf,
+        /// Line, column and what would be right.
+        source: Box<toml::de::Error>,
+    },
+    /// A value that can't be.
+    #[error("{place}: {key} {problem}")]
+    Invalid {
+        /// File and line, or the command line.
+        place: String,
+        /// The key with its section.
+        key: &'static str,
+        /// What is wrong with it and what would be right.
+        problem: String,
+    },
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            socket: None,
+            roots: vec!["/srv/rips".into()],
+            drain_timeout: Duration::from_secs(60),
+            budget: Total::Auto,
+            queue_bytes: 32 << 20,
+            queue_total_bytes: 256 << 20,
+            window_bytes: 64 << 20,
+            keep_failed: Duration::from_secs(600),
+            connections_max: 512,
+            streams_max: 256,
+            handshake_timeout: Duration::from_secs(5),
+            log_level: Level::INFO,
+        }
+    }
+}
+
+impl Config {
+    /// Reads `file`, if there is one to read, and puts the command line above it.
+    ///
+    /// # Errors
+    /// [`ConfigError`], with the line at fault.
+    pub fn load(file: Option<&Path>, overrides: &Overrides) -> Result<Self, ConfigError> {
+        let text = match file {
+            None => String::new(),
+            Some(path) => std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+                file: path.to_owned(),
+                source,
+            })?,
+        };
+        Self::parse(&text, file.unwrap_or(Path::new("command line")), overrides)
+    }
+
+    fn parse(text: &str, name: &Path, overrides: &Overrides) -> Result<Self, ConfigError> {
+        let file: File = toml::from_str(text).map_err(|error| ConfigError::Parse {
+            file: name.to_owned(),
+            source: Box::new(error),
+        })?;
+        merge::Merge { text, name }.merge(file, overrides)
+    }
+
+    /// The socket to listen on.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.socket.clone().unwrap_or_else(|| {
+            let runtime_dir = std::env::var_os("XDG_RUNTIME_DIR");
+            freemkvd_proto::socket::user_socket(runtime_dir.as_deref(), crate::platform::uid())
+        })
+    }
+
+    /// What differs in `new`: first what can take effect at once, then what needs a restart.
+    #[must_use]
+    pub fn changes(&self, new: &Self) -> (Vec<String>, Vec<String>) {
+        let mut now = Vec::new();
+        let mut restart = Vec::new();
+        let mut differ = |into_now: bool, key: &str, old: String, new: String| {
+            if old != new {
+                let list = if into_now { &mut now } else { &mut restart };
+                list.push(format!("{key} from {old} to {new}"));
+            }
+        };
+        let size = |bytes: u64| Size(bytes).to_string();
+        let span = |time: Duration| Span(time).to_string();
+        let roots = |config: &Self| {
+            config
+                .roots
+                .iter()
+                .map(|root| root.display().to_string())
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
+        let socket = |config: &Self| config.socket().display().to_string();
+        differ(true, "daemon.roots", roots(self), roots(new));
+        differ(
+            true,
+            "daemon.drain_timeout",
+            span(self.drain_timeout),
+            span(new.drain_timeout),
+        );
+        differ(
+            true,
+            "budget.total",
+            self.budget.to_string(),
+            new.budget.to_string(),
+        );
+        differ(
+            true,
+            "stream.queue",
+            size(self.queue_bytes),
+            size(new.queue_bytes),
+        );
+        differ(
+            true,
+            "stream.queue_total",
+            size(self.queue_total_bytes),
+            size(new.queue_total_bytes),
+        );
+        differ(
+            true,
+            "stream.window",
+            size(self.window_bytes),
+            size(new.window_bytes),
+        );
+        differ(
+            true,
+            "stream.keep_failed",
+            span(self.keep_failed),
+            span(new.keep_failed),
+        );
+        let count = |count: u32| count.to_string();
+        differ(
+            true,
+            "limits.connections",
+            count(self.connections_max),
+            count(new.connections_max),
+        );
+        differ(
+            true,
+            "limits.streams",
+            count(self.streams_max),
+            count(new.streams_max),
+        );
+        let (old_wait, new_wait) = (self.handshake_timeout, new.handshake_timeout);
+        differ(
+            true,
+            "limits.handshake_timeout",
+            span(old_wait),
+            span(new_wait),
+        );
+        differ(false, "daemon.socket", socket(self), socket(new));
+        differ(
+            false,
+            "log.level",
+            self.log_level.to_string(),
+            new.log_level.to_string(),
+        );
+        (now, restart)
+    }
+}
+
+impl std::fmt::Display for Total {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Bytes(bytes) => Size(*bytes).fmt(f),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

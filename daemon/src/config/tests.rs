@@ -1,0 +1,135 @@
+//! The example parses to the defaults, and what is wrong is said with file, line and remedy.
+
+use super::*;
+
+const EXAMPLE: &str = include_str!("../../../config.example.toml");
+
+fn parse(text: &str) -> Result<Config, ConfigError> {
+    Config::parse(text, Path::new("test.toml"), &Overrides::default())
+}
+
+fn error(text: &str) -> String {
+    parse(text).unwrap_err().to_string()
+}
+
+#[test]
+fn an_empty_file_and_the_example_are_the_defaults() {
+    assert_eq!(parse("").unwrap(), Config::default());
+    assert_eq!(parse(EXAMPLE).unwrap(), Config::default());
+}
+
+#[test]
+fn the_example_names_every_key() {
+    // An unknown key makes the parser list the known ones of its section.
+    for section in ["daemon", "budget", "stream", "limits", "log"] {
+        let text = error(&format!("[{section}]\nnonsense = 1\n"));
+        let known = text.split("expected").nth(1).unwrap();
+        for key in known.split('`').skip(1).step_by(2) {
+            let line = |line: &str| {
+                line.trim_start_matches("# ")
+                    .starts_with(&format!("{key} = "))
+            };
+            assert!(
+                EXAMPLE.lines().any(line),
+                "config.example.toml lacks {section}.{key}"
+            );
+        }
+    }
+}
+
+#[test]
+fn unknown_keys_and_sections_are_refused_with_their_line() {
+    let text = error("[stream]\nqueue = \"8MiB\"\nwidnow = \"64MiB\"\n");
+    assert!(
+        text.contains("test.toml") && text.contains("line 3"),
+        "{text}"
+    );
+    assert!(text.contains("widnow") && text.contains("window"), "{text}");
+    assert!(error("[steam]\n").contains("steam"));
+}
+
+#[test]
+fn wrong_units_are_refused_with_what_would_be_right() {
+    for wrong in ["64", "\"64\"", "\"64 apples\"", "true"] {
+        let text = error(&format!("[stream]\nwindow = {wrong}\n"));
+        assert!(
+            text.contains("line 2") && text.contains("like \"64MiB\""),
+            "{text}"
+        );
+    }
+    let text = error("[budget]\ntotal = \"lots\"\n");
+    assert_eq!(
+        text,
+        "test.toml:2: budget.total is \"lots\"; write \"auto\", or a number and a unit, like \"512MiB\""
+    );
+    assert!(error("[daemon]\ndrain_timeout = \"60\"\n").contains("like \"10s\""));
+}
+
+#[test]
+fn values_out_of_range_are_refused() {
+    assert_eq!(
+        error("\n[budget]\ntotal = \"1MiB\""),
+        "test.toml:3: budget.total is 1.0 MiB; it must be at least 8.0 MiB"
+    );
+    assert!(error("[stream]\nqueue = \"4KiB\"").contains("from 1.0 MiB to 1.0 GiB"));
+    assert!(error("[limits]\nstreams = 0").contains("at least 1"));
+    assert!(error("[limits]\nhandshake_timeout = \"0s\"").contains("zero"));
+    assert!(error("[log]\nlevel = \"loud\"").contains("\"info\""));
+}
+
+#[test]
+fn sums_that_cannot_be_are_refused() {
+    let text = error("[limits]\nstreams = 1000\nconnections = 2000\n");
+    assert!(
+        text.contains("stream.queue_total (default) is 256.0 MiB"),
+        "{text}"
+    );
+    assert!(
+        text.contains("1000 streams (limits.streams) need at least 1000.0 MiB"),
+        "{text}"
+    );
+    let text = error("[limits]\nconnections = 10\n");
+    assert!(
+        text.starts_with("test.toml:2: limits.connections is 10, less than the 256"),
+        "{text}"
+    );
+    let text = error("[stream]\nqueue = \"512MiB\"\n");
+    assert!(
+        text.starts_with("test.toml:2: stream.queue is 512.0 MiB, more than"),
+        "{text}"
+    );
+}
+
+#[test]
+fn paths_must_be_absolute_and_roots_must_be_there() {
+    let text = error("[daemon]\nroots = [\"rips\"]\n");
+    assert_eq!(
+        text,
+        "test.toml:2: daemon.roots has \"rips\"; write an absolute path"
+    );
+    assert!(error("[daemon]\nroots = []\n").contains("at least one directory"));
+    assert!(error("[daemon]\nsocket = \"s\"\n").contains("absolute"));
+}
+
+#[test]
+fn the_command_line_stands_above_the_file() {
+    let overrides = Overrides {
+        socket: Some("/tmp/s".into()),
+        roots: vec!["/a".into(), "/b".into()],
+    };
+    let text = "[daemon]\nsocket = \"/run/s\"\nroots = [\"/c\"]\n";
+    let config = Config::parse(text, Path::new("test.toml"), &overrides).unwrap();
+    assert_eq!(config.socket, Some("/tmp/s".into()));
+    assert_eq!(config.roots, [PathBuf::from("/a"), PathBuf::from("/b")]);
+}
+
+#[test]
+fn a_reload_says_what_changed_and_what_needs_a_restart() {
+    let old = parse("").unwrap();
+    let new = parse("[budget]\ntotal = \"1GiB\"\n[daemon]\nsocket = \"/run/other\"\n").unwrap();
+    let (now, restart) = old.changes(&new);
+    assert_eq!(now, ["budget.total from auto to 1.0 GiB"]);
+    assert_eq!(restart.len(), 1);
+    assert!(restart[0].starts_with("daemon.socket from "), "{restart:?}");
+    assert_eq!(old.changes(&old), (vec![], vec![]));
+}

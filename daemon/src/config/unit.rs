@@ -1,0 +1,96 @@
+//! Sizes and durations as people write them: a number and a unit, in a string. A bare number is
+//! refused: 64 could be bytes, pages or MiB, and each guess is wrong for somebody.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use serde::de::{Deserialize, Deserializer, Error};
+
+/// A size in bytes, written like `"64MiB"`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Size(pub u64);
+
+impl FromStr for Size {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let wrong =
+            || format!("\"{text}\" is not a size; write a number and a unit, like \"64MiB\"");
+        if text.trim().ends_with(|last: char| last.is_ascii_digit()) {
+            return Err(wrong());
+        }
+        text.parse::<ByteSize>()
+            .map(|size| Self(size.0))
+            .map_err(|_| wrong())
+    }
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        ByteSize(self.0).display().iec().fmt(f)
+    }
+}
+
+impl<'de> Deserialize<'de> for Size {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        text(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}
+
+/// A length of time, written like `"10s"` or `"5min"`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Span(pub Duration);
+
+impl FromStr for Span {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        humantime::parse_duration(text).map(Self).map_err(|_| {
+            format!("\"{text}\" is not a time; write a number and a unit, like \"10s\" or \"5min\"")
+        })
+    }
+}
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        humantime::format_duration(self.0).fmt(f)
+    }
+}
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        text(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}
+
+/// A string, or what stands there instead, so that `64` is told the same as `"64"`.
+fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    match toml::Value::deserialize(deserializer)? {
+        toml::Value::String(text) => Ok(text),
+        other => Ok(other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_need_a_unit() {
+        assert_eq!("64MiB".parse(), Ok(Size(64 << 20)));
+        assert_eq!("1.5 GiB".parse(), Ok(Size(3 << 29)));
+        assert_eq!("64MB".parse(), Ok(Size(64_000_000)));
+        for wrong in ["64", "MiB", "64 parsecs", "-1MiB", ""] {
+            let error = wrong.parse::<Size>().unwrap_err();
+            assert!(error.contains("like \"64MiB\""), "{error}");
+        }
+    }
+
+    #[test]
+    fn spans_need_a_unit() {
+        assert_eq!("90s".parse(), Ok(Span(Duration::from_secs(90))));
+        assert!("90".parse::<Span>().unwrap_err().contains("like \"10s\""));
+    }
+}

@@ -1,0 +1,119 @@
+//! The socket: passed by systemd, or made here.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use interprocess::local_socket::tokio::Listener;
+use interprocess::local_socket::{GenericFilePath, ListenerOptions, ToFsName};
+
+use crate::config::Config;
+
+/// Why there is no socket.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// Somebody answers there.
+    #[error(
+        "another freemkvd listens on {0}; stop it (systemctl stop freemkvd), or choose another \
+         socket with --socket"
+    )]
+    InUse(PathBuf),
+    /// The system said no.
+    #[error("cannot listen on {path}: {source}; choose another socket with --socket")]
+    Io {
+        /// The socket's path.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// What systemd passed is no listening socket.
+    #[error("cannot use the socket that systemd passed: {0}; see freemkvd.socket")]
+    Passed(io::Error),
+}
+
+/// Listens where `config` says, or on the socket that systemd has passed.
+///
+/// # Errors
+/// [`ListenError`].
+pub fn listen(config: &Config) -> Result<Listener, ListenError> {
+    if let Some(listener) = passed()? {
+        return Ok(listener);
+    }
+    let path = config.socket();
+    bind(&path, config.socket.is_none()).map_err(|source| match source.kind() {
+        io::ErrorKind::AddrInUse => ListenError::InUse(path),
+        _ => ListenError::Io { path, source },
+    })
+}
+
+#[cfg(target_os = "linux")]
+fn passed() -> Result<Option<Listener>, ListenError> {
+    let mut passed = listenfd::ListenFd::from_env();
+    let listener = (passed.len() > 0)
+        .then(|| passed.take_unix_listener(0))
+        .transpose();
+    let Some(listener) = listener.map_err(ListenError::Passed)?.flatten() else {
+        return Ok(None);
+    };
+    listener
+        .set_nonblocking(true)
+        .map_err(ListenError::Passed)?;
+    let listener = interprocess::os::unix::uds_local_socket::tokio::Listener::try_from(
+        std::os::fd::OwnedFd::from(listener),
+    );
+    Ok(Some(listener.map_err(ListenError::Passed)?.into()))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn passed() -> Result<Option<Listener>, ListenError> {
+    Ok(None)
+}
+
+#[cfg(unix)]
+fn bind(path: &Path, is_default: bool) -> io::Result<Listener> {
+    use interprocess::os::unix::local_socket::ListenerOptionsExt;
+
+    if let (true, Some(directory)) = (is_default, path.parent()) {
+        if !directory.exists() {
+            crate::platform::make_private_directory(directory)?;
+        } else if directory.starts_with("/tmp") {
+            // Anybody can make a directory there before us.
+            crate::platform::make_private_directory(directory)?;
+        }
+    }
+    remove_stale(path)?;
+    // A socket of one's own is for oneself; the system's is for its group.
+    let mode = if is_default && crate::platform::uid() != 0 {
+        0o600
+    } else {
+        0o660
+    };
+    let name = path.to_fs_name::<GenericFilePath>()?;
+    ListenerOptions::new().name(name).mode(mode).create_tokio()
+}
+
+/// A socket that nobody listens on is left over from a daemon that was killed.
+#[cfg(unix)]
+fn remove_stale(path: &Path) -> io::Result<()> {
+    match std::os::unix::net::UnixStream::connect(path) {
+        Ok(_) => Err(io::ErrorKind::AddrInUse.into()),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            use std::os::unix::fs::FileTypeExt;
+            // A file of another kind that is in the way is not ours to remove.
+            if std::fs::symlink_metadata(path)?.file_type().is_socket() {
+                std::fs::remove_file(path)
+            } else {
+                Err(io::Error::new(
+                    io::ErrorKind::AlreadyExists,
+                    "a file is in the way",
+                ))
+            }
+        }
+        Err(_) => Ok(()),
+    }
+}
+
+#[cfg(not(unix))]
+fn bind(path: &Path, _is_default: bool) -> io::Result<Listener> {
+    let name = path.to_fs_name::<GenericFilePath>()?;
+    ListenerOptions::new().name(name).create_tokio()
+}

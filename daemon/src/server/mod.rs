@@ -1,0 +1,271 @@
+//! The only asynchronous part: connections, signals and the control loop. It decides nothing about
+//! disks and never waits for one.
+//!
+//! The loop is `select`, then apply: one thing happens at a time, and everything that takes longer
+//! than a moment belongs to a connection's task or a writer thread.
+
+mod connection;
+mod listener;
+mod socket;
+mod streams;
+mod transfer;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use freemkvd_proto::ErrorCode;
+use freemkvd_proto::status::Status;
+use interprocess::local_socket::tokio::{Listener, prelude::*};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tracing::{error, info, warn};
+
+pub use listener::{ListenError, listen};
+pub use streams::Streams;
+
+use crate::clock::Clock;
+use crate::config::{Config, ConfigError, Overrides, Size, Total};
+use crate::device::Devices;
+use crate::storage::Open;
+use crate::writer::{Gate, OpenFiles, Queues, Shop};
+use crate::{platform, status, systemd};
+
+/// How often rates are measured and systemd is told how things are.
+const TICK: Duration = Duration::from_millis(500);
+
+/// How long systemd is asked to wait at a time during a drain; asked again at every tick.
+const DRAIN_EXTENSION: Duration = Duration::from_secs(10);
+
+/// What the outside wants of the daemon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// Read the configuration again.
+    Reload,
+    /// Drain and stop; a second time: stop at once.
+    Stop,
+}
+
+/// How the daemon came to its end.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Everything that was accepted is on disk.
+    Drained,
+    /// Bytes that were accepted are lost; the log says whose.
+    Lost,
+}
+
+/// Where the configuration comes from, for reading it again.
+#[derive(Clone, Debug, Default)]
+pub struct Source {
+    /// The file.
+    pub file: Option<PathBuf>,
+    /// What the command line put above it.
+    pub overrides: Overrides,
+}
+
+/// Everything that connections share.
+pub struct Server {
+    config: watch::Sender<Arc<Config>>,
+    draining: watch::Sender<bool>,
+    shop: Arc<Shop>,
+    queues: Arc<Queues>,
+    streams: Streams,
+}
+
+impl Server {
+    /// A server that opens its files with `disk`.
+    #[must_use]
+    pub fn new(config: Config, disk: Arc<dyn Open>) -> Arc<Self> {
+        let shop = Shop {
+            disk,
+            gate: Gate::new(budget_bytes(&config)),
+            devices: Devices::default(),
+            files: Arc::new(OpenFiles::default()),
+            clock: Clock::start(),
+        };
+        Arc::new(Self {
+            queues: Queues::new(config.queue_bytes, config.queue_total_bytes),
+            config: watch::Sender::new(Arc::new(config)),
+            draining: watch::Sender::new(false),
+            shop: Arc::new(shop),
+            streams: Streams::default(),
+        })
+    }
+
+    /// The configuration as it is now.
+    #[must_use]
+    pub fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.config.borrow())
+    }
+
+    /// True once the daemon takes no new streams.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        *self.draining.borrow()
+    }
+
+    /// A snapshot, from memory alone.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        status::assemble(
+            &self.shop,
+            &self.queues,
+            &self.streams.all(),
+            self.is_draining(),
+        )
+    }
+
+    /// Returns when the daemon begins to drain.
+    async fn draining(&self) {
+        // An error would mean that the server is gone, and with it everybody who could ask.
+        let _ = self
+            .draining
+            .subscribe()
+            .wait_for(|draining| *draining)
+            .await;
+    }
+
+    fn tick(&self) {
+        let now = self.shop.clock.now();
+        self.streams
+            .all()
+            .iter()
+            .for_each(|record| record.sample(now));
+        self.shop
+            .devices
+            .all()
+            .iter()
+            .for_each(|device| device.sample(now));
+        self.streams.forget_ended(now, self.config().keep_failed);
+        systemd::alive(&status::sentence(&self.status()));
+    }
+
+    fn reload(&self, source: &Source) -> Result<(), ConfigError> {
+        let new = Config::load(source.file.as_deref(), &source.overrides)?;
+        let old = self.config();
+        let (now, restart) = old.changes(&new);
+        self.shop.gate.set_limit(budget_bytes(&new));
+        self.queues
+            .set_limits(new.queue_bytes, new.queue_total_bytes);
+        // What can't change while running stays as it is, also for the next comparison.
+        let kept = Config {
+            socket: old.socket.clone(),
+            log_level: old.log_level,
+            ..new
+        };
+        self.config.send_replace(Arc::new(kept));
+        let list = |changes: &[String]| match changes {
+            [] => "nothing".to_owned(),
+            changes => changes.join("; "),
+        };
+        info!(
+            "configuration reloaded; changed: {}; needs a restart: {}",
+            list(&now),
+            list(&restart)
+        );
+        Ok(())
+    }
+}
+
+/// Serves `listener` until a signal says stop, and drains.
+pub async fn run(
+    server: Arc<Server>,
+    listener: Listener,
+    mut signals: mpsc::UnboundedReceiver<Signal>,
+    source: Source,
+) -> Ending {
+    let mut connections = JoinSet::new();
+    let mut ticks = interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    systemd::ready();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok(socket) => {
+                    let most = server.config().connections_max as usize;
+                    let refusal =
+                        (connections.len() >= most).then_some(ErrorCode::TOO_MANY_CONNECTIONS);
+                    connections.spawn(connection::serve(Arc::clone(&server), socket, refusal));
+                }
+                Err(error) => {
+                    // Mostly: no descriptor is free. Trying again at once would only burn a core.
+                    warn!("cannot accept a connection: {error}");
+                    sleep(TICK).await;
+                }
+            },
+            Some(_) = connections.join_next() => {}
+            _ = ticks.tick() => server.tick(),
+            signal = signals.recv() => match signal {
+                Some(Signal::Reload) => {
+                    systemd::reloading();
+                    if let Err(refused) = server.reload(&source) {
+                        error!("the configuration is kept as it was: {refused}");
+                    }
+                    systemd::ready();
+                }
+                Some(Signal::Stop) | None => break,
+            },
+        }
+    }
+    // New connections are refused from here on: the socket's file is gone, or systemd keeps them.
+    drop(listener);
+    drain(&server, &mut signals).await
+}
+
+/// Writes what was accepted. Stops early at the deadline, or when asked a second time.
+async fn drain(server: &Server, signals: &mut mpsc::UnboundedReceiver<Signal>) -> Ending {
+    let timeout = server.config().drain_timeout;
+    let deadline = Instant::now() + timeout;
+    server.draining.send_replace(true);
+    let open = server.streams.open().len();
+    info!(
+        streams = open,
+        "stopping: taking no new streams, writing what was accepted"
+    );
+    systemd::stopping();
+    let mut ticks = interval(Duration::from_millis(20));
+    let mut since_tick = Duration::ZERO;
+    let why = loop {
+        if server.streams.open().is_empty() {
+            info!("stopped: everything that was accepted is durable");
+            return Ending::Drained;
+        }
+        tokio::select! {
+            _ = ticks.tick() => {
+                since_tick += ticks.period();
+                if since_tick >= TICK {
+                    since_tick = Duration::ZERO;
+                    systemd::extend(DRAIN_EXTENSION);
+                    server.tick();
+                }
+            }
+            () = tokio::time::sleep_until(deadline) => break "daemon.drain_timeout has passed",
+            signal = signals.recv() => if signal != Some(Signal::Reload) {
+                break "asked a second time";
+            },
+        }
+    };
+    for record in server.streams.open() {
+        let seen = record.snapshot();
+        let lost = seen.progress.accepted.bytes - seen.progress.written.bytes;
+        error!(
+            stream = record.id,
+            path = %record.path.display(),
+            lost_bytes = lost,
+            not_durable_bytes = seen.progress.accepted.bytes - seen.progress.durable.bytes,
+            "stopped at once ({why}): {} accepted from the muxer were never written",
+            Size(lost)
+        );
+    }
+    Ending::Lost
+}
+
+fn budget_bytes(config: &Config) -> u64 {
+    match config.budget {
+        Total::Auto => platform::auto_budget_bytes(),
+        Total::Bytes(bytes) => bytes,
+    }
+}

@@ -1,0 +1,105 @@
+//! Reading and writing whole messages on one connection.
+
+use std::io;
+
+use freemkvd_proto::hello::{ClientHello, DaemonHello, HELLO_BYTES};
+use freemkvd_proto::{
+    Command, Decoder, ErrorCode, Failure, FrameError, Header, Reply, Sender, Step,
+};
+use interprocess::local_socket::tokio::Stream;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+/// What the peer sent next.
+pub(super) enum Received {
+    /// A `Write`; its body is still on the connection.
+    Write(Header),
+    /// Another command, with its number.
+    Command(u64, Command),
+    /// The end.
+    Gone,
+}
+
+/// Why nothing more can be received.
+pub(super) enum Broken {
+    /// The connection failed; the peer is gone.
+    Io,
+    /// The peer broke a rule.
+    Rule(Failure),
+}
+
+impl From<io::Error> for Broken {
+    fn from(_: io::Error) -> Self {
+        Self::Io
+    }
+}
+
+impl From<FrameError> for Broken {
+    fn from(error: FrameError) -> Self {
+        Self::Rule(Failure::new(error.code(), error.to_string()))
+    }
+}
+
+/// Receives the commands of one connection.
+pub(super) struct Receiver<'a> {
+    socket: &'a Stream,
+    decoder: Decoder,
+}
+
+impl<'a> Receiver<'a> {
+    /// For a connection after its hello.
+    pub(super) fn new(socket: &'a Stream) -> Self {
+        Self {
+            socket,
+            decoder: Decoder::new(Sender::Client),
+        }
+    }
+
+    /// The next command.
+    pub(super) async fn receive(&mut self) -> Result<Received, Broken> {
+        loop {
+            let count = self.socket.read(self.decoder.space()).await?;
+            if count == 0 {
+                return match self.decoder.is_between_frames() {
+                    true => Ok(Received::Gone),
+                    false => Err(Broken::Io),
+                };
+            }
+            match self.decoder.advance(count)? {
+                Step::More => {}
+                Step::Write(header) => return Ok(Received::Write(header)),
+                Step::Control(header, body) => {
+                    let command = Command::decode(&header, body)?;
+                    return Ok(Received::Command(header.sequence(), command));
+                }
+            }
+        }
+    }
+}
+
+/// Exchanges the hello; `refusal` is the answer whatever the client speaks.
+pub(super) async fn hello(socket: &Stream, refusal: Option<ErrorCode>) -> Result<(), Broken> {
+    let mut bytes = [0; HELLO_BYTES];
+    (&*socket).read_exact(&mut bytes).await?;
+    let answer = match (refusal, ClientHello::decode(&bytes)) {
+        (_, Err(code)) | (Some(code), Ok(_)) => DaemonHello::refuse(code),
+        (None, Ok(hello)) => hello.answer(),
+    };
+    (&*socket).write_all(&answer.encode()).await?;
+    match answer {
+        DaemonHello::Accepted { .. } => Ok(()),
+        DaemonHello::Refused { .. } => Err(Broken::Io),
+    }
+}
+
+/// Sends one answer.
+pub(super) async fn send(socket: &Stream, sequence: u64, reply: &Reply) -> Result<(), Broken> {
+    (&*socket).write_all(&reply.encode(sequence)?).await?;
+    Ok(())
+}
+
+/// Reads and drops what the peer still sends, until it closes: closing first could take away the
+/// answer that it has not read yet.
+pub(super) async fn linger(socket: &Stream) {
+    let mut dropped = [0; 4096];
+    while !matches!((&*socket).read(&mut dropped).await, Ok(0) | Err(_)) {}
+}

@@ -1,0 +1,70 @@
+//! Which streams there are: open ones, and for a while those that came to a bad end, so that somebody
+//! who looks in the morning still sees them.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use freemkvd_proto::status::StreamState;
+
+use crate::budget::StreamId;
+use crate::writer::Record;
+
+/// See the module's documentation.
+#[derive(Default)]
+pub struct Streams {
+    by_id: Mutex<BTreeMap<StreamId, Arc<Record>>>,
+    last: AtomicU64,
+}
+
+impl Streams {
+    /// A number that no stream has had.
+    pub fn next_id(&self) -> StreamId {
+        self.last.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Takes a stream in, unless `most` are open.
+    #[must_use]
+    pub fn insert(&self, record: &Arc<Record>, most: usize) -> bool {
+        let mut by_id = self.lock();
+        let open = by_id.values().filter(|record| !record.has_ended()).count();
+        if open >= most {
+            return false;
+        }
+        by_id.insert(record.id, Arc::clone(record));
+        true
+    }
+
+    /// Forgets the streams that ended well, and after `keep` those that did not. A stream that was
+    /// refused never was one.
+    pub fn forget_ended(&self, now: Duration, keep: Duration) {
+        self.lock().retain(|_, record| {
+            let seen = record.snapshot();
+            let Some(ended) = seen.ended else { return true };
+            let was_open = seen.window_bytes > 0 || seen.progress.accepted.sequence > 0;
+            let badly = matches!(seen.activity, StreamState::Failed | StreamState::Abandoned);
+            badly && was_open && now.saturating_sub(ended) < keep
+        });
+    }
+
+    /// All of them, in the order in which they were opened.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<Record>> {
+        self.lock().values().cloned().collect()
+    }
+
+    /// Those whose writer thread has not let go of its file.
+    #[must_use]
+    pub fn open(&self) -> Vec<Arc<Record>> {
+        self.lock()
+            .values()
+            .filter(|record| !record.has_ended())
+            .cloned()
+            .collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<StreamId, Arc<Record>>> {
+        self.by_id.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

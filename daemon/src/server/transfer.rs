@@ -1,0 +1,310 @@
+//! A connection that writes a stream: commands in, watermarks and answers out. Backpressure is not
+//! reading: nothing here waits for a disk, only for room in the queue.
+
+use std::path::PathBuf;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BufMut;
+use freemkvd_proto::{Command, ErrorCode, Failure, GoingAway, Header, Kind, Open, Reply};
+use interprocess::local_socket::tokio::Stream;
+use tokio::io::AsyncReadExt;
+use tokio::sync::Notify;
+use tokio::time::timeout;
+use tracing::warn;
+
+use super::Server;
+use super::socket::{self, Broken, Received, Receiver};
+use crate::stream::command::{Commands, Request};
+use crate::writer::{self, Client, End, Job, Queue, Record, Room, SEGMENT_BYTES, Segment, Target};
+
+/// How long a client may take to close after its stream has ended.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// Why nothing more is received.
+enum Stopped {
+    /// The last command was received; its answer is still to come.
+    Complete,
+    /// The client is gone.
+    Gone,
+    /// The client broke a rule.
+    Rule(Failure),
+    /// The stream takes nothing more: it failed.
+    Closed,
+}
+
+/// Opens a stream and serves it to its end. Returns what to tell the client when no stream came of it.
+pub(super) async fn run(
+    server: &Arc<Server>,
+    socket: &Stream,
+    mut receiver: Receiver<'_>,
+    client: Client,
+    (open, path): (Open, PathBuf),
+) -> Option<Failure> {
+    let config = server.config();
+    let (outgoing, room) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let wake = {
+        let (outgoing, room) = (Arc::clone(&outgoing), Arc::clone(&room));
+        move || {
+            outgoing.notify_one();
+            room.notify_one();
+        }
+    };
+    let queue = Queue::new(Arc::clone(&server.queues));
+    let id = server.streams.next_id();
+    let record = Arc::new(Record::new(
+        id,
+        path.clone(),
+        client,
+        queue,
+        server.shop.clock,
+        wake,
+    ));
+    if !server.streams.insert(&record, config.streams_max as usize) {
+        let message = format!(
+            "{} streams are open, as many as limits.streams allows; wait for one to finish",
+            config.streams_max
+        );
+        return Some(Failure::new(ErrorCode::TOO_MANY_STREAMS, message));
+    }
+    let target = Target {
+        roots: config.roots.clone(),
+        path,
+        mode: open.mode,
+        size_hint_bytes: open.size_hint_bytes,
+    };
+    let shop = Arc::clone(&server.shop);
+    if let Err(error) = writer::spawn(shop, Arc::clone(&record), target, config.window_bytes) {
+        record.end();
+        let message = format!("cannot start a thread for the stream: {error}");
+        return Some(Failure::new(ErrorCode::INTERNAL, message));
+    }
+
+    let mut sending = pin!(send_all(socket, &record, &outgoing));
+    let stopped = tokio::select! {
+        stopped = receive_all(socket, &mut receiver, &record, &room) => stopped,
+        () = &mut sending => Stopped::Closed,
+        () = server.draining() => {
+            let drain_ms = u64::try_from(config.drain_timeout.as_millis()).unwrap_or(u64::MAX);
+            record.answer(0, Reply::GoingAway(GoingAway { drain_ms }));
+            record.queue.end(End::GoingAway);
+            Stopped::Complete
+        }
+    };
+    match stopped {
+        Stopped::Complete => sending.await,
+        Stopped::Gone => record.queue.end(End::ClientGone),
+        Stopped::Rule(failure) => {
+            warn!(
+                stream = id,
+                client_pid = client.pid,
+                code = failure.code.0,
+                "disconnected a muxer: {}",
+                failure.message
+            );
+            record.queue.end(End::ClientGone);
+            record.answer(0, Reply::Failed(failure));
+            sending.await;
+        }
+        Stopped::Closed => {
+            // Either the last answer was sent, or there is nobody to send it to.
+            record.queue.end(End::ClientGone);
+        }
+    }
+    let _ = timeout(LINGER, socket::linger(socket)).await;
+    None
+}
+
+/// Sends whatever there is to send until an answer that ends the stream, or until there can be none.
+async fn send_all(socket: &Stream, record: &Record, outgoing: &Notify) {
+    loop {
+        // First this, then the answers: an answer that comes in between is sent in the next round.
+        let ended = record.has_ended();
+        for (sequence, reply) in record.take_outgoing() {
+            if socket::send(socket, sequence, &reply).await.is_err() {
+                return;
+            }
+            if matches!(reply.kind(), Kind::Finished | Kind::Aborted | Kind::Failed) {
+                return;
+            }
+        }
+        if ended {
+            return;
+        }
+        outgoing.notified().await;
+    }
+}
+
+async fn receive_all(
+    socket: &Stream,
+    receiver: &mut Receiver<'_>,
+    record: &Record,
+    room: &Notify,
+) -> Stopped {
+    let mut commands = Commands::new();
+    loop {
+        let received = match receiver.receive().await {
+            Ok(received) => received,
+            Err(Broken::Io) => return Stopped::Gone,
+            Err(Broken::Rule(failure)) => return Stopped::Rule(failure),
+        };
+        let result = match received {
+            Received::Gone => return Stopped::Gone,
+            Received::Write(header) => {
+                receive_write(socket, &mut commands, record, room, &header).await
+            }
+            Received::Command(sequence, command) => {
+                receive_command(&mut commands, record, room, sequence, &command).await
+            }
+        };
+        record.count_seeks(commands.seeks(), commands.patches());
+        if let Err(stopped) = result {
+            return stopped;
+        }
+    }
+}
+
+async fn receive_command(
+    commands: &mut Commands,
+    record: &Record,
+    room: &Notify,
+    sequence: u64,
+    command: &Command,
+) -> Result<(), Stopped> {
+    let request = commands.accept(sequence, command).map_err(Stopped::Rule)?;
+    let mut bytes = 0;
+    let job = match request {
+        // Takes effect here and now; the next job's number covers it.
+        Request::Moved => return Ok(()),
+        Request::WriteZeroes { offset, len } => {
+            bytes = len;
+            Job::WriteZeroes {
+                range: offset..offset + len,
+                sequence,
+            }
+        }
+        Request::SetLen(len) => Job::SetLen { len, sequence },
+        Request::Flush => Job::Flush { sequence },
+        Request::Sync => Job::Sync { sequence },
+        Request::Finish => Job::Finish { sequence },
+        Request::Abort => {
+            record.queue.end(End::Aborted(sequence));
+            return Err(Stopped::Complete);
+        }
+    };
+    loop {
+        match record.queue.charge_command() {
+            Room::Granted => break,
+            Room::Full => room.notified().await,
+            Room::Closed => return Err(Stopped::Closed),
+        }
+    }
+    record.accept(sequence, bytes);
+    record.queue.push_command(job);
+    if request == Request::Finish {
+        Err(Stopped::Complete)
+    } else {
+        Ok(())
+    }
+}
+
+/// Reads the content of a `Write` from the socket to where the writer will take it from.
+async fn receive_write(
+    socket: &Stream,
+    commands: &mut Commands,
+    record: &Record,
+    room: &Notify,
+    header: &Header,
+) -> Result<(), Stopped> {
+    let len = header.body_bytes() as usize;
+    let range = commands
+        .write(header.sequence(), len as u64)
+        .map_err(Stopped::Rule)?;
+    let (mut offset, mut left) = (range.start, len);
+    while left > 0 {
+        let piece = left.min(SEGMENT_BYTES);
+        let mut filling = Filling::begin(record, room, offset, piece).await?;
+        let mut space = (&mut filling.segment.bytes).limit(piece);
+        while space.has_remaining_mut() {
+            match (&*socket).read_buf(&mut space).await {
+                Ok(0) | Err(_) => return Err(Stopped::Gone),
+                Ok(_) => {}
+            }
+        }
+        offset += piece as u64;
+        left -= piece;
+        if left == 0 {
+            // Only now is the command accepted as a whole, and only then may it be written.
+            record.accept(header.sequence(), len as u64);
+            filling.segment.content_bytes += len as u64;
+        }
+        filling.complete(header.sequence() - u64::from(left > 0));
+    }
+    Ok(())
+}
+
+/// A segment that is being filled. If the connection ends or the task is dropped in the middle, what
+/// was in it before goes back to the queue: it was accepted.
+struct Filling<'a> {
+    queue: &'a Queue,
+    segment: Segment,
+    accepted_len: usize,
+    done: bool,
+}
+
+impl<'a> Filling<'a> {
+    async fn begin(
+        record: &'a Record,
+        room: &Notify,
+        offset: u64,
+        piece: usize,
+    ) -> Result<Self, Stopped> {
+        let queue = &record.queue;
+        loop {
+            let segment = match queue.take_tail(offset, piece) {
+                Some(tail) => Ok(tail),
+                None => queue.new_segment(offset, piece),
+            };
+            match segment {
+                Ok(segment) => {
+                    let accepted_len = segment.bytes.len();
+                    return Ok(Self {
+                        queue,
+                        segment,
+                        accepted_len,
+                        done: false,
+                    });
+                }
+                Err(Room::Closed) => return Err(Stopped::Closed),
+                Err(_) => room.notified().await,
+            }
+        }
+    }
+
+    /// The piece is whole; commands up to `sequence` are in it or before it.
+    fn complete(mut self, sequence: u64) {
+        self.segment.sequence = sequence;
+        self.done = true;
+    }
+}
+
+impl Drop for Filling<'_> {
+    fn drop(&mut self) {
+        let empty = Segment {
+            offset: 0,
+            bytes: Vec::new(),
+            sequence: 0,
+            content_bytes: 0,
+        };
+        let mut segment = std::mem::replace(&mut self.segment, empty);
+        if !self.done {
+            segment.bytes.truncate(self.accepted_len);
+        }
+        if segment.bytes.is_empty() {
+            self.queue.done(Job::Write(segment));
+        } else {
+            self.queue.push_segment(segment);
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! Puts the status report together, from memory alone: no lock in here is ever held while somebody
+//! waits for a disk, so that it answers with every device wedged.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use freemkvd_proto::hello::VERSION_HIGHEST;
+use freemkvd_proto::status::{
+    Budget, DaemonState, Device, DeviceState, Status, Stream, StreamError, StreamState,
+};
+
+use crate::config::Size;
+use crate::writer::{Queues, Record, Shop, Snapshot};
+
+/// From when on a system call counts as blocking.
+const BLOCKED: Duration = Duration::from_secs(1);
+
+/// From when on a device counts as stalled.
+const STALLED: Duration = Duration::from_secs(2);
+
+/// The whole report.
+#[must_use]
+pub fn assemble(shop: &Shop, queues: &Queues, records: &[Arc<Record>], draining: bool) -> Status {
+    let seen: Vec<(&Arc<Record>, Snapshot)> = records
+        .iter()
+        .map(|record| (record, record.snapshot()))
+        .collect();
+    let (limit_bytes, charged_bytes) = shop.gate.limit_and_charged_bytes();
+    let snapshots = || seen.iter().map(|(_, snapshot)| snapshot);
+    Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        protocol: VERSION_HIGHEST,
+        pid: std::process::id(),
+        uptime_seconds: shop.clock.now().as_secs(),
+        state: if draining {
+            DaemonState::Draining
+        } else {
+            DaemonState::Running
+        },
+        budget: Budget {
+            limit_bytes,
+            charged_bytes,
+            kernel_dirty_bytes: kernel_dirty_bytes(snapshots()),
+            queued_bytes: snapshots().map(queued_bytes).sum(),
+            queue_limit_bytes: queues.total_bytes(),
+        },
+        devices: shop
+            .devices
+            .all()
+            .iter()
+            .map(|device| {
+                let on_it = |snapshot: &&Snapshot| {
+                    snapshot
+                        .device
+                        .as_ref()
+                        .is_some_and(|other| Arc::ptr_eq(device, other))
+                };
+                let stalled = snapshots()
+                    .filter(on_it)
+                    .any(|snapshot| snapshot.call.is_some_and(|(_, age)| age >= STALLED));
+                Device {
+                    id: device.info.id.clone(),
+                    mount: device.info.mount.clone(),
+                    filesystem: device.info.filesystem.clone(),
+                    state: if stalled {
+                        DeviceState::Stalled
+                    } else {
+                        DeviceState::Healthy
+                    },
+                    drain: device.info.drain.to_owned(),
+                    limit_bytes,
+                    charged_bytes: snapshots()
+                        .filter(on_it)
+                        .map(|seen| seen.charged_bytes)
+                        .sum(),
+                    rate_bytes_per_second: device.bytes_per_second(),
+                    completion_ms_p95: millis(device.completion_p95()),
+                }
+            })
+            .collect(),
+        // A stream that ended well is gone, though its record is kept until the next tick.
+        streams: seen
+            .iter()
+            .filter(|(_, snapshot)| snapshot.ended.is_none() || ended_badly(snapshot))
+            .map(|(record, snapshot)| stream(record, snapshot))
+            .collect(),
+    }
+}
+
+/// One line for `systemctl status`.
+#[must_use]
+pub fn sentence(status: &Status) -> String {
+    let open = |stream: &&Stream| stream.state != StreamState::Failed;
+    let count = status.streams.iter().filter(open).count();
+    let rate: u64 = status
+        .streams
+        .iter()
+        .map(|stream| stream.in_bytes_per_second)
+        .sum();
+    let Budget {
+        limit_bytes,
+        charged_bytes,
+        ..
+    } = status.budget;
+    let mut line = format!(
+        "{count} stream{}, {}/s in, {} of {} dirty",
+        if count == 1 { "" } else { "s" },
+        Size(rate),
+        Size(charged_bytes),
+        Size(limit_bytes)
+    );
+    let failed = status.streams.len() - count;
+    if failed > 0 {
+        line += &format!(", {failed} failed");
+    }
+    for device in status
+        .devices
+        .iter()
+        .filter(|device| device.state == DeviceState::Stalled)
+    {
+        line += &format!(", {} stalled", device.mount);
+    }
+    line
+}
+
+fn ended_badly(snapshot: &Snapshot) -> bool {
+    let badly = matches!(
+        snapshot.activity,
+        StreamState::Failed | StreamState::Abandoned
+    );
+    // A refused Open never was a stream.
+    badly && snapshot.window_bytes > 0
+}
+
+fn stream(record: &Record, seen: &Snapshot) -> Stream {
+    let blocked = seen.call.filter(|(_, age)| *age >= BLOCKED);
+    Stream {
+        id: record.id,
+        client_pid: record.client.pid,
+        client_uid: record.client.uid,
+        path: record.path.display().to_string(),
+        device: seen
+            .device
+            .as_ref()
+            .map(|device| device.info.id.clone())
+            .unwrap_or_default(),
+        state: seen.activity,
+        state_seconds: blocked.map_or(seen.activity_age, |(_, age)| age).as_secs(),
+        blocked_in: blocked.map(|(name, _)| name.to_owned()),
+        accepted_bytes: seen.progress.accepted.bytes,
+        written_bytes: seen.progress.written.bytes,
+        durable_bytes: seen.progress.durable.bytes,
+        in_bytes_per_second: seen.in_bytes_per_second,
+        out_bytes_per_second: seen.out_bytes_per_second,
+        queued_bytes: queued_bytes(seen),
+        dirty_bytes: seen.charged_bytes,
+        window_bytes: seen.window_bytes,
+        seeks: seen.seeks,
+        patches: seen.patches,
+        error: seen.failure.as_ref().map(|failure| StreamError {
+            errno: failure.errno,
+            offset: failure.offset,
+            message: failure.message.clone(),
+        }),
+    }
+}
+
+fn queued_bytes(seen: &Snapshot) -> u64 {
+    // What a failed stream had queued was dropped.
+    match seen.ended {
+        Some(_) => 0,
+        None => seen.progress.accepted.bytes - seen.progress.written.bytes,
+    }
+}
+
+/// `None` when one of those that hold something can't be asked: a part is not the whole.
+fn kernel_dirty_bytes<'a>(seen: impl Iterator<Item = &'a Snapshot>) -> Option<u64> {
+    seen.filter(|seen| seen.charged_bytes > 0)
+        .map(|seen| seen.kernel_dirty_bytes)
+        .sum()
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
