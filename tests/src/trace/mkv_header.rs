@@ -111,12 +111,15 @@ fn write_track<W: Write + Seek>(
     track: &Track,
     payload: &mut Payload,
 ) -> io::Result<Option<u64>> {
-    // The muxer notes where each entry begins.
-    out.stream_position()?;
     let entry = ebml::open(out, ebml::TRACK_ENTRY)?;
     ebml::uint(out, 0xD7, number)?;
     ebml::uint8(out, 0x73C5, track_uid(number))?;
     ebml::uint(out, 0x83, [1, 2, 17][track.role as usize])?;
+    // The muxer notes where the default flag is, and then leaves it as it is.
+    ebml::write_id(out, 0x88)?;
+    out.write_all(&[0x81])?;
+    out.stream_position()?;
+    out.write_all(&[1])?;
     ebml::bytes_element(out, 0x22_B59C, b"eng")?;
     ebml::bytes_element(out, 0x86, track.codec.as_bytes())?;
     if track.private_len > 0 {

@@ -23,6 +23,8 @@ mod random;
 mod schedule;
 mod sweep;
 #[cfg(test)]
+mod tally;
+#[cfg(test)]
 mod tests;
 mod uhd;
 

@@ -3,156 +3,248 @@
 //! Owns the targets. Each is a measurement of a real muxer below its buffer; a trace has to come
 //! within ten percent, and a target moves only with a new measurement.
 
-use std::io::{self, Seek, SeekFrom, Write};
-use std::ops::RangeInclusive;
+use std::io::{BufWriter, Write};
 
-use super::{Kind, Trace};
-use crate::sink::{Null, Sink};
+use super::mkv_finish::{self, Cue};
+use super::random::{Payload, Random};
+use super::schedule::SECOND_NS;
+use super::tally::Tally;
+use super::{Kind, MUXER_BUFFER_LEN, Trace, mkv_header, uhd};
+use crate::sink::Null;
 
-/// A sink that remembers every call.
-#[derive(Default)]
-struct Tally {
-    null: Null,
-    position: u64,
-    /// Offset and length of each write, in order.
-    writes: Vec<(u64, u64)>,
-    /// Distance of each seek that was not a question.
-    seeks: Vec<i64>,
-    queries: u64,
-    /// Calls of all kinds until the first write of more than 3 KB, which ends the header.
-    header: Option<(usize, usize, u64)>,
+/// Within ten percent of the target.
+#[track_caller]
+fn close(what: &str, found: f64, target: f64) {
+    assert!(
+        (found / target - 1.0).abs() <= 0.1,
+        "{what}: {found}, should be about {target}"
+    );
 }
 
-impl Write for Tally {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if bytes.len() > 3000 && self.header.is_none() {
-            self.header = Some((self.writes.len(), self.seeks.len(), self.queries));
-        }
-        self.writes.push((self.position, bytes.len() as u64));
-        self.position += bytes.len() as u64;
-        self.null.write(bytes)
-    }
+const SECONDS: f64 = 120.0;
 
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
+#[track_caller]
+fn rates(tally: &Tally, writes: f64, seeks: f64, queries: f64, megabytes: f64) {
+    close("writes", tally.writes.len() as f64 / SECONDS, writes);
+    close("seeks", tally.seeks.len() as f64 / SECONDS, seeks);
+    close("queries", tally.queries as f64 / SECONDS, queries);
+    close("MB/s", tally.bytes() as f64 / 1e6 / SECONDS, megabytes);
 }
 
-impl Seek for Tally {
-    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        let reached = self.null.seek(to)?;
-        match to {
-            SeekFrom::Current(0) => self.queries += 1,
-            _ => self
-                .seeks
-                .push(i64::try_from(reached).unwrap() - i64::try_from(self.position).unwrap()),
-        }
-        self.position = reached;
-        Ok(reached)
-    }
+#[test]
+fn uhd_is_a_uhd_muxer() {
+    let tally = Tally::of(Kind::Uhd, SECONDS);
+    rates(&tally, 293.0, 196.0, 196.0, 9.6);
+    close("small writes", tally.writes_of(0..=8), 55.0);
+    close("bytes in 64-256K", tally.bytes_in(65_536..=262_143), 29.0);
+    close(
+        "bytes in 256K-1M",
+        tally.bytes_in(262_144..=1_048_575),
+        48.0,
+    );
+    close(
+        "bytes in 1-3 MB",
+        tally.bytes_in(1_048_576..=3_000_000),
+        19.0,
+    );
+    close("back 1-16 KB", tally.backs_of(1025..=16_384), 97.0);
+    let clusters = tally.backs_of(8 << 20..=32 << 20);
+    assert!(
+        (0.4..=0.6).contains(&clusters),
+        "back by a cluster: {clusters} %"
+    );
+    let (writes, seeks, queries) = tally.header.unwrap();
+    close("header writes", writes as f64, 204.0);
+    close("header seeks", seeks as f64, 138.0);
+    close("header queries", queries as f64, 168.0);
+    let far = tally.far_patches();
+    assert!(
+        far.iter()
+            .filter(|offset| (50..=160).contains(*offset))
+            .count()
+            >= 3,
+        "{far:?}"
+    );
+    assert!(far.iter().all(|offset| *offset < 5000), "{far:?}");
 }
 
-impl Sink for Tally {
-    fn set_len(&mut self, len: u64) -> io::Result<()> {
-        self.null.set_len(len)
-    }
-
-    fn write_zeroes(&mut self, len: u64) -> io::Result<()> {
-        self.position += len;
-        self.null.write_zeroes(len)
-    }
+#[test]
+fn bd_is_a_bluray_muxer() {
+    let tally = Tally::of(Kind::Bd, SECONDS);
+    rates(&tally, 476.0, 318.0, 319.0, 4.0);
+    close("small writes", tally.writes_of(0..=8), 62.0);
+    close("back 1-16 KB", tally.backs_of(1025..=16_384), 99.0);
+    let longest = tally.longest_back();
+    assert!((7 << 20..=14 << 20).contains(&longest), "{longest}");
 }
 
-impl Tally {
-    fn of(kind: Kind, content_seconds: f64) -> Self {
-        let mut tally = Self::default();
-        Trace {
-            kind,
-            seed: 1,
-            content_seconds,
-        }
-        .run(&mut tally, &mut |_| ())
+#[test]
+fn dvd_is_a_dvd_muxer() {
+    let tally = Tally::of(Kind::Dvd, SECONDS);
+    rates(&tally, 266.0, 178.0, 178.0, 0.77);
+    close("small writes", tally.writes_of(0..=8), 66.0);
+    close(
+        "mean write",
+        tally.bytes() as f64 / tally.writes.len() as f64,
+        3000.0,
+    );
+    let longest = tally.longest_back();
+    assert!((3 << 19..=5 << 19).contains(&longest), "{longest}");
+}
+
+/// Two hours have 3596 clusters; their index alone is quicker to write than the whole film.
+#[test]
+fn the_finish_of_two_hours_is_a_storm_in_the_last_200_kb() {
+    let mut buffer = BufWriter::with_capacity(MUXER_BUFFER_LEN, Tally::default());
+    let tracks = uhd::tracks();
+    let header = mkv_header::write(&mut buffer, &tracks, &mut Payload::new(1)).unwrap();
+    buffer.flush().unwrap();
+    let before = std::mem::take(buffer.get_mut());
+    buffer.get_mut().null = before.null;
+    buffer.get_mut().position = before.position;
+
+    let end_ns = 7200 * SECOND_NS;
+    let cues: Vec<Cue> = (0..3596)
+        .map(|nth| Cue {
+            cluster: nth * 19_220_000,
+            at_ns: nth * 2_002_000_000,
+        })
+        .collect();
+    mkv_finish::write(
+        &mut buffer,
+        &header,
+        &cues,
+        &tracks,
+        end_ns,
+        &mut Random::new(1),
+    )
+    .unwrap();
+    let tally = buffer.into_inner().unwrap();
+    close("writes", tally.writes.len() as f64, 18_100.0);
+    close("seeks", tally.seeks.len() as f64, 14_500.0);
+    close("queries", tally.queries as f64, 14_500.0);
+    let end = tally
+        .writes
+        .iter()
+        .map(|(offset, len)| offset + len)
+        .max()
         .unwrap();
+    close(
+        "bytes of cues and tags",
+        (end - before.position) as f64,
+        190_000.0,
+    );
+}
+
+#[test]
+fn a_sweep_seeks_in_place_before_every_write() {
+    let mut tally = Tally::of(Kind::Sweep, SECONDS);
+    assert!(tally.seeks.iter().all(|by| *by == 0));
+    let lens = |wanted: u64| {
         tally
-    }
-
-    fn bytes(&self) -> u64 {
-        self.writes.iter().map(|(_, len)| len).sum()
-    }
-
-    fn len(&mut self) -> u64 {
-        self.null.seek(SeekFrom::End(0)).unwrap()
-    }
-
-    /// Percent of the writes that are this long.
-    fn writes_of(&self, lens: RangeInclusive<u64>) -> f64 {
-        let some = self
             .writes
             .iter()
-            .filter(|(_, len)| lens.contains(len))
-            .count();
-        100.0 * some as f64 / self.writes.len() as f64
-    }
+            .filter(|(_, len)| *len == wanted)
+            .count()
+    };
+    assert_eq!((lens(2048), lens(65_536)), (64, tally.writes.len() - 64));
+    close("MB/s", tally.len() as f64 / 1e6 / SECONDS, 15.0);
+}
 
-    /// Percent of the bytes that are in writes this long.
-    fn bytes_in(&self, lens: RangeInclusive<u64>) -> f64 {
-        let some: u64 = self
+#[test]
+fn a_patch_pass_is_small_and_goes_both_ways() {
+    let tally = Tally::of(Kind::Patch, SECONDS);
+    assert!(
+        (1_000..=10_000).contains(&tally.writes.len()),
+        "{}",
+        tally.writes.len()
+    );
+    assert!(tally.bytes() < 50_000_000);
+    assert!(
+        tally
             .writes
             .iter()
-            .map(|(_, len)| len)
-            .filter(|len| lens.contains(len))
-            .sum();
-        100.0 * some as f64 / self.bytes() as f64
-    }
+            .all(|(_, len)| [2048, 65_536].contains(len))
+    );
+    assert!(tally.seeks.iter().any(|by| *by < 0) && tally.seeks.iter().any(|by| *by > 100 << 20));
+}
 
-    /// Percent of the seeks back that go this far.
-    fn backs_of(&self, distances: RangeInclusive<u64>) -> f64 {
-        let backs = || {
-            self.seeks
-                .iter()
-                .filter(|by| **by < 0)
-                .map(|by| by.unsigned_abs())
+#[test]
+fn an_mp4_comes_back_for_its_index() {
+    let tally = Tally::of(Kind::Mp4, SECONDS);
+    let reserve = 8 << 20;
+    assert_eq!(tally.writes[..2], [(0, 32), (32, 8)]);
+    assert_eq!(tally.writes[2].0, 32 + reserve);
+    close(
+        "mean write",
+        tally.bytes() as f64 / tally.writes.len() as f64,
+        4e6,
+    );
+    let [size, moov, free] = tally.writes[tally.writes.len() - 3..] else {
+        unreachable!()
+    };
+    assert_eq!(size, (32 + reserve + 8, 8));
+    assert_eq!((moov.0, free.0, free.1), (32, 32 + moov.1, 8));
+    assert!((1_000_000..=12_000_000).contains(&moov.1));
+}
+
+#[test]
+fn a_transport_stream_is_sequential() {
+    let tally = Tally::of(Kind::M2ts, SECONDS);
+    assert!(tally.seeks.is_empty() && tally.queries == 0);
+    let (_, body) = tally.writes.split_last().unwrap();
+    assert!(
+        body.iter()
+            .all(|(_, len)| *len > 4_000_000 && *len <= 4 << 20)
+    );
+    close("MB/s", tally.bytes() as f64 / 1e6 / SECONDS, 10.0);
+}
+
+#[test]
+fn the_pacer_hears_of_every_frame_and_time_goes_forward() {
+    for kind in Kind::ALL {
+        let (mut calls, mut last) = (0u32, 0.0);
+        let trace = Trace {
+            kind,
+            seed: 5,
+            content_seconds: 20.0,
         };
-        let some = backs().filter(|by| distances.contains(by)).count();
-        100.0 * some as f64 / backs().count() as f64
+        let mut pacer = |seconds: f64| {
+            assert!(seconds >= last, "{kind}");
+            (calls, last) = (calls + 1, seconds);
+        };
+        trace.run(&mut Null::default(), &mut pacer).unwrap();
+        assert!(calls >= 450, "{kind}: {calls}");
+        assert!(
+            kind == Kind::Patch || (17.0..=23.0).contains(&last),
+            "{kind}: {last}"
+        );
     }
 }
 
 #[test]
-#[ignore]
-fn show() {
+fn names_and_rates_are_right() {
     for kind in Kind::ALL {
-        let s = 120.0;
-        let mut t = Tally::of(kind, s);
-        println!(
-            "{kind}: W {:.1} S {:.1} P {:.1} MB/s {:.3} len {} small {:.1}% header {:?}",
-            t.writes.len() as f64 / s,
-            t.seeks.len() as f64 / s,
-            t.queries as f64 / s,
-            t.bytes() as f64 / 1e6 / s,
-            t.len(),
-            t.writes_of(0..=8),
-            t.header
-        );
-        println!(
-            "   bytes 64-256K {:.1} 256K-1M {:.1} 1-3M {:.1} >3M {:.1}; backs <=1K {:.2} 1-16K {:.2} 16-256K {:.2} 8-32M {:.2} max {:?}",
-            t.bytes_in(65536..=262143),
-            t.bytes_in(262144..=1048575),
-            t.bytes_in(1048576..=3000000),
-            t.bytes_in(3000001..=1 << 40),
-            t.backs_of(0..=1024),
-            t.backs_of(1025..=16384),
-            t.backs_of(16385..=262144),
-            t.backs_of(8 << 20..=32 << 20),
-            t.seeks
-                .iter()
-                .filter(|d| **d < 0 && d.unsigned_abs() < 60 << 20)
-                .min()
-        );
-        println!(
-            "   back max in range {:?}, tail seeks {:?}",
-            t.backs_of(1 << 20..=8 << 20),
-            &t.seeks[t.seeks.len().saturating_sub(12)..]
+        assert_eq!(kind.to_string().parse(), Ok(kind));
+        if kind != Kind::Patch {
+            let len = Tally::of(kind, SECONDS).len() as f64;
+            close(kind.name(), len / SECONDS, kind.bytes_per_second() as f64);
+        }
+    }
+    assert!("iso".parse::<Kind>().is_err());
+}
+
+#[test]
+fn lengths_that_cannot_be_are_refused() {
+    for content_seconds in [-1.0, f64::NAN, f64::INFINITY, 1e9] {
+        let trace = Trace {
+            kind: Kind::Uhd,
+            seed: 1,
+            content_seconds,
+        };
+        assert!(
+            trace.run(&mut Null::default(), &mut |_| ()).is_err(),
+            "{content_seconds}"
         );
     }
 }
