@@ -28,7 +28,12 @@ finish() {
     trap '' INT TERM HUP
     if [[ -n $child ]]; then
         if ((interrupted)); then
-            kill -TERM -- "-$child" 2>/dev/null && sleep 1
+            # Time to clean up: the command may have to shut a whole systemd down.
+            kill -TERM -- "-$child" 2>/dev/null || true
+            for ((tries = 300; tries > 0; tries--)); do
+                kill -0 -- "-$child" 2>/dev/null || break
+                sleep 0.1
+            done
         elif kill -0 -- "-$child" 2>/dev/null; then
             echo "loops.sh: the command left processes behind" >&2
             code=1
