@@ -1,0 +1,96 @@
+#!/usr/bin/env bash
+# Runs a command with real file systems to test on:
+#
+#   tests/root/loops.sh cargo test -p freemkvd-tests --test root -- --ignored
+#
+# The command finds them in FREEMKVD_TEST_MOUNTS, as name=directory separated by commas: ext4, xfs and
+# btrfs (loop devices, 1 GiB), overlay (over an ext4 of its own) and tmpfs (64 MiB, to run out of space).
+# Exits as the command does; with 1 if it left something behind that keeps a file system busy.
+#
+# The mounts are in a mount namespace of their own, and the loop devices detach themselves with the last
+# mount: even when this script is killed, both go with the last process in here. Needs root, e2fsprogs,
+# xfsprogs and btrfs-progs.
+set -euo pipefail
+
+if [[ ${FREEMKVD_TEST_NAMESPACE:-} != "$$" ]]; then
+    # unshare without --fork becomes bash again: the process, and so $$, stays the same.
+    FREEMKVD_TEST_NAMESPACE=$$ exec unshare --mount --propagation private -- "$BASH" "$0" "$@"
+fi
+[[ $# -gt 0 ]] || { sed -n '2,4s/^# \?//p' "$0"; exit 2; }
+
+work=$(mktemp -d "${TMPDIR:-/var/tmp}/freemkvd-loops.XXXXXX")
+mounted=()
+child=
+interrupted=0
+
+finish() {
+    local code=$? dir tries
+    trap '' INT TERM HUP
+    if [[ -n $child ]]; then
+        if ((interrupted)); then
+            # Time to clean up: the command may have to shut a whole systemd down.
+            kill -TERM -- "-$child" 2>/dev/null || true
+            for ((tries = 300; tries > 0; tries--)); do
+                kill -0 -- "-$child" 2>/dev/null || break
+                sleep 0.1
+            done
+        elif kill -0 -- "-$child" 2>/dev/null; then
+            echo "loops.sh: the command left processes behind" >&2
+            code=1
+        fi
+        kill -KILL -- "-$child" 2>/dev/null || true
+    fi
+    for ((i = ${#mounted[@]} - 1; i >= 0; i--)); do
+        dir=${mounted[i]}
+        for ((tries = 50; tries > 0; tries--)); do
+            umount "$dir" 2>/dev/null && break
+            sleep 0.1
+        done
+        if ((tries == 0)); then
+            echo "loops.sh: $dir is still in use" >&2
+            umount --lazy "$dir"
+            code=1
+        fi
+    done
+    rm -rf --one-file-system "$work"
+    exit "$code"
+}
+trap finish EXIT
+trap 'interrupted=1; exit 130' INT
+trap 'interrupted=1; exit 143' TERM HUP
+
+# image NAME TYPE [MKFS OPTION...]
+image() {
+    local name=$1 type=$2
+    shift 2
+    truncate --size=1G "$work/$name.img"
+    "mkfs.$type" -q "$@" "$work/$name.img" >"$work/mkfs.log" 2>&1 || { cat "$work/mkfs.log" >&2; return 1; }
+    mkdir "$work/$name"
+    mount -t "$type" -o loop "$work/$name.img" "$work/$name"
+    mounted+=("$work/$name")
+}
+
+image ext4 ext4
+image xfs xfs
+image btrfs btrfs
+image overlay-upper ext4
+mkdir "$work/overlay" "$work/overlay-upper"/{lower,upper,work}
+under=$work/overlay-upper
+mount -t overlay -o "lowerdir=$under/lower,upperdir=$under/upper,workdir=$under/work" overlay "$work/overlay"
+mounted+=("$work/overlay")
+mkdir "$work/tmpfs"
+mount -t tmpfs -o size=64m tmpfs "$work/tmpfs"
+mounted+=("$work/tmpfs")
+
+mounts=
+for name in ext4 xfs btrfs overlay tmpfs; do
+    mounts+=${mounts:+,}$name=$work/$name
+done
+
+# Not in the foreground: bash would run the traps only after the command ends. In a session, and so in a
+# process group, of its own, so that all of it can be ended; if this script is killed, by the kernel.
+FREEMKVD_TEST_MOUNTS=$mounts setsid setpriv --pdeathsig TERM "$@" <&0 &
+child=$!
+code=0
+wait "$child" || code=$?
+exit "$code"

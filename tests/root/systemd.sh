@@ -1,0 +1,194 @@
+#!/usr/bin/env bash
+# The units, tried on a real systemd: what an administrator does after installing the package.
+#
+#   tests/root/systemd.sh FREEMKVD FREEMKVCTL [CONFIG]
+#
+# CONFIG defaults to config.example.toml. Its root has to be /srv/rips, which is a directory on ext4 here.
+# Needs root, systemd, jq, e2fsprogs, xfsprogs and btrfs-progs. Prints "ok - what" or "not ok - what" for
+# each step, and fails if one failed.
+set -euo pipefail
+
+here=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
+project=$(dirname "$(dirname "$here")")
+[[ $# -ge 2 ]] || { sed -n '2,4s/^# \?//p' "$0"; exit 2; }
+if [[ -z ${FREEMKVD_TEST_MOUNTS:-} ]]; then
+    exec "$here/loops.sh" "${BASH_SOURCE[0]}" "$@"
+fi
+
+freemkvd=$(readlink -f "$1")
+freemkvctl=$(readlink -f "$2")
+config=$(readlink -f "${3:-$project/config.example.toml}")
+ext4=$(tr ',' '\n' <<<"$FREEMKVD_TEST_MOUNTS" | sed -n 's/^ext4=//p')
+
+work=$(mktemp -d "${TMPDIR:-/var/tmp}/freemkvd-systemd.XXXXXX")
+host=$work/host
+passed=0
+failed=0
+
+finish() {
+    local code=$?
+    trap '' INT TERM HUP
+    "$here/systemd-pid1" down "$host" || code=1
+    rm -rf --one-file-system "$work"
+    exit "$code"
+}
+trap finish EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
+
+# A step that hangs fails. --foreground: its process group stays ours.
+within() { timeout --foreground 30 "$here/systemd-pid1" exec "$host" "$@"; }
+
+# as USER COMMAND...
+as() {
+    local user=$1
+    shift
+    within runuser -u "$user" -- "$@"
+}
+
+# check WHAT COMMAND...: prints what the command said only if it fails.
+check() {
+    local what=$1
+    shift
+    if "$@" >"$work/said" 2>&1; then
+        echo "ok - $what"
+        passed=$((passed + 1))
+    else
+        echo "not ok - $what"
+        sed 's/^/    /' "$work/said"
+        failed=$((failed + 1))
+    fi
+}
+
+# equal WANTED FOUND
+equal() {
+    [[ $1 == "$2" ]] || { printf 'wanted: %s\nfound:  %s\n' "$1" "$2"; return 1; }
+}
+
+# matches PATTERN FOUND
+matches() {
+    [[ $2 =~ $1 ]] || { printf 'wanted: %s\nfound:  %s\n' "$1" "$2"; return 1; }
+}
+
+# soon COMMAND...: the command holds within ten seconds; what its last try said is kept.
+soon() {
+    local end=$((SECONDS + 10))
+    until "$@" >"$work/tried" 2>&1; do
+        ((SECONDS < end)) || { cat "$work/tried"; return 1; }
+        sleep 0.1
+    done
+}
+
+property() { within systemctl show --value -p "$1" "${2:-freemkvd.service}"; }
+is() { equal "$2" "$(property "$1" "${3:-freemkvd.service}")"; }
+silent() { equal "" "$("$@" 2>&1)"; }
+journal() { within journalctl --unit freemkvd.service --output json --no-pager; }
+lines() { journal | wc -l; }
+
+# logged FILTER: an entry of the daemon itself (not of systemd about it) for which the jq filter holds.
+logged() {
+    journal | jq -es "map(select(._COMM == \"freemkvd\" and ($1))) | length > 0" >"$work/jq" && return
+    journal | jq -rs '.[] | "\(._COMM): \(.MESSAGE)"' | tail -n 20
+    return 1
+}
+
+# --- the package
+
+"$here/systemd-pid1" boot "$host" "$ext4:/srv/rips" >/dev/null
+root=$("$here/systemd-pid1" root "$host")
+install -D "$freemkvd" "$freemkvctl" -t "$root/usr/bin"
+install -D -m 644 "$project"/systemd/freemkvd.{service,socket} -t "$root/usr/lib/systemd/system"
+install -D -m 644 "$project/systemd/freemkvd.sysusers" "$root/usr/lib/sysusers.d/freemkvd.conf"
+install -D -m 644 "$project/systemd/freemkvd.tmpfiles" "$root/usr/lib/tmpfiles.d/freemkvd.conf"
+install -D -m 644 "$config" "$root/etc/freemkvd/config.toml"
+
+check "sysusers and tmpfiles have nothing to say" \
+    silent within sh -c 'systemd-sysusers freemkvd.conf 2>&1 | grep -v "^Creating "
+                         systemd-tmpfiles --create freemkvd.conf'
+check "the user freemkv exists and cannot log in" \
+    matches '^freemkv:.*:/:/usr/sbin/nologin$' "$(within getent passwd freemkv)"
+check "systemd-analyze verify prints nothing" \
+    silent within systemd-analyze verify freemkvd.socket freemkvd.service
+check "systemd-analyze security finds little exposed" \
+    within systemd-analyze security --no-pager --threshold=20 freemkvd.service
+
+within useradd --groups freemkv --no-create-home muxer
+within useradd --no-create-home stranger
+within chown freemkv:freemkv /srv/rips
+within chmod 2775 /srv/rips
+within systemctl daemon-reload
+
+# --- by the service
+
+check "systemctl start" within systemctl start freemkvd.service
+check "it is active" is ActiveState active
+check "the socket is there for the group" \
+    equal "660 freemkv freemkv" "$(within stat -c '%a %U %G' /run/freemkvd/freemkvd.sock)"
+check "the status text counts streams" soon eval 'matches streams "$(property StatusText)"'
+check "the journal has its start, with fields" soon logged 'keys | any(startswith("F_"))'
+
+# --- a muxer
+
+# status USER FILTER: freemkvctl status --json answers, and the filter holds.
+status() {
+    local answer
+    answer=$(as "$1" freemkvctl status --json) || { echo "exit code $?"; return 1; }
+    jq -e "$2" <<<"$answer" >/dev/null || { echo "not: $2"; echo "$answer"; return 1; }
+}
+check "a member of the group gets the status" status muxer '.version and .protocol and .state'
+check "the status is of this daemon" status muxer ".pid == $(property MainPID)"
+check "the status has budget, devices and streams" \
+    status muxer '.budget.limit_bytes > 0 and (.devices | type) == "array" and .streams == []'
+refused() { ! as stranger freemkvctl status --json >"$work/refused" && [[ ! -s $work/refused ]]; }
+check "others get no answer" refused
+
+head -c 5000001 /dev/urandom >"$work/bytes"
+check "freemkvctl write takes a file from standard input" \
+    as muxer freemkvctl write /srv/rips/x.mkv <"$work/bytes"
+check "every byte arrived" cmp "$work/bytes" "$ext4/x.mkv"
+check "the file is freemkv's, and the group may write it" \
+    equal "664 freemkv freemkv" "$(within stat -c '%a %U %G' /srv/rips/x.mkv)"
+outside() { ! as muxer freemkvctl write /var/tmp/x.mkv <"$work/bytes" && [[ ! -e $root/var/tmp/x.mkv ]]; }
+check "nothing is written outside of the roots" outside
+
+# --- reload, kill, stop
+
+before=$(lines)
+check "systemctl reload" within systemctl reload freemkvd.service
+reloaded() {
+    journal | tail -n "+$((before + 1))" | jq -es 'map(select(._COMM == "freemkvd")) | length > 0'
+}
+check "the daemon says that it reloaded" soon reloaded
+check "it is still the same process, and active" is NRestarts 0
+
+first=$(property MainPID)
+within systemctl kill --signal=KILL freemkvd.service
+restarted() { is ActiveState active && is NRestarts 1 && [[ $(property MainPID) != "$first" ]]; }
+check "killed, it comes back" soon restarted
+check "and answers" soon status muxer ".pid == $(property MainPID)"
+
+started=$EPOCHREALTIME
+check "systemctl stop" within systemctl stop freemkvd.service
+check "it ends at once: less than 900 ms" [ $(((${EPOCHREALTIME/./} - ${started/./}) / 1000)) -lt 900 ]
+check "its result is success" is Result success
+check "it is inactive" is ActiveState inactive
+check "the socket unit still listens" is ActiveState active freemkvd.socket
+check "no process is left" eval '! within pgrep -x freemkvd'
+
+# --- by the socket
+
+check "a client starts it through the socket" status muxer '.version'
+check "and finds it active" is ActiveState active
+check "systemctl stop, socket included" within systemctl stop freemkvd.socket freemkvd.service
+check "the socket file is gone" [ ! -e "$root/run/freemkvd/freemkvd.sock" ]
+none() {
+    local code=0
+    as muxer freemkvctl status || code=$?
+    equal 3 "$code"
+}
+check "without a daemon freemkvctl exits with 3" none
+check "nothing failed on the way" equal "" "$(within systemctl --failed --no-legend --plain)"
+check "no process of the user is left" eval '! within pgrep -u freemkv'
+
+echo "$passed passed, $failed failed"
+((failed == 0))
