@@ -1,0 +1,142 @@
+//! Requests about the daemon, on a connection of their own. This is what `freemkvctl` uses.
+//!
+//! 1. A request returns by the timeout given at [`Control::connect`], on every platform.
+//! 2. After a request that failed or was late the connection is not used again: nobody knows which
+//!    answer would come next.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::sync::{Arc, mpsc::RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
+
+use freemkvd_proto::status::Status;
+use freemkvd_proto::{Command, Reply};
+use interprocess::local_socket::Stream;
+
+use crate::connection::{Answers, connect, io_error};
+use crate::locate::locate;
+use crate::{Error, platform};
+
+/// A connection for control requests.
+#[derive(Debug)]
+pub struct Control {
+    socket: PathBuf,
+    timeout: Duration,
+    /// `None` after a failure (rule 2).
+    stream: Option<Arc<Stream>>,
+    /// Number of the last request.
+    request: u64,
+}
+
+impl Control {
+    /// Connects to the daemon at `socket`, or else where the environment, the user's own daemon and
+    /// the system's say. `timeout` bounds the connecting and then each request.
+    ///
+    /// # Errors
+    /// [`Error::NoDaemon`] when nobody listens there or the environment says `off`;
+    /// [`Error::Refused`]; [`Error::TimedOut`].
+    pub fn connect(socket: Option<&Path>, timeout: Duration) -> Result<Self, Error> {
+        let socket = locate(socket).socket()?;
+        let stream = connect(&socket, timeout)?;
+        Ok(Self {
+            socket,
+            timeout,
+            stream: Some(stream),
+            request: 0,
+        })
+    }
+
+    /// The socket that it is connected to.
+    #[must_use]
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// A snapshot of the daemon.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] when the daemon says so, [`Error::Lost`], [`Error::TimedOut`]. After any of
+    /// them connect again.
+    pub fn status(&mut self) -> Result<Status, Error> {
+        let reply = self.request(Command::Status)?;
+        match reply {
+            Reply::StatusReport(status) => Ok(status),
+            Reply::Failed(failure) => Err(Error::Failed {
+                path: self.socket.clone(),
+                operation: "get the status of freemkvd at",
+                failure,
+            }),
+            other => Err(self.lost(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!(
+                    "{:?} does not answer a request for the status",
+                    other.kind()
+                ),
+            ))),
+        }
+    }
+
+    fn request(&mut self, command: Command) -> Result<Reply, Error> {
+        self.request += 1;
+        let request = self.request;
+        let Some(stream) = self.stream.take() else {
+            return Err(self.lost(io::ErrorKind::NotConnected.into()));
+        };
+        let (sender, answer) = mpsc::sync_channel(1);
+        let connection = Arc::clone(&stream);
+        // A thread for each request: pipes have no timeouts, and there is one request a second.
+        thread::Builder::new()
+            .name("freemkv-control".into())
+            .spawn(move || {
+                // Nobody listens any more when the timeout has passed.
+                let _ = sender.send(exchange(connection, request, &command));
+            })
+            .map_err(|cause| io_error(&self.socket, "start a thread to ask", cause))?;
+        match answer.recv_timeout(self.timeout) {
+            Ok(Ok(reply)) => {
+                if matches!(reply, Reply::StatusReport(_)) {
+                    self.stream = Some(stream);
+                }
+                Ok(reply)
+            }
+            Ok(Err(cause)) => Err(self.lost(cause)),
+            Err(RecvTimeoutError::Timeout) => {
+                platform::hang_up(&stream);
+                Err(Error::TimedOut {
+                    path: self.socket.clone(),
+                    operation: "asking freemkvd at",
+                    after: self.timeout,
+                })
+            }
+            Err(RecvTimeoutError::Disconnected) => Err(self.lost(io::ErrorKind::BrokenPipe.into())),
+        }
+    }
+
+    fn lost(&self, cause: io::Error) -> Error {
+        io_error(&self.socket, "talk to freemkvd at", cause)
+    }
+}
+
+fn exchange(stream: Arc<Stream>, request: u64, command: &Command) -> io::Result<Reply> {
+    let frame = command
+        .encode(request)
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+    (&*stream).write_all(&frame)?;
+    let mut answers = Answers::new(stream);
+    loop {
+        match answers.next()? {
+            (sequence, reply) if sequence == request => return Ok(reply),
+            // Before it stops, the daemon says so to everybody.
+            (_, Reply::GoingAway(_)) => {}
+            (_, reply @ Reply::Failed(_)) => return Ok(reply),
+            (sequence, _) => {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    format!("answer {sequence} to request {request}"),
+                ));
+            }
+        }
+    }
+}
