@@ -1,10 +1,14 @@
 //! What the tests, the demo and the benchmark of freemkvd share.
 //!
+//! `daemon` runs a real one on a private socket, [`programs`] builds what is under test,
 //! [`trace`] plays real muxers against any [`sink::Sink`], [`counted`] measures what that did to the
 //! caller, [`verify`] says whether the file is right, and [`ops`] tries what no muxer would.
 
 pub mod counted;
+#[cfg(unix)]
+pub mod daemon;
 pub mod ops;
+pub mod programs;
 pub mod sink;
 pub mod sparse;
 pub mod trace;

@@ -40,6 +40,20 @@ impl Sink for File {
     }
 }
 
+impl Sink for freemkvd_client::RipFile {
+    fn set_len(&mut self, len: u64) -> io::Result<()> {
+        freemkvd_client::RipFile::set_len(self, len)
+    }
+
+    fn write_zeroes(&mut self, len: u64) -> io::Result<()> {
+        freemkvd_client::RipFile::write_zeroes(self, len)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.sync_all()
+    }
+}
+
 impl<W: Sink> Sink for BufWriter<W> {
     fn set_len(&mut self, len: u64) -> io::Result<()> {
         // What is buffered was written before the length changed, so it has to arrive before.

@@ -247,6 +247,7 @@ impl Writer<'_> {
                 self.record.set_activity(Activity::Syncing);
                 self.sync()?;
                 self.record.answer(*sequence, Reply::Synced);
+                self.record.set_activity(Activity::Idle);
             }
             Job::Finish { sequence } => {
                 self.record.written(*sequence, 0);

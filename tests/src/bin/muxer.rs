@@ -4,13 +4,14 @@
 
 use std::error::Error;
 use std::fs::File;
-use std::io::{self, BufWriter, SeekFrom};
+use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::{Parser, ValueEnum};
+use freemkvd_client::RipFile;
 use freemkvd_tests::counted::Counted;
 use freemkvd_tests::sink::Sink;
 use freemkvd_tests::sparse::Sparse;
@@ -62,6 +63,8 @@ enum SinkKind {
     Bufwriter,
     /// A model in memory; nothing is written
     Memory,
+    /// freemkvd, through its client library; FREEMKVD_SOCKET says where it is
+    Daemon,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -92,6 +95,8 @@ struct Report {
     write_p50_us: f64,
     write_p99_us: f64,
     write_max_us: f64,
+    /// Frames that the client library sent; null without a daemon.
+    frames: Option<u64>,
     verified_bytes: Option<u64>,
 }
 
@@ -122,7 +127,7 @@ fn play(args: &Args) -> Result<Report, Box<dyn Error>> {
         seed,
         content_seconds,
     };
-    let mut sink = Counted::new(open(args)?);
+    let mut sink = Counted::new(Out::open(args)?);
 
     let start = Instant::now();
     let mut pacer = |content: f64| pace(start, content, args.speed);
@@ -139,7 +144,7 @@ fn play(args: &Args) -> Result<Report, Box<dyn Error>> {
     let counts = sink.counts();
     let latency = sink.latency();
     let length = sink.get_mut().seek(SeekFrom::End(0))?;
-    drop(sink);
+    let frames = sink.into_inner().complete()?;
     let verified_bytes = match args.verify && args.sink != SinkKind::Memory {
         true => Some(verify(&trace, &args.out)?),
         false => None,
@@ -160,6 +165,7 @@ fn play(args: &Args) -> Result<Report, Box<dyn Error>> {
         write_p50_us: latency.p50_us,
         write_p99_us: latency.p99_us,
         write_max_us: latency.max_us,
+        frames,
         verified_bytes,
     })
 }
@@ -176,15 +182,87 @@ impl Args {
     }
 }
 
-fn open(args: &Args) -> io::Result<Box<dyn Sink>> {
-    Ok(match args.sink {
-        SinkKind::Memory => Box::new(Sparse::default()),
-        SinkKind::File => Box::new(open_file(&args.out, args.trace)?),
-        SinkKind::Bufwriter => {
-            let file = open_file(&args.out, args.trace)?;
-            Box::new(BufWriter::with_capacity(MUXER_BUFFER_LEN, file))
+/// Where the calls go.
+enum Out {
+    File(File),
+    Buffered(BufWriter<File>),
+    Memory(Sparse),
+    Daemon(RipFile),
+}
+
+impl Out {
+    fn open(args: &Args) -> io::Result<Self> {
+        Ok(match args.sink {
+            SinkKind::Memory => Self::Memory(Sparse::default()),
+            SinkKind::File => Self::File(open_file(&args.out, args.trace)?),
+            SinkKind::Bufwriter => {
+                let file = open_file(&args.out, args.trace)?;
+                Self::Buffered(BufWriter::with_capacity(MUXER_BUFFER_LEN, file))
+            }
+            SinkKind::Daemon => {
+                let mut options = RipFile::options();
+                if let Some(bytes) = args.size_hint {
+                    options = options.size_hint(bytes);
+                }
+                Self::Daemon(match args.trace {
+                    Kind::Patch => options.open(&args.out)?,
+                    _ => options.create(&args.out)?,
+                })
+            }
+        })
+    }
+
+    /// Closes it; a daemon's file is complete and durable then. Returns the frames it took.
+    fn complete(self) -> io::Result<Option<u64>> {
+        match self {
+            Self::Daemon(file) => Ok(Some(file.finish()?.progress.frames_sent)),
+            Self::Buffered(mut file) => file.flush().map(|()| None),
+            Self::File(_) | Self::Memory(_) => Ok(None),
         }
-    })
+    }
+
+    fn sink(&mut self) -> &mut dyn Sink {
+        match self {
+            Self::File(file) => file,
+            Self::Buffered(file) => file,
+            Self::Memory(model) => model,
+            Self::Daemon(file) => file,
+        }
+    }
+}
+
+impl Write for Out {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.sink().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.sink().flush()
+    }
+}
+
+impl Seek for Out {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.sink().seek(to)
+    }
+
+    fn stream_position(&mut self) -> io::Result<u64> {
+        self.sink().stream_position()
+    }
+}
+
+impl Sink for Out {
+    fn set_len(&mut self, len: u64) -> io::Result<()> {
+        self.sink().set_len(len)
+    }
+
+    fn write_zeroes(&mut self, len: u64) -> io::Result<()> {
+        self.sink().write_zeroes(len)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.sink().sync()
+    }
 }
 
 fn open_file(path: &Path, kind: Kind) -> io::Result<File> {

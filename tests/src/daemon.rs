@@ -1,0 +1,192 @@
+//! A real daemon on a private socket, which ends with its owner.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use freemkvd_client::control::Control;
+use freemkvd_client::{Options, RipFile};
+use freemkvd_proto::status::Status;
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::programs;
+
+/// Longer than anything here takes on a busy machine; what takes longer hangs.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A running `freemkvd`.
+#[derive(Debug)]
+pub struct Daemon {
+    child: Child,
+    socket: PathBuf,
+    log: PathBuf,
+    /// Holds the socket and the log.
+    _home: tempfile::TempDir,
+}
+
+impl Daemon {
+    /// Starts a daemon that writes below `root`, with `config` as the text of its configuration file,
+    /// and waits until it answers.
+    ///
+    /// # Panics
+    /// When it does not start; its log is in the message.
+    #[must_use]
+    pub fn start(root: &Path, config: &str) -> Self {
+        let home = tempfile::tempdir().expect("a directory for the socket");
+        let (socket, log) = (home.path().join("s"), home.path().join("log"));
+        let file = home.path().join("config.toml");
+        std::fs::write(&file, config).expect("the configuration can be written");
+        let child = Command::new(programs::freemkvd())
+            .args(["--config".as_ref(), file.as_os_str()])
+            .args(["--socket".as_ref(), socket.as_os_str()])
+            .args(["--root".as_ref(), root.as_os_str()])
+            .stdin(Stdio::null())
+            .stderr(File::create(&log).expect("the log can be written"))
+            .spawn()
+            .expect("freemkvd starts");
+        let mut daemon = Self {
+            child,
+            socket,
+            log,
+            _home: home,
+        };
+        let answers = wait_until(|| {
+            daemon.try_status().is_some() || !matches!(daemon.child.try_wait(), Ok(None))
+        });
+        assert!(
+            answers && daemon.try_status().is_some(),
+            "freemkvd: {}",
+            daemon.log()
+        );
+        daemon
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Its configuration file, for changing it.
+    #[must_use]
+    pub fn config_file(&self) -> PathBuf {
+        self.socket.with_file_name("config.toml")
+    }
+
+    /// What it has logged so far.
+    #[must_use]
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Options for a file that is written through it.
+    pub fn options(&self) -> Options {
+        RipFile::options().socket(&self.socket)
+    }
+
+    /// A status report, or `None` when it does not answer.
+    #[must_use]
+    pub fn try_status(&self) -> Option<Status> {
+        Control::connect(Some(&self.socket), PATIENCE)
+            .ok()?
+            .status()
+            .ok()
+    }
+
+    /// A status report.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        self.try_status().expect("freemkvd answers")
+    }
+
+    /// Waits until its status is as wanted, and returns it.
+    ///
+    /// # Panics
+    /// When it never is.
+    pub fn wait_for(&self, what: &str, wanted: impl Fn(&Status) -> bool) -> Status {
+        let mut last = None;
+        let found = wait_until(|| {
+            last = self.try_status();
+            last.as_ref().is_some_and(&wanted)
+        });
+        match last {
+            Some(status) if found => status,
+            last => panic!("never saw {what}; last: {last:#?}\nlog:\n{}", self.log()),
+        }
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Panics
+    /// When it is gone.
+    pub fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        kill_process(pid.expect("a process id"), signal).expect("freemkvd runs");
+    }
+
+    /// Waits until it has ended by itself.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub fn wait(mut self) -> (ExitStatus, String) {
+        let mut status = None;
+        let ended = wait_until(|| {
+            status = self.child.try_wait().ok().flatten();
+            status.is_some()
+        });
+        assert!(ended, "freemkvd did not end; log:\n{}", self.log());
+        (status.expect("it has ended"), self.log())
+    }
+
+    /// Stops it as systemd would, and returns how it ended and what it logged.
+    pub fn stop(self) -> (ExitStatus, String) {
+        self.signal(Signal::TERM);
+        self.wait()
+    }
+
+    /// Its private memory in bytes, as the kernel counts it.
+    ///
+    /// # Errors
+    /// The system does not tell.
+    pub fn resident_bytes(&self) -> io::Result<u64> {
+        let text = std::fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
+        let line = text.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+        let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
+        kib.map(|kib| kib << 10)
+            .ok_or_else(|| io::ErrorKind::InvalidData.into())
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // Already gone is as good.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Looks every few milliseconds until `wanted` is true; false when it never was.
+pub fn wait_until(mut wanted: impl FnMut() -> bool) -> bool {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if wanted() {
+            return true;
+        }
+        if Instant::now() > deadline {
+            return false;
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+}
