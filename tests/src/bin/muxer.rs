@@ -95,6 +95,8 @@ struct Report {
     write_p50_us: f64,
     write_p99_us: f64,
     write_max_us: f64,
+    /// What closing the file took; with a daemon it is durable then.
+    finish_seconds: f64,
     /// Frames that the client library sent; null without a daemon.
     frames: Option<u64>,
     verified_bytes: Option<u64>,
@@ -144,7 +146,9 @@ fn play(args: &Args) -> Result<Report, Box<dyn Error>> {
     let counts = sink.counts();
     let latency = sink.latency();
     let length = sink.get_mut().seek(SeekFrom::End(0))?;
+    let start = Instant::now();
     let frames = sink.into_inner().complete()?;
+    let finish_seconds = start.elapsed().as_secs_f64();
     let verified_bytes = match args.verify && args.sink != SinkKind::Memory {
         true => Some(verify(&trace, &args.out)?),
         false => None,
@@ -165,6 +169,7 @@ fn play(args: &Args) -> Result<Report, Box<dyn Error>> {
         write_p50_us: latency.p50_us,
         write_p99_us: latency.p99_us,
         write_max_us: latency.max_us,
+        finish_seconds,
         frames,
         verified_bytes,
     })
