@@ -1,0 +1,21 @@
+# Short names for what is typed every day. .ci/run does not need just.
+
+# The quick checks before a commit.
+check:
+    .ci/run format lint docs lean
+
+# All tests that need no root.
+test:
+    cargo test --workspace
+
+# A host with several muxers, in a temporary directory.
+demo *ARGS:
+    cargo demo {{ARGS}}
+
+# Everything, as root: what a change has to pass.
+ci *STEPS:
+    .ci/run {{STEPS}}
+
+# The documentation of all crates, private items included.
+doc:
+    cargo doc --workspace --no-deps --document-private-items --open
