@@ -81,8 +81,7 @@ pub fn run(source: Source) -> Result<Ending, StartError> {
 
 async fn serve(config: Config, source: Source) -> Result<Ending, StartError> {
     let signals = signal::listen()?;
-    let listener = server::listen(&config)?;
-    let socket = config.socket();
+    let (listener, socket) = server::listen(&config)?;
     warn_of_limits(&config);
     for root in config.roots.iter().filter(|root| !root.is_dir()) {
         warn!(

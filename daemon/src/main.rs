@@ -3,9 +3,14 @@
 use std::process::ExitCode;
 
 use clap::Parser;
+use freemkvd::StartError;
 use freemkvd::cli::Cli;
 use freemkvd::config::Config;
 use freemkvd::server::Ending;
+
+/// Exit codes, as freemkvctl has them.
+const FAILED: u8 = 1;
+const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -16,17 +21,19 @@ fn main() -> ExitCode {
                 println!("the configuration is valid");
                 ExitCode::SUCCESS
             }
-            Err(error) => fail(&error),
+            Err(error) => fail(&error, USAGE),
         };
     }
     match freemkvd::run(source) {
         Ok(Ending::Drained) => ExitCode::SUCCESS,
         Ok(Ending::Lost) => ExitCode::FAILURE,
-        Err(error) => fail(&error),
+        // systemd does not restart the unit for this one: it would fail the same way.
+        Err(error @ StartError::Config(_)) => fail(&error, USAGE),
+        Err(error) => fail(&error, FAILED),
     }
 }
 
-fn fail(error: &dyn std::error::Error) -> ExitCode {
+fn fail(error: &dyn std::error::Error, code: u8) -> ExitCode {
     eprintln!("freemkvd: {error}");
-    ExitCode::FAILURE
+    code.into()
 }

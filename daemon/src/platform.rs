@@ -1,7 +1,7 @@
 //! The few facts about the host that differ by platform and are no business of storage.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The user this process runs as; 0 where there are no such numbers.
 #[must_use]
@@ -10,6 +10,13 @@ pub fn uid() -> u32 {
     return rustix::process::getuid().as_raw();
     #[cfg(not(unix))]
     0
+}
+
+/// The socket of the user that this process runs as.
+#[must_use]
+pub fn user_socket() -> PathBuf {
+    let runtime_dir = std::env::var_os("XDG_RUNTIME_DIR");
+    freemkvd_proto::socket::user_socket(runtime_dir.as_deref(), uid())
 }
 
 /// The total that `budget.total = "auto"` stands for, in bytes.

@@ -4,8 +4,6 @@ use std::error::Error;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 use freemkvd_proto::socket::SOCKET_ENV;
@@ -31,7 +29,6 @@ pub(crate) struct Rip {
     name: &'static str,
     trace: Trace,
     path: PathBuf,
-    done: Arc<AtomicBool>,
     waiter: JoinHandle<Result<Report, String>>,
 }
 
@@ -77,20 +74,11 @@ pub(crate) fn start_all(dir: &Path, socket: &Path) -> Result<Vec<Rip>, Box<dyn E
                 .stdout(Stdio::piped())
                 .stderr(Stdio::piped())
                 .spawn()?;
-            let done = Arc::new(AtomicBool::new(false));
-            let waiter = std::thread::spawn({
-                let done = Arc::clone(&done);
-                move || {
-                    let report = wait(child);
-                    done.store(true, Ordering::Release);
-                    report
-                }
-            });
+            let waiter = std::thread::spawn(move || wait(child));
             Ok(Rip {
                 name,
                 trace,
                 path,
-                done,
                 waiter,
             })
         })
@@ -116,9 +104,9 @@ fn wait(mut child: Child) -> Result<Report, String> {
 }
 
 impl Rip {
-    /// Turns true when the muxer has ended, one way or another.
-    pub(crate) fn is_done(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.done)
+    /// True once the muxer has ended, one way or another.
+    pub(crate) fn is_done(&self) -> bool {
+        self.waiter.is_finished()
     }
 
     /// What came of it.
@@ -128,7 +116,6 @@ impl Rip {
             trace,
             path,
             waiter,
-            ..
         } = self;
         let report = waiter.join().map_err(|_| "a thread of the demo panicked")?;
         let report = report.map_err(|error| format!("{name}: {error}"))?;

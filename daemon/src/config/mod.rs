@@ -137,13 +137,16 @@ impl Config {
         merge::Merge { text, name }.merge(file, overrides)
     }
 
-    /// The socket to listen on.
+    /// The socket to listen on, unless systemd passes one.
     #[must_use]
     pub fn socket(&self) -> PathBuf {
-        self.socket.clone().unwrap_or_else(|| {
-            let runtime_dir = std::env::var_os("XDG_RUNTIME_DIR");
-            freemkvd_proto::socket::user_socket(runtime_dir.as_deref(), crate::platform::uid())
-        })
+        // systemd names the RuntimeDirectory= of a service so.
+        let service = std::env::var_os("RUNTIME_DIRECTORY").filter(|dir| !dir.is_empty());
+        match (&self.socket, service) {
+            (Some(path), _) => path.clone(),
+            (None, Some(dir)) => PathBuf::from(dir).join("freemkvd.sock"),
+            (None, None) => crate::platform::user_socket(),
+        }
     }
 
     /// What differs in `new`: first what can take effect at once, then what needs a restart.

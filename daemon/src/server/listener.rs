@@ -30,23 +30,24 @@ pub enum ListenError {
     Passed(io::Error),
 }
 
-/// Listens where `config` says, or on the socket that systemd has passed.
+/// Listens where `config` says, or on the socket that systemd has passed. Returns also where that is.
 ///
 /// # Errors
 /// [`ListenError`].
-pub fn listen(config: &Config) -> Result<Listener, ListenError> {
-    if let Some(listener) = passed()? {
-        return Ok(listener);
+pub fn listen(config: &Config) -> Result<(Listener, PathBuf), ListenError> {
+    if let Some(passed) = passed()? {
+        return Ok(passed);
     }
     let path = config.socket();
-    bind(&path, config.socket.is_none()).map_err(|source| match source.kind() {
-        io::ErrorKind::AddrInUse => ListenError::InUse(path),
-        _ => ListenError::Io { path, source },
-    })
+    match bind(&path, config.socket.is_none()) {
+        Ok(listener) => Ok((listener, path)),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(ListenError::InUse(path)),
+        Err(source) => Err(ListenError::Io { path, source }),
+    }
 }
 
 #[cfg(target_os = "linux")]
-fn passed() -> Result<Option<Listener>, ListenError> {
+fn passed() -> Result<Option<(Listener, PathBuf)>, ListenError> {
     let mut passed = listenfd::ListenFd::from_env();
     let listener = (passed.len() > 0)
         .then(|| passed.take_unix_listener(0))
@@ -57,14 +58,19 @@ fn passed() -> Result<Option<Listener>, ListenError> {
     listener
         .set_nonblocking(true)
         .map_err(ListenError::Passed)?;
+    let address = listener.local_addr().map_err(ListenError::Passed)?;
+    let path = address
+        .as_pathname()
+        .unwrap_or(Path::new("an unnamed socket"))
+        .to_owned();
     let listener = interprocess::os::unix::uds_local_socket::tokio::Listener::try_from(
         std::os::fd::OwnedFd::from(listener),
     );
-    Ok(Some(listener.map_err(ListenError::Passed)?.into()))
+    Ok(Some((listener.map_err(ListenError::Passed)?.into(), path)))
 }
 
 #[cfg(not(target_os = "linux"))]
-fn passed() -> Result<Option<Listener>, ListenError> {
+fn passed() -> Result<Option<(Listener, PathBuf)>, ListenError> {
     Ok(None)
 }
 
@@ -73,16 +79,15 @@ fn bind(path: &Path, is_default: bool) -> io::Result<Listener> {
     use interprocess::os::unix::local_socket::ListenerOptionsExt;
 
     if let (true, Some(directory)) = (is_default, path.parent()) {
-        if !directory.exists() {
-            crate::platform::make_private_directory(directory)?;
-        } else if directory.starts_with("/tmp") {
-            // Anybody can make a directory there before us.
+        // Anybody can make a directory in /tmp before us.
+        if !directory.exists() || directory.starts_with("/tmp") {
             crate::platform::make_private_directory(directory)?;
         }
     }
     remove_stale(path)?;
     // A socket of one's own is for oneself; the system's is for its group.
-    let mode = if is_default && crate::platform::uid() != 0 {
+    let own = is_default && path == crate::platform::user_socket();
+    let mode = if own && crate::platform::uid() != 0 {
         0o600
     } else {
         0o660

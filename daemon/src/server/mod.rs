@@ -226,6 +226,8 @@ async fn drain(server: &Server, signals: &mut mpsc::UnboundedReceiver<Signal>) -
         "stopping: taking no new streams, writing what was accepted"
     );
     systemd::stopping();
+    // At once: the unit allows a second, so that a thread stuck in the kernel delays little.
+    systemd::extend(DRAIN_EXTENSION);
     let mut ticks = interval(Duration::from_millis(20));
     let mut since_tick = Duration::ZERO;
     let why = loop {
