@@ -1,4 +1,34 @@
-//! Write rips through `freemkvd`: the blocking client library.
+//! Write rips through `freemkvd`: the blocking client library, for muxers.
+//!
+//! [`RipFile`] is a drop-in for `File` and `BufWriter<File>`. It replaces the `BufWriter`, it does
+//! not sit below one: small writes and seek-backs happen in its patch window, in memory, and only
+//! whole slots of it go to the daemon.
+//!
+//! ```no_run
+//! use std::io::{Seek, SeekFrom, Write};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let mut file = freemkvd_client::RipFile::create("/rips/film.mkv")?;
+//! file.write_all(b"size unknown, content")?;
+//! file.seek(SeekFrom::Start(0))?;
+//! file.write_all(b"size")?;
+//! file.finish()?; // complete and durable
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! What goes where:
+//!
+//! ```text
+//! RipFile -> window (pure) -> outlet: remote -> link (pure) -> pump: two threads -> socket
+//!                             |
+//!                             local: a plain file, for hosts without a daemon
+//! ```
+//!
+//! 1. The window is the only place where content waits; its slots, and those in flight, are all the
+//!    memory that a stream takes.
+//! 2. The muxer's thread never touches the socket. Each remote stream has a sender and a receiver.
+//! 3. `window`, `slot` and `link` know no I/O, no threads and no clock.
 
 #[cfg_attr(unix, path = "platform/unix.rs")]
 #[cfg_attr(not(unix), path = "platform/other.rs")]
@@ -7,6 +37,17 @@ mod platform;
 mod connection;
 pub mod control;
 mod error;
+mod link;
+mod local;
 mod locate;
+mod options;
+mod outlet;
+mod pump;
+mod remote;
+mod slot;
+mod stream;
+mod window;
 
 pub use error::Error;
+pub use options::Options;
+pub use stream::{Finished, Progress, RipFile};

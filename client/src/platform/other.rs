@@ -1,6 +1,7 @@
-//! Where there is no Unix: a named pipe can't be ended from outside, and has no
-//! owner to check.
+//! Where there is no Unix: a named pipe can't be ended from outside, has no owner to
+//! check, and directories can't be opened to be synced.
 
+use std::io;
 use std::path::Path;
 
 use interprocess::local_socket::Stream;
@@ -16,4 +17,10 @@ pub(crate) fn uid() -> u32 {
 /// The pipe's access list decides.
 pub(crate) fn is_private(_socket: &Path) -> bool {
     true
+}
+
+/// Directories can't be opened for syncing.
+#[expect(clippy::unnecessary_wraps, reason = "the same surface as on Unix")]
+pub(crate) fn sync_directory(_directory: &Path) -> io::Result<()> {
+    Ok(())
 }

@@ -1,5 +1,6 @@
 //! What differs on Unix: ending a connection from outside, and who a socket belongs to.
 
+use std::io;
 use std::net::Shutdown;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -25,4 +26,9 @@ pub(crate) fn is_private(socket: &Path) -> bool {
     let owned = |path: &Path| path.symlink_metadata().ok().filter(|m| m.uid() == uid());
     let directory = socket.parent().and_then(owned);
     directory.is_some_and(|m| m.is_dir() && m.mode() & 0o022 == 0) && owned(socket).is_some()
+}
+
+/// Makes the directory's entries durable: without it a power cut can forget a new file's name.
+pub(crate) fn sync_directory(directory: &Path) -> io::Result<()> {
+    std::fs::File::open(directory)?.sync_all()
 }

@@ -1,0 +1,321 @@
+//! The state of one stream's connection, without I/O, threads or a clock: what is to be sent, what
+//! was sent and is not yet written, and what the daemon has said.
+//!
+//! 1. Every command is kept, in `outbox` or `in_flight`, until the daemon says *written*. A `Write`
+//!    carries its absolute offset and its slot, so what is kept can be told again from the start.
+//! 2. Numbers go up by one, in the order of sending.
+//! 3. A `Seek` goes before a command only if the daemon's position is not its offset already.
+//! 4. The first failure is latched. Afterwards nothing is sent and no answer changes anything.
+//! 5. A daemon that says what can't be (a watermark beyond what was sent, or one that goes back) is
+//!    not believed; the connection ends.
+
+use std::collections::VecDeque;
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+
+use freemkvd_proto as proto;
+use freemkvd_proto::{FrameError, Header, Kind, Reply};
+
+use crate::Error;
+use crate::slot::{Pool, Slot};
+
+/// A command as it is kept.
+#[derive(Debug)]
+pub(crate) enum Command {
+    Open(proto::Open),
+    Write {
+        offset: u64,
+        slot: Arc<Slot>,
+        range: Range<usize>,
+    },
+    WriteZeroes {
+        offset: u64,
+        len: u64,
+    },
+    Seek {
+        offset: u64,
+    },
+    SetLen {
+        len: u64,
+    },
+    Flush,
+    Sync,
+    Finish,
+    Abort,
+}
+
+#[derive(Debug)]
+struct Numbered {
+    sequence: u64,
+    command: Command,
+}
+
+/// The content of a `Write` on its way to the socket.
+#[derive(Debug)]
+pub(crate) struct Body {
+    pub(crate) slot: Arc<Slot>,
+    pub(crate) range: Range<usize>,
+}
+
+/// Whether more answers are to be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum Answered {
+    GoesOn,
+    Ended,
+}
+
+/// See the module's page.
+#[derive(Debug)]
+pub(crate) struct Link {
+    outbox: VecDeque<Numbered>,
+    in_flight: VecDeque<Numbered>,
+    /// Number of the last command pushed, and of the last one sent.
+    last: u64,
+    sent: u64,
+    /// Numbers of the last `Flush` and `Sync` pushed; 0 for none.
+    last_flush: u64,
+    last_sync: u64,
+    /// Where the daemon's position is after everything in `outbox`.
+    position: u64,
+    /// Every command up to this one is written: the watermark, or a `Sync` that was answered.
+    written: u64,
+    synced: u64,
+    marks: proto::Progress,
+    /// Set when nobody will push any more; the connection ends once this command is written.
+    closing: Option<u64>,
+    pub(crate) pool: Pool,
+    pub(crate) opened: Option<proto::Opened>,
+    pub(crate) finished: Option<proto::Finished>,
+    pub(crate) aborted: bool,
+    pub(crate) going_away: bool,
+    pub(crate) failed: Option<Error>,
+    /// Both threads are to return.
+    pub(crate) ended: bool,
+    pub(crate) frames_sent: u64,
+}
+
+impl Link {
+    /// A link whose first frame is `open`.
+    pub(crate) fn new(pool: Pool, open: proto::Open) -> Self {
+        let open = Numbered {
+            sequence: 0,
+            command: Command::Open(open),
+        };
+        Self {
+            outbox: VecDeque::from([open]),
+            in_flight: VecDeque::new(),
+            last: 0,
+            sent: 0,
+            last_flush: 0,
+            last_sync: 0,
+            position: 0,
+            written: 0,
+            synced: 0,
+            marks: proto::Progress::default(),
+            closing: None,
+            pool,
+            opened: None,
+            finished: None,
+            aborted: false,
+            going_away: false,
+            failed: None,
+            ended: false,
+            frames_sent: 0,
+        }
+    }
+
+    /// Queues a command, with a `Seek` before it where it needs one (rule 3). Returns its number.
+    pub(crate) fn push(&mut self, command: Command) -> u64 {
+        let place = match &command {
+            Command::Write { offset, range, .. } => Some((*offset, range.len() as u64)),
+            Command::WriteZeroes { offset, len } => Some((*offset, *len)),
+            _ => None,
+        };
+        if let Some((offset, len)) = place {
+            if offset != self.position {
+                self.number(Command::Seek { offset });
+            }
+            self.position = offset + len;
+        }
+        self.number(command)
+    }
+
+    fn number(&mut self, command: Command) -> u64 {
+        self.last += 1;
+        let sequence = self.last;
+        self.outbox.push_back(Numbered { sequence, command });
+        sequence
+    }
+
+    /// Sees to it that a `Flush` covers everything, and returns its number.
+    pub(crate) fn flush(&mut self) -> u64 {
+        if self.last_flush != self.last || self.last == 0 {
+            self.last_flush = self.push(Command::Flush);
+        }
+        self.last_flush
+    }
+
+    /// Asks for progress when nobody has asked and been answered since. For a caller that waits for
+    /// a slot while the daemon takes its time with telling that some are written.
+    pub(crate) fn nudge(&mut self) {
+        if self.last_flush <= self.written && self.last > self.written {
+            self.flush();
+        }
+    }
+
+    /// Sees to it that a `Sync` covers everything, and returns its number. One that was asked for
+    /// and not answered in time serves again when nothing was written since.
+    pub(crate) fn sync(&mut self) -> u64 {
+        if self.last_sync != self.last || self.last == 0 {
+            self.last_sync = self.push(Command::Sync);
+        }
+        self.last_sync
+    }
+
+    /// Drops what was not sent yet and gives the stream up. The numbers stay without a gap.
+    pub(crate) fn abort(&mut self) {
+        self.outbox.clear();
+        self.last = self.sent;
+        self.number(Command::Abort);
+    }
+
+    /// Lets the connection end when everything is written, and returns the number of the `Flush`
+    /// that makes the daemon say so. Without one a receiver that nothing is sent to would wait for
+    /// ever, and with it the pipe would stay open.
+    pub(crate) fn close(&mut self) -> u64 {
+        let sequence = self.push(Command::Flush);
+        self.closing = Some(sequence);
+        sequence
+    }
+
+    /// Commands that are kept.
+    pub(crate) fn kept(&self) -> usize {
+        self.outbox.len() + self.in_flight.len()
+    }
+
+    pub(crate) fn has_work(&self) -> bool {
+        !self.outbox.is_empty()
+    }
+
+    pub(crate) fn is_written(&self, sequence: u64) -> bool {
+        self.written >= sequence
+    }
+
+    pub(crate) fn is_all_written(&self) -> bool {
+        self.written == self.last
+    }
+
+    pub(crate) fn is_synced(&self, sequence: u64) -> bool {
+        self.synced >= sequence
+    }
+
+    pub(crate) fn marks(&self) -> proto::Progress {
+        self.marks
+    }
+
+    /// Moves the next commands from the outbox to what is in flight: their bytes are put behind
+    /// `head`, up to and with the header of a `Write`, whose content is returned.
+    pub(crate) fn send(&mut self, head: &mut Vec<u8>) -> Result<Option<Body>, FrameError> {
+        while let Some(next) = self.outbox.pop_front() {
+            let Numbered { sequence, command } = &next;
+            let mut body = None;
+            match command {
+                Command::Write { slot, range, .. } => {
+                    head.extend(Header::new(Kind::Write, range.len(), *sequence)?.encode());
+                    body = Some(Body {
+                        slot: Arc::clone(slot),
+                        range: range.clone(),
+                    });
+                }
+                control => head.extend(wire(control).encode(*sequence)?),
+            }
+            self.sent = *sequence;
+            self.frames_sent += 1;
+            self.in_flight.push_back(next);
+            if body.is_some() {
+                return Ok(body);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Takes an answer to the command of that number.
+    pub(crate) fn answer(&mut self, sequence: u64, reply: Reply) -> io::Result<Answered> {
+        match reply {
+            Reply::Opened(opened) if self.opened.is_none() => self.opened = Some(opened),
+            Reply::Progress(marks) => self.progress(marks)?,
+            Reply::Synced if sequence <= self.sent => {
+                self.synced = self.synced.max(sequence);
+                self.settle(sequence);
+            }
+            Reply::Finished(finished) => {
+                self.progress(finished.progress)?;
+                self.finished = Some(finished);
+            }
+            Reply::Aborted => self.aborted = true,
+            Reply::GoingAway(_) => self.going_away = true,
+            other => return Err(nonsense(&format!("unexpected {:?}", other.kind()))),
+        }
+        let is_closed = self.closing.is_some_and(|last| self.is_written(last));
+        if is_closed || self.aborted || self.finished.is_some() {
+            self.ended = true;
+            return Ok(Answered::Ended);
+        }
+        Ok(Answered::GoesOn)
+    }
+
+    fn progress(&mut self, marks: proto::Progress) -> io::Result<()> {
+        let old = self.marks;
+        let goes_back = marks.accepted.sequence < old.accepted.sequence
+            || marks.written.sequence < old.written.sequence
+            || marks.durable.sequence < old.durable.sequence;
+        if goes_back || marks.written.sequence > self.sent {
+            return Err(nonsense("watermarks that can't be"));
+        }
+        self.marks = marks;
+        self.settle(marks.written.sequence);
+        Ok(())
+    }
+
+    /// Commands up to `written` need not be kept any longer.
+    fn settle(&mut self, written: u64) {
+        self.written = self.written.max(written);
+        while let Some(oldest) = self.in_flight.front() {
+            if oldest.sequence > self.written {
+                break;
+            }
+            if let Some(Numbered {
+                command: Command::Write { slot, .. },
+                ..
+            }) = self.in_flight.pop_front()
+            {
+                self.pool.put(slot);
+            }
+        }
+    }
+}
+
+fn nonsense(what: &str) -> io::Error {
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        format!("the daemon sent {what}"),
+    )
+}
+
+fn wire(command: &Command) -> proto::Command {
+    match command {
+        Command::Open(open) => proto::Command::Open(open.clone()),
+        Command::Seek { offset } => proto::Command::Seek(proto::Seek { offset: *offset }),
+        Command::WriteZeroes { len, .. } => {
+            proto::Command::WriteZeroes(proto::WriteZeroes { len: *len })
+        }
+        Command::SetLen { len } => proto::Command::SetLen(proto::SetLen { len: *len }),
+        // A `Write` is not a control command; its caller has dealt with it.
+        Command::Flush | Command::Write { .. } => proto::Command::Flush,
+        Command::Sync => proto::Command::Sync,
+        Command::Finish => proto::Command::Finish,
+        Command::Abort => proto::Command::Abort,
+    }
+}

@@ -1,0 +1,286 @@
+//! [`Local`]: an [`Outlet`] into a plain file, for hosts without a daemon. The same window, the same
+//! latched errors, the same meaning of `Ok`; but every write waits for the kernel, and the halt flag
+//! and deadlines bound only the syncs.
+//!
+//! 1. The first failure is latched: nothing is written after it, and no fsync is tried again in the
+//!    hope of a better answer.
+//! 2. An fsync runs in a thread of its own, because nothing ends one on a dead mount. Its result is
+//!    always collected before another begins: the kernel tells an error once.
+//! 3. A file that was created is durable with its name: its directory is synced too.
+
+use std::collections::VecDeque;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::thread;
+use std::time::Duration;
+
+use freemkvd_proto::OpenMode;
+
+use crate::connection::io_error;
+use crate::outlet::{Outlet, Patience};
+use crate::slot::{Pool, Slot};
+use crate::stream::Progress;
+use crate::window::{Leaving, Window};
+use crate::{Error, platform};
+
+/// What fills a range with zeros. Bigger blocks are not faster.
+static ZEROES: [u8; 64 << 10] = [0; 64 << 10];
+
+/// A plain file.
+#[derive(Debug)]
+pub(crate) struct Local {
+    path: PathBuf,
+    file: Arc<File>,
+    /// The file's own position.
+    position: u64,
+    pool: Pool,
+    halt: Option<Arc<AtomicBool>>,
+    /// Its directory has still to be synced.
+    is_new: bool,
+    written_bytes: u64,
+    durable_bytes: u64,
+    syncing: Option<Syncing>,
+    failed: Option<Error>,
+}
+
+#[derive(Debug)]
+struct Syncing {
+    result: Receiver<io::Result<()>>,
+    /// `written_bytes` when it began.
+    covers_bytes: u64,
+}
+
+impl Local {
+    /// Opens the file. With it comes its length in bytes.
+    pub(crate) fn open(
+        path: &Path,
+        mode: OpenMode,
+        window_bytes: u64,
+        halt: Option<Arc<AtomicBool>>,
+    ) -> Result<(Self, u64), Error> {
+        let mut options = OpenOptions::new();
+        match mode {
+            OpenMode::CreateNew => options.write(true).create_new(true),
+            OpenMode::Create => options.write(true).create(true).truncate(true),
+            OpenMode::Existing => options.write(true),
+        };
+        let open = || {
+            let file = options.open(path)?;
+            let len_bytes = file.metadata()?.len();
+            Ok((file, len_bytes))
+        };
+        let (file, len_bytes) = open().map_err(|cause| io_error(path, "open", cause))?;
+        let local = Self {
+            path: path.to_owned(),
+            file: Arc::new(file),
+            position: 0,
+            pool: Pool::new(Window::slots_max(window_bytes)),
+            halt,
+            is_new: mode != OpenMode::Existing,
+            written_bytes: 0,
+            durable_bytes: 0,
+            syncing: None,
+            failed: None,
+        };
+        Ok((local, len_bytes))
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        self.failed.clone().map_or(Ok(()), Err)
+    }
+
+    fn fail(&mut self, operation: &'static str, offset: Option<u64>, cause: io::Error) -> Error {
+        let error = Error::Io {
+            path: self.path.clone(),
+            operation,
+            offset,
+            cause: Arc::new(cause),
+        };
+        self.failed.get_or_insert(error).clone()
+    }
+
+    fn write_at(&mut self, mut offset: u64, mut bytes: &[u8]) -> Result<(), Error> {
+        self.check()?;
+        while !bytes.is_empty() {
+            match self.write_some(offset, bytes) {
+                Ok(count) => {
+                    offset += count as u64;
+                    self.position = offset;
+                    self.written_bytes += count as u64;
+                    bytes = &bytes[count..];
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(self.fail("write", Some(offset), error)),
+            }
+        }
+        Ok(())
+    }
+
+    fn write_some(&self, offset: u64, bytes: &[u8]) -> io::Result<usize> {
+        let mut file = &*self.file;
+        if self.position != offset {
+            file.seek(SeekFrom::Start(offset))?;
+        }
+        match file.write(bytes)? {
+            0 => Err(io::ErrorKind::WriteZero.into()),
+            count => Ok(count),
+        }
+    }
+
+    /// Begins an fsync.
+    fn begin_sync(&mut self) -> Result<Syncing, Error> {
+        let (sender, result) = sync_channel(1);
+        let file = Arc::clone(&self.file);
+        let directory = self.path.parent().filter(|_| self.is_new);
+        let directory = directory.map(Path::to_owned);
+        thread::Builder::new()
+            .name("freemkv-sync".into())
+            .spawn(move || {
+                let synced = file.sync_all().and_then(|()| match &directory {
+                    Some(directory) => platform::sync_directory(directory),
+                    None => Ok(()),
+                });
+                // Kept for the next one to ask; nobody is left only when the stream was dropped.
+                let _ = sender.send(synced);
+            })
+            .map_err(|cause| io_error(&self.path, "start a thread for", cause))?;
+        Ok(Syncing {
+            result,
+            covers_bytes: self.written_bytes,
+        })
+    }
+
+    fn end_sync(&mut self, syncing: Syncing, patience: &Patience) -> Result<(), Error> {
+        loop {
+            let left = match patience.next(&self.path) {
+                Ok(left) => left,
+                Err(error) => {
+                    self.syncing = Some(syncing);
+                    return Err(error);
+                }
+            };
+            match syncing.result.recv_timeout(left) {
+                Ok(Ok(())) => break,
+                Ok(Err(cause)) => return Err(self.fail("sync", None, cause)),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(self.fail("sync", None, io::ErrorKind::Other.into()));
+                }
+            }
+        }
+        self.durable_bytes = syncing.covers_bytes;
+        self.is_new = false;
+        Ok(())
+    }
+}
+
+impl Outlet for Local {
+    fn is_failed(&self) -> bool {
+        self.failed.is_some()
+    }
+
+    fn failure(&self) -> Option<Error> {
+        self.failed.clone()
+    }
+
+    fn slot(&mut self) -> Result<Arc<Slot>, Error> {
+        // The window never holds more than the pool's limit, and nothing else holds any.
+        self.pool.take().ok_or_else(|| Error::Invalid {
+            path: self.path.clone(),
+            message: "the patch window holds more slots than it may",
+        })
+    }
+
+    fn take(&mut self, leaving: &mut VecDeque<Leaving>) -> Result<(), Error> {
+        let mut result = Ok(());
+        for item in leaving.drain(..) {
+            let slot = match item {
+                Leaving::Write {
+                    offset,
+                    slot,
+                    range,
+                } => {
+                    result = result.and_then(|()| self.write_at(offset, &slot[range]));
+                    slot
+                }
+                Leaving::Release(slot) => slot,
+            };
+            self.pool.put(slot);
+        }
+        result
+    }
+
+    fn write_zeroes(&mut self, offset: u64, len: u64) -> Result<(), Error> {
+        self.check()?;
+        let end = offset + len;
+        let metadata = self.file.metadata();
+        let len_bytes = metadata
+            .map_err(|cause| self.fail("get the length of", None, cause))?
+            .len();
+        let mut at = offset;
+        while at < end.min(len_bytes) {
+            let left = usize::try_from(end.min(len_bytes) - at).unwrap_or(usize::MAX);
+            let block = &ZEROES[..left.min(ZEROES.len())];
+            self.write_at(at, block)?;
+            at += block.len() as u64;
+        }
+        if end > len_bytes {
+            // What is new in a file reads as zeros, without being written.
+            self.set_len(end)?;
+            self.written_bytes += end - at;
+        }
+        Ok(())
+    }
+
+    fn set_len(&mut self, len: u64) -> Result<(), Error> {
+        self.check()?;
+        let result = self.file.set_len(len);
+        result.map_err(|cause| self.fail("set the length of", Some(len), cause))
+    }
+
+    fn flush(&mut self) -> Result<(), Error> {
+        self.check()
+    }
+
+    fn sync(&mut self, timeout: Duration) -> Result<(), Error> {
+        self.check()?;
+        let patience = Patience::new("syncing", self.halt.as_ref()).with_timeout(timeout);
+        if let Some(late) = self.syncing.take() {
+            self.end_sync(late, &patience)?;
+        }
+        let syncing = self.begin_sync()?;
+        self.end_sync(syncing, &patience)
+    }
+
+    fn finish(&mut self, timeout: Duration) -> Result<u64, Error> {
+        self.sync(timeout)?;
+        let metadata = self.file.metadata();
+        metadata
+            .map(|metadata| metadata.len())
+            .map_err(|cause| self.fail("get the length of", None, cause))
+    }
+
+    fn abort(&mut self, _timeout: Duration) -> Result<(), Error> {
+        self.check()
+    }
+
+    /// Everything is written already.
+    fn close(&mut self, _timeout: Duration) {}
+
+    fn progress(&self) -> Progress {
+        Progress {
+            accepted_bytes: self.written_bytes,
+            written_bytes: self.written_bytes,
+            durable_bytes: self.durable_bytes,
+            frames_sent: 0,
+        }
+    }
+
+    fn stream_id(&self) -> Option<u64> {
+        None
+    }
+}

@@ -1,0 +1,223 @@
+//! [`Options`]: how a file is opened, and which of daemon and local file it goes to.
+//!
+//! 1. A daemon that is there and refuses is an error, never a reason to write without it: it may be
+//!    the one that knows that the disk is full, or who else is writing the file.
+//! 2. Nothing is opened or created before the options are known to be sound.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::Once;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use freemkvd_proto::OpenMode;
+
+use crate::local::Local;
+use crate::locate::{Place, locate};
+use crate::remote::{Opening, Remote};
+use crate::slot::SLOT_BYTES;
+use crate::window::Window;
+use crate::{Error, RipFile};
+
+const MIB: u64 = 1 << 20;
+
+/// What is in flight beside the window when no limit was set: as much as the daemon queues.
+const IN_FLIGHT_BYTES: u64 = 32 * MIB;
+
+/// How a file is opened. Get one from [`RipFile::options`], set what differs, and end with
+/// [`create`](Self::create) or [`open`](Self::open).
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Options {
+    socket: Option<PathBuf>,
+    create_new: bool,
+    size_hint_bytes: Option<u64>,
+    window_bytes: u64,
+    memory_limit_bytes: Option<u64>,
+    halt: Option<Arc<AtomicBool>>,
+    sync_timeout: Duration,
+    connect_timeout: Duration,
+    drop_wait: Duration,
+    fallback_to_local: bool,
+}
+
+impl Options {
+    pub(crate) fn new() -> Self {
+        Self {
+            socket: None,
+            create_new: false,
+            size_hint_bytes: None,
+            window_bytes: 8 * MIB,
+            memory_limit_bytes: None,
+            halt: None,
+            // The daemon waits for space that long before it gives a stream up.
+            sync_timeout: Duration::from_secs(600),
+            // A disk that has to spin up takes 15 s to open a file.
+            connect_timeout: Duration::from_secs(30),
+            drop_wait: Duration::from_secs(10),
+            fallback_to_local: false,
+        }
+    }
+
+    /// The daemon's socket. Without it `FREEMKVD_SOCKET` says which (`off` for none: the file is
+    /// written by this process), else it is the user's own daemon if one is there, else the system's.
+    pub fn socket(mut self, socket: impl Into<PathBuf>) -> Self {
+        self.socket = Some(socket.into());
+        self
+    }
+
+    /// Whether [`create`](Self::create) fails when the file exists. Default: it is emptied.
+    pub fn create_new(mut self, create_new: bool) -> Self {
+        self.create_new = create_new;
+        self
+    }
+
+    /// How long the file is likely to become. The daemon reserves the space, and refuses now what
+    /// would not fit. A local file ignores it.
+    pub fn size_hint(mut self, bytes: u64) -> Self {
+        self.size_hint_bytes = Some(bytes);
+        self
+    }
+
+    /// Length of the patch window, 1 to 64 MiB. The default of 8 MiB takes in every patch that a
+    /// muxer makes within a cluster; 64 MiB takes in whole clusters.
+    pub fn window_bytes(mut self, bytes: u64) -> Self {
+        self.window_bytes = bytes;
+        self
+    }
+
+    /// Most memory for content: the window, and what the daemon has not written yet. At least the
+    /// window and 4 MiB; the default is the window and 32 MiB.
+    pub fn memory_limit_bytes(mut self, bytes: u64) -> Self {
+        self.memory_limit_bytes = Some(bytes);
+        self
+    }
+
+    /// A flag that ends every call that has to wait, within 250 ms, with [`Error::Halted`]. As an
+    /// [`io::Error`](std::io::Error) its kind is `Other`, not `Interrupted`, which `write_all` and
+    /// `io::copy` would retry for ever. What was taken before stays taken, and the position does not
+    /// move, so that a call may be repeated.
+    pub fn halt(mut self, halt: Arc<AtomicBool>) -> Self {
+        self.halt = Some(halt);
+        self
+    }
+
+    /// Deadline of [`RipFile::sync_all`] and [`RipFile::finish`]. Default: 10 minutes.
+    pub fn sync_timeout(mut self, timeout: Duration) -> Self {
+        self.sync_timeout = timeout;
+        self
+    }
+
+    /// Deadline for connecting, and again for opening the file. Default: 30 seconds.
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// How long dropping or aborting a stream waits at most. Default: 10 seconds.
+    pub fn drop_wait(mut self, wait: Duration) -> Self {
+        self.drop_wait = wait;
+        self
+    }
+
+    /// Whether to write the file from this process when no daemon listens. It is said on standard
+    /// error, once. Default: no, it is [`Error::NoDaemon`].
+    pub fn fallback_to_local(mut self, fallback: bool) -> Self {
+        self.fallback_to_local = fallback;
+        self
+    }
+
+    /// Creates the file, or empties the one that exists.
+    ///
+    /// # Errors
+    /// [`Error::NoDaemon`], [`Error::Refused`], [`Error::Failed`] when the daemon can't or may not
+    /// create it, [`Error::TimedOut`], [`Error::Invalid`] for options out of range.
+    pub fn create(&self, path: impl AsRef<Path>) -> Result<RipFile, Error> {
+        let mode = if self.create_new {
+            OpenMode::CreateNew
+        } else {
+            OpenMode::Create
+        };
+        self.open_as(path.as_ref(), mode)
+    }
+
+    /// Opens the file that exists, without truncation.
+    ///
+    /// # Errors
+    /// As [`create`](Self::create).
+    pub fn open(&self, path: impl AsRef<Path>) -> Result<RipFile, Error> {
+        self.open_as(path.as_ref(), OpenMode::Existing)
+    }
+
+    fn open_as(&self, path: &Path, mode: OpenMode) -> Result<RipFile, Error> {
+        let slots = self.check(path)?;
+        let path = std::path::absolute(path)
+            .map_err(|cause| crate::connection::io_error(path, "find", cause))?;
+        match locate(self.socket.as_deref()) {
+            Place::Off => self.open_local(path, mode),
+            Place::Socket(socket) => {
+                let opening = Opening {
+                    socket: &socket,
+                    path: &path,
+                    mode,
+                    size_hint_bytes: self.size_hint_bytes,
+                    slots,
+                    timeout: self.connect_timeout,
+                    halt: self.halt.clone(),
+                };
+                match Remote::open(opening) {
+                    Ok((remote, len)) => Ok(self.file(path, Box::new(remote), len)),
+                    Err(error) if self.fallback_to_local && error.is_absent_daemon() => {
+                        say_once(&error);
+                        self.open_local(path, mode)
+                    }
+                    Err(error) => Err(error),
+                }
+            }
+        }
+    }
+
+    /// Rule 2. The number of slots that the options come to.
+    fn check(&self, path: &Path) -> Result<usize, Error> {
+        let invalid = |message| Error::Invalid {
+            path: path.to_owned(),
+            message,
+        };
+        if !(MIB..=64 * MIB).contains(&self.window_bytes) {
+            return Err(invalid("the patch window must be 1 to 64 MiB"));
+        }
+        let limit = self
+            .memory_limit_bytes
+            .unwrap_or(self.window_bytes + IN_FLIGHT_BYTES);
+        let slots = usize::try_from(limit / SLOT_BYTES as u64).unwrap_or(usize::MAX);
+        // One more than the window can hold, so that something is always on its way.
+        if slots <= Window::slots_max(self.window_bytes) {
+            return Err(invalid(
+                "the memory limit must be at least the patch window and 4 MiB",
+            ));
+        }
+        Ok(slots)
+    }
+
+    fn open_local(&self, path: PathBuf, mode: OpenMode) -> Result<RipFile, Error> {
+        let (local, len) = Local::open(&path, mode, self.window_bytes, self.halt.clone())?;
+        Ok(self.file(path, Box::new(local), len))
+    }
+
+    fn file(&self, path: PathBuf, outlet: Box<dyn crate::outlet::Outlet>, len: u64) -> RipFile {
+        RipFile::new(
+            path,
+            outlet,
+            len,
+            Window::new(self.window_bytes),
+            self.sync_timeout,
+            self.drop_wait,
+        )
+    }
+}
+
+/// A host without a daemon is told once, not for every title of a disc.
+fn say_once(error: &Error) {
+    static SAID: Once = Once::new();
+    SAID.call_once(|| eprintln!("freemkv: {error}; writing files from this process until then"));
+}

@@ -1,0 +1,239 @@
+//! The two threads of a remote stream, and what they share with the muxer's.
+//!
+//! 1. The sender alone writes to the socket, the receiver alone reads from it. The muxer's thread
+//!    only touches memory and waits on `progress`, so a blocked socket never blocks a halt.
+//! 2. No lock is held during I/O.
+//! 3. The receiver alone says that the connection is lost: when the sender fails, an answer that
+//!    says why may still be unread.
+//! 4. Both threads return when the link has ended or failed, or the daemon closes the connection.
+//!    They may outlive the `RipFile`, to hand over what it held.
+
+use std::io::{self, IoSlice, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+use freemkvd_proto::{Failure, Reply};
+use interprocess::local_socket::Stream;
+
+use crate::connection::{Answers, io_error};
+use crate::link::{Answered, Body, Link};
+use crate::outlet::Patience;
+use crate::{Error, platform};
+
+/// What the muxer's thread, the sender and the receiver share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    path: PathBuf,
+    stream: Arc<Stream>,
+    link: Mutex<Link>,
+    /// The outbox is not empty, or the link has ended.
+    work: Condvar,
+    /// An answer came, or a slot is free.
+    progress: Condvar,
+    /// `Link::failed` is set; to be read without the lock.
+    failed: AtomicBool,
+}
+
+impl Shared {
+    /// Starts both threads.
+    pub(crate) fn start(path: &Path, stream: Arc<Stream>, link: Link) -> Result<Arc<Self>, Error> {
+        let shared = Arc::new(Self {
+            path: path.to_owned(),
+            stream,
+            link: Mutex::new(link),
+            work: Condvar::new(),
+            progress: Condvar::new(),
+            failed: AtomicBool::new(false),
+        });
+        let spawn = |name: &str, run: fn(&Self)| {
+            let shared = Arc::clone(&shared);
+            thread::Builder::new()
+                .name(name.into())
+                .spawn(move || run(&shared))
+                .map_err(|cause| io_error(path, "start a thread for", cause))
+        };
+        spawn("freemkv-send", Self::send_all)
+            .and_then(|_| spawn("freemkv-receive", Self::receive_all))
+            .inspect_err(|_| shared.give_up())?;
+        Ok(shared)
+    }
+
+    /// The link. A thread that panicked while it held it left nothing half done that matters more
+    /// than not panicking in a muxer's drop.
+    pub(crate) fn link(&self) -> MutexGuard<'_, Link> {
+        self.link.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the link and wakes the sender if there is work for it.
+    pub(crate) fn with<T>(&self, change: impl FnOnce(&mut Link) -> T) -> T {
+        let mut link = self.link();
+        let result = change(&mut link);
+        if link.has_work() {
+            self.work.notify_one();
+        }
+        result
+    }
+
+    pub(crate) fn is_failed(&self) -> bool {
+        self.failed.load(Ordering::Relaxed)
+    }
+
+    /// Waits until `ready` has something, the stream has failed, or patience ends.
+    pub(crate) fn wait<T>(
+        &self,
+        patience: &Patience,
+        mut ready: impl FnMut(&mut Link) -> Option<T>,
+    ) -> Result<T, Error> {
+        let mut link = self.link();
+        loop {
+            if let Some(error) = &link.failed {
+                return Err(error.clone());
+            }
+            if let Some(result) = ready(&mut link) {
+                return Ok(result);
+            }
+            if link.has_work() {
+                self.work.notify_one();
+            }
+            let left = patience.next(&self.path)?;
+            (link, _) = self
+                .progress
+                .wait_timeout(link, left)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Ends both threads and the connection, whatever is unsent.
+    pub(crate) fn give_up(&self) {
+        self.link().ended = true;
+        self.work.notify_one();
+        platform::hang_up(&self.stream);
+    }
+
+    fn fail(&self, link: &mut Link, error: Error) {
+        link.failed.get_or_insert(error);
+        link.ended = true;
+        self.failed.store(true, Ordering::Relaxed);
+    }
+
+    fn send_all(&self) {
+        let mut head = Vec::new();
+        while let Some(body) = self.next_frames(&mut head) {
+            let content = body.as_ref().map_or(&[][..], |b| &b.slot[b.range.clone()]);
+            if write_both(&self.stream, &head, content).is_err() {
+                // The receiver reads what is left and then the end (rule 3).
+                platform::hang_up(&self.stream);
+                return;
+            }
+            if let Some(body) = body {
+                if self.link().pool.put(body.slot) {
+                    self.progress.notify_one();
+                }
+            }
+        }
+    }
+
+    /// The next bytes for the socket, or `None` when there will be no more.
+    fn next_frames(&self, head: &mut Vec<u8>) -> Option<Option<Body>> {
+        head.clear();
+        let mut link = self.link();
+        loop {
+            if link.ended {
+                return None;
+            }
+            if link.has_work() {
+                return match link.send(head) {
+                    Ok(body) => Some(body),
+                    Err(error) => {
+                        let cause = io::Error::new(io::ErrorKind::InvalidInput, error);
+                        self.fail(
+                            &mut link,
+                            io_error(&self.path, "encode a command for", cause),
+                        );
+                        self.progress.notify_one();
+                        None
+                    }
+                };
+            }
+            link = self.work.wait(link).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn receive_all(&self) {
+        let mut answers = Answers::new(Arc::clone(&self.stream));
+        loop {
+            let answer = answers.next();
+            let mut link = self.link();
+            let answered = match answer {
+                Ok((_, Reply::Failed(failure))) => {
+                    let error = self.refusal(&link, failure);
+                    self.fail(&mut link, error);
+                    Ok(Answered::Ended)
+                }
+                Ok((sequence, reply)) => link.answer(sequence, reply),
+                Err(error) => Err(error),
+            };
+            let is_over = match answered {
+                Ok(answered) => answered == Answered::Ended,
+                Err(cause) => {
+                    let error = self.lost(&link, cause);
+                    self.fail(&mut link, error);
+                    true
+                }
+            };
+            drop(link);
+            self.progress.notify_one();
+            if is_over {
+                self.work.notify_one();
+                return;
+            }
+        }
+    }
+
+    fn refusal(&self, link: &Link, failure: Failure) -> Error {
+        Error::Failed {
+            path: self.path.clone(),
+            operation: if link.opened.is_some() {
+                "write"
+            } else {
+                "open"
+            },
+            failure,
+        }
+    }
+
+    fn lost(&self, link: &Link, cause: io::Error) -> Error {
+        let marks = link.marks();
+        let cause = match cause.kind() {
+            _ if link.going_away => io::Error::new(cause.kind(), "it was shutting down"),
+            io::ErrorKind::UnexpectedEof => {
+                io::Error::new(cause.kind(), "it closed the connection")
+            }
+            _ => cause,
+        };
+        Error::Lost {
+            path: self.path.clone(),
+            written_bytes: marks.written.bytes,
+            durable_bytes: marks.durable.bytes,
+            cause: Arc::new(cause),
+        }
+    }
+}
+
+/// Writes the frames' heads and the content, in one system call where the socket takes it all.
+fn write_both(mut stream: &Stream, head: &[u8], content: &[u8]) -> io::Result<()> {
+    let mut slices = [IoSlice::new(head), IoSlice::new(content)];
+    let mut left = &mut slices[..];
+    IoSlice::advance_slices(&mut left, 0);
+    while !left.is_empty() {
+        match stream.write_vectored(left) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => IoSlice::advance_slices(&mut left, count),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}

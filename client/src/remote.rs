@@ -1,0 +1,225 @@
+//! [`Remote`]: an [`Outlet`] through the daemon.
+//!
+//! 1. Writing waits for a free slot and nothing else; everything is handed to the sender at once.
+//! 2. No more than [`COMMANDS_MAX`] commands are kept. Slots bound those with content, this the rest.
+
+use std::collections::VecDeque;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use freemkvd_proto::{self as proto, OpenMode, WirePath, limits};
+
+use crate::Error;
+use crate::connection::connect;
+use crate::link::{Command, Link};
+use crate::outlet::{Outlet, Patience, TICK};
+use crate::pump::Shared;
+use crate::slot::{Pool, Slot};
+use crate::stream::Progress;
+use crate::window::Leaving;
+
+/// Most commands kept at once. A command without content is 64 bytes here; nobody has a reason to
+/// queue thousands of them, but a loop of `set_len` must not eat the muxer's memory.
+const COMMANDS_MAX: usize = 4096;
+
+/// A stream of the daemon.
+#[derive(Debug)]
+pub(crate) struct Remote {
+    shared: Arc<Shared>,
+    halt: Option<Arc<AtomicBool>>,
+    stream_id: u64,
+}
+
+/// What a stream is opened with.
+#[derive(Debug)]
+pub(crate) struct Opening<'a> {
+    pub(crate) socket: &'a Path,
+    pub(crate) path: &'a Path,
+    pub(crate) mode: OpenMode,
+    pub(crate) size_hint_bytes: Option<u64>,
+    pub(crate) slots: usize,
+    pub(crate) timeout: Duration,
+    pub(crate) halt: Option<Arc<AtomicBool>>,
+}
+
+impl Remote {
+    /// Connects and opens the file. With it comes the file's length in bytes.
+    pub(crate) fn open(opening: Opening<'_>) -> Result<(Self, u64), Error> {
+        let path = opening.path;
+        let wire_path = WirePath::from_path(path)
+            .filter(|wire| wire.0.len() <= limits::PATH_BYTES_MAX)
+            .ok_or_else(|| Error::Invalid {
+                path: path.to_owned(),
+                message: "this path can't be sent: too long, or not Unicode",
+            })?;
+        let open = proto::Open {
+            path: wire_path,
+            mode: opening.mode,
+            size_hint_bytes: opening.size_hint_bytes,
+            transfer: proto::message::Transfer::Inline,
+        };
+        let patience =
+            Patience::new("opening", opening.halt.as_ref()).with_timeout(opening.timeout);
+        let stream = connect(opening.socket, opening.timeout)?;
+        let link = Link::new(Pool::new(opening.slots), open);
+        let shared = Shared::start(path, stream, link)?;
+        let opened = shared
+            .wait(&patience, |link| link.opened)
+            .inspect_err(|_| shared.give_up())?;
+        let remote = Self {
+            shared,
+            halt: opening.halt,
+            stream_id: opened.stream,
+        };
+        Ok((remote, opened.len_bytes))
+    }
+
+    fn patience(&self, operation: &'static str) -> Patience {
+        Patience::new(operation, self.halt.as_ref())
+    }
+
+    fn push(&self, operation: &'static str, command: Command) -> Result<(), Error> {
+        let mut command = Some(command);
+        self.shared.wait(&self.patience(operation), |link| {
+            if link.kept() >= COMMANDS_MAX {
+                link.nudge();
+                return None;
+            }
+            link.push(command.take()?);
+            Some(())
+        })?;
+        self.shared.with(|_| ());
+        Ok(())
+    }
+}
+
+impl Outlet for Remote {
+    fn is_failed(&self) -> bool {
+        self.shared.is_failed()
+    }
+
+    fn failure(&self) -> Option<Error> {
+        self.shared.link().failed.clone()
+    }
+
+    fn slot(&mut self) -> Result<Arc<Slot>, Error> {
+        let since = Instant::now();
+        self.shared.wait(&self.patience("writing"), |link| {
+            let slot = link.pool.take();
+            if slot.is_none() && since.elapsed() >= TICK {
+                link.nudge();
+            }
+            slot
+        })
+    }
+
+    fn take(&mut self, leaving: &mut VecDeque<Leaving>) -> Result<(), Error> {
+        self.shared.with(|link| {
+            for item in leaving.drain(..) {
+                match item {
+                    Leaving::Write {
+                        offset,
+                        slot,
+                        range,
+                    } => {
+                        link.push(Command::Write {
+                            offset,
+                            slot,
+                            range,
+                        });
+                    }
+                    Leaving::Release(slot) => {
+                        link.pool.put(slot);
+                    }
+                }
+            }
+            link.failed.clone().map_or(Ok(()), Err)
+        })
+    }
+
+    fn write_zeroes(&mut self, offset: u64, len: u64) -> Result<(), Error> {
+        self.push("writing", Command::WriteZeroes { offset, len })
+    }
+
+    fn set_len(&mut self, len: u64) -> Result<(), Error> {
+        self.push("setting the length of", Command::SetLen { len })
+    }
+
+    fn flush(&mut self) -> Result<(), Error> {
+        let mut asked = None;
+        self.shared.wait(&self.patience("flushing"), |link| {
+            if asked.is_none() && link.is_all_written() {
+                return Some(());
+            }
+            let sequence = *asked.get_or_insert_with(|| link.flush());
+            link.is_written(sequence).then_some(())
+        })
+    }
+
+    fn sync(&mut self, timeout: Duration) -> Result<(), Error> {
+        let mut asked = None;
+        let patience = self.patience("syncing").with_timeout(timeout);
+        self.shared.wait(&patience, |link| {
+            let sequence = *asked.get_or_insert_with(|| link.sync());
+            link.is_synced(sequence).then_some(())
+        })
+    }
+
+    fn finish(&mut self, timeout: Duration) -> Result<u64, Error> {
+        let mut is_asked = false;
+        let patience = self.patience("finishing").with_timeout(timeout);
+        self.shared.wait(&patience, |link| {
+            if !is_asked {
+                is_asked = true;
+                link.push(Command::Finish);
+            }
+            link.finished.map(|finished| finished.len_bytes)
+        })
+    }
+
+    fn abort(&mut self, timeout: Duration) -> Result<(), Error> {
+        let mut is_asked = false;
+        // Not the halt flag: a muxer that was halted is the one that aborts.
+        let patience = Patience::new("aborting", None).with_timeout(timeout);
+        let result = self.shared.wait(&patience, |link| {
+            if !is_asked {
+                is_asked = true;
+                link.abort();
+            }
+            link.aborted.then_some(())
+        });
+        self.shared.give_up();
+        result
+    }
+
+    fn close(&mut self, timeout: Duration) {
+        // Not the halt flag: bytes that were taken are handed over also when a rip is stopped.
+        let patience = Patience::new("closing", None).with_timeout(timeout);
+        let mut asked = None;
+        // Nobody is left to tell. What is late is handed over by the threads.
+        let _ = self.shared.wait(&patience, |link| {
+            let sequence = *asked.get_or_insert_with(|| link.close());
+            link.is_written(sequence).then_some(())
+        });
+        if self.is_failed() {
+            self.shared.give_up();
+        }
+    }
+
+    fn progress(&self) -> Progress {
+        let link = self.shared.link();
+        let marks = link.marks();
+        Progress {
+            accepted_bytes: marks.accepted.bytes,
+            written_bytes: marks.written.bytes,
+            durable_bytes: marks.durable.bytes,
+            frames_sent: link.frames_sent,
+        }
+    }
+
+    fn stream_id(&self) -> Option<u64> {
+        Some(self.stream_id)
+    }
+}
