@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use bytesize::ByteSize;
 use clap::{Args, Parser};
 
 /// Shown below the long help of the whole command.
@@ -11,6 +12,7 @@ Examples:
   freemkvctl status                      what every rip is doing
   freemkvctl status --watch              the same, again each second
   freemkvctl status --json | jq .streams
+  dd if=/dev/sr0 bs=1M | freemkvctl write /rips/disc.iso --size-hint 50GiB
   freemkvctl status >/dev/null || echo \"look after the rips\"
 
 Exit codes:
@@ -31,7 +33,12 @@ Environment:
 /// Without --socket, and without FREEMKVD_SOCKET in the environment, it asks your own daemon if you
 /// have started one, and else the one of the system.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100, subcommand_required = true)]
+#[command(
+    name = "freemkvctl",
+    version,
+    max_term_width = 100,
+    subcommand_required = true
+)]
 #[command(arg_required_else_help = true, after_long_help = AFTER_HELP)]
 pub(crate) struct Arguments {
     /// The daemon's socket
@@ -44,6 +51,7 @@ pub(crate) struct Arguments {
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Subcommand {
     Status(StatusOptions),
+    Write(WriteOptions),
 }
 
 /// Show what the daemon, its devices and its streams are doing
@@ -87,6 +95,39 @@ pub(crate) struct StatusOptions {
     pub(crate) no_header: bool,
 }
 
+/// Write standard input to a file, through the daemon
+///
+/// Write standard input to a file, through the daemon, and make it durable.
+///
+/// On a terminal it shows how far it has come. Ctrl-C, and an error of the input, end it; what was
+/// read so far is written and made durable, and the file stays.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  dd if=/dev/sr0 bs=1M | freemkvctl write /rips/disc.iso
+  freemkvctl write film.mkv --size-hint 50GiB <film.tmp
+
+The exit code is 0 if the whole input is durable, 3 if there is no daemon, 1 otherwise.")]
+pub(crate) struct WriteOptions {
+    /// The file, which must not exist yet
+    pub(crate) path: PathBuf,
+    /// How long the file is likely to become, such as 50GiB: the space is reserved, or refused, now
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub(crate) size_hint: Option<u64>,
+    /// Empty and write a file that exists
+    #[arg(long)]
+    pub(crate) overwrite: bool,
+    /// Print nothing but errors
+    #[arg(long)]
+    pub(crate) quiet: bool,
+}
+
+fn size(text: &str) -> Result<u64, String> {
+    text.parse()
+        .map(|size: ByteSize| size.as_u64())
+        .map_err(|_| "not a size such as 50GiB, or a number of bytes".to_owned())
+}
+
 fn interval(text: &str) -> Result<Duration, String> {
     // Below a tenth of a second nobody can read it; above a day it is a mistake.
     match text.parse::<f64>() {
@@ -107,12 +148,22 @@ mod tests {
     }
 
     #[test]
+    fn sizes_have_units_or_are_bytes() {
+        assert_eq!(size("50GiB"), Ok(50 << 30));
+        assert_eq!(size("1.5 KiB"), Ok(1536));
+        assert_eq!(size("4096"), Ok(4096));
+        for wrong in ["", "GiB", "-1", "50 parsecs"] {
+            assert!(size(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
     fn watch_takes_seconds_only_after_an_equals_sign() {
         let watch = |arguments: &[&str]| {
             let all = ["freemkvctl", "status"].iter().chain(arguments);
             match Arguments::try_parse_from(all).map(|a| a.command) {
                 Ok(Subcommand::Status(options)) => Ok(options.watch),
-                Err(_) => Err(()),
+                _ => Err(()),
             }
         };
         assert_eq!(watch(&[]), Ok(None));

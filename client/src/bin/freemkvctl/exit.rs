@@ -1,9 +1,12 @@
 //! How the command ends: the exit codes that scripts rely on, and what is printed on failure.
 
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use freemkvd_client::Error;
+
+use crate::units::human;
 
 /// The exit codes. Their numbers are fixed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +29,22 @@ impl From<Exit> for ExitCode {
 pub(crate) enum Failed {
     #[error("{}", in_words(.0))]
     Client(#[from] Error),
+    #[error("{}", in_words(.0))]
+    Open(Error),
+    #[error("{0}")]
+    Stream(io::Error),
+    #[error(
+        "{cause}; {} stays as it is, {} are written and {} of them durable",
+        path.display(),
+        human(*written_bytes),
+        human(*durable_bytes)
+    )]
+    Incomplete {
+        cause: String,
+        path: PathBuf,
+        written_bytes: u64,
+        durable_bytes: u64,
+    },
     #[error("cannot write to standard output: {0}")]
     Output(io::Error),
     #[error("cannot catch signals: {0}")]
@@ -37,7 +56,9 @@ pub(crate) enum Failed {
 impl Failed {
     pub(crate) fn exit(&self) -> Exit {
         match self {
-            Self::Client(Error::NoDaemon { .. }) => Exit::NoDaemon,
+            Self::Client(Error::NoDaemon { .. }) | Self::Open(Error::NoDaemon { .. }) => {
+                Exit::NoDaemon
+            }
             // `status` and the like are answered from memory: who does not answer is not there.
             Self::Client(Error::TimedOut { .. }) => Exit::NoDaemon,
             _ => Exit::Failed,
@@ -47,7 +68,7 @@ impl Failed {
     /// Tells the person, with what they can do about it.
     pub(crate) fn print(&self) {
         let mut text = format!("freemkvctl: {self}\n");
-        if let Self::Client(Error::NoDaemon { .. }) = self {
+        if let Self::Client(Error::NoDaemon { .. }) | Self::Open(Error::NoDaemon { .. }) = self {
             text.push_str(HINT);
         }
         // There is nobody left to tell that standard error is closed.

@@ -1,11 +1,14 @@
 //! Ctrl-C and its kin, as something that can be waited for.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 /// Knows when somebody wants the command to end.
 pub(crate) struct Interrupt {
+    caught: Arc<AtomicBool>,
     signals: Receiver<()>,
 }
 
@@ -13,9 +16,6 @@ impl Interrupt {
     /// From now on SIGINT and SIGTERM no longer end the process; a second one does.
     #[cfg(unix)]
     pub(crate) fn catch() -> io::Result<Self> {
-        use std::sync::Arc;
-        use std::sync::atomic::AtomicBool;
-
         use signal_hook::consts::{SIGINT, SIGTERM};
         use signal_hook::{flag, iterator::Signals};
 
@@ -35,7 +35,7 @@ impl Interrupt {
                     let _ = sender.try_send(());
                 }
             })?;
-        Ok(Self { signals })
+        Ok(Self { caught, signals })
     }
 
     /// Elsewhere Ctrl-C ends the process as it always does.
@@ -43,7 +43,25 @@ impl Interrupt {
     #[expect(clippy::unnecessary_wraps, reason = "it can fail on Unix")]
     pub(crate) fn catch() -> io::Result<Self> {
         let (_, signals) = mpsc::sync_channel(1);
-        Ok(Self { signals })
+        Ok(Self {
+            caught: Arc::default(),
+            signals,
+        })
+    }
+
+    /// The flag that the first signal sets, for those who can't wait here.
+    pub(crate) fn flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.caught)
+    }
+
+    /// Whether it was interrupted.
+    pub(crate) fn is_caught(&self) -> bool {
+        self.caught.load(Ordering::Relaxed)
+    }
+
+    /// From now on the next signal counts as the first.
+    pub(crate) fn forget(&self) {
+        self.caught.store(false, Ordering::Relaxed);
     }
 
     /// Waits for so long; true when it was interrupted.

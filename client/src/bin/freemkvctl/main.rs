@@ -3,12 +3,14 @@
 
 mod cli;
 mod exit;
+mod input;
 mod interrupt;
 mod report;
 mod screen;
 mod status;
 mod table;
 mod units;
+mod write;
 
 use std::process::ExitCode;
 
@@ -32,6 +34,7 @@ fn main() -> ExitCode {
     let socket = arguments.socket.as_deref();
     let outcome = match &arguments.command {
         Subcommand::Status(options) => status::run(socket, options),
+        Subcommand::Write(options) => write::run(socket, options),
     };
     match outcome {
         Ok(exit) => exit.into(),

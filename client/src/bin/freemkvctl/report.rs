@@ -61,7 +61,7 @@ fn totals(status: &Status, sizes: Sizes) -> [String; 3] {
         count => format!("{count} streams"),
     };
     let kernel = match budget.kernel_dirty_bytes {
-        Some(bytes) => format!(" (the kernel counts {})", size(bytes)),
+        Some(bytes) => format!(" (kernel: {})", size(bytes)),
         None => String::new(),
     };
     [
@@ -129,15 +129,14 @@ fn failure(stream: &Stream) -> Option<String> {
         let failed = stream.state == StreamState::Failed;
         return failed.then(|| format!("failed: {}", name(stream)));
     };
-    let errno = error.errno.map(|errno| format!(", errno {errno}"));
-    let offset = error.offset.map(|offset| format!(", at byte {offset}"));
-    Some(format!(
-        "failed: {}: {}{}{}",
-        name(stream),
-        error.message,
-        errno.unwrap_or_default(),
-        offset.unwrap_or_default()
-    ))
+    let details = match (error.errno, error.offset) {
+        (Some(errno), Some(offset)) => format!(" (errno {errno} at byte {offset})"),
+        (Some(errno), None) => format!(" (errno {errno})"),
+        (None, Some(offset)) => format!(" (at byte {offset})"),
+        (None, None) => String::new(),
+    };
+    let (name, message) = (name(stream), &error.message);
+    Some(format!("failed: {name}: {message}{details}"))
 }
 
 fn name(stream: &Stream) -> String {

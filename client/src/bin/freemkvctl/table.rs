@@ -13,8 +13,8 @@ use crate::screen::Screen;
 /// Between two columns.
 const GAP: &str = "  ";
 
-/// Less than this of a path tells no two of them apart.
-const FLEXIBLE_WIDTH_MIN: usize = 16;
+/// Less than this shows the name that every disc's first title has, and not which disc's it is.
+const FLEXIBLE_WIDTH_MIN: usize = 24;
 
 /// Where a cell's text is in its column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -246,19 +246,19 @@ ID  FILE                          RATE  STATE
     #[test]
     fn a_narrow_screen_shortens_paths_and_then_leaves_out_columns() {
         assert_eq!(
-            rendered(Some(40)),
+            rendered(Some(44)),
             "\
-ID  FILE                   RATE  STATE
- 1  ...lm in one room.mkv   1 B  idle
-10  /rips/\\u{1b}[2J.mkv    10 B  writing
+ID  FILE                       RATE  STATE
+ 1  ...a film in one room.mkv   1 B  idle
+10  /rips/\\u{1b}[2J.mkv        10 B  writing
 "
         );
         assert_eq!(
-            rendered(Some(30)),
+            rendered(Some(38)),
             "\
-ID  FILE                STATE
- 1  ...one room.mkv     idle
-10  ...s/\\u{1b}[2J.mkv  writing
+ID  FILE                       STATE
+ 1  ...a film in one room.mkv  idle
+10  /rips/\\u{1b}[2J.mkv        writing
 "
         );
     }
@@ -272,7 +272,7 @@ ID  FILE                STATE
 
     #[test]
     fn wide_characters_count_twice() {
-        assert_eq!(shorten("/rips/\u{4e03}\u{4eba}.mkv", 11), "...\u{4eba}.mkv");
+        assert_eq!(shorten("/rips/\u{4e03}\u{4eba}.mkv", 10), "...\u{4eba}.mkv");
         assert_eq!(shorten("/a.mkv", 6), "/a.mkv");
         assert_eq!(shorten("/a.mkv", 0), "...");
     }
