@@ -4,7 +4,7 @@
 use std::io::{ErrorKind, Write};
 use std::process::{Command, Output};
 
-use freemkvd_client::{Error, RipFile};
+use freemkvd_client::RipFile;
 
 const CHILD: &str = "FREEMKV_TEST_DIR";
 
@@ -69,7 +69,7 @@ fn a_local_disk_that_is_full_is_latched() {
     file.write_all(b"content").unwrap();
     let first = file.flush().unwrap_err();
     assert_eq!(first.kind(), ErrorKind::StorageFull);
-    let inside = Error::inside(&first).unwrap();
+    let inside = freemkvd_client::Error::inside(&first).unwrap();
     assert_eq!((inside.errno(), inside.offset()), (Some(28), Some(0)));
     let later = [
         file.write_all(b"more").unwrap_err(),
