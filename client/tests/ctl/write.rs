@@ -46,7 +46,9 @@ fn feed(mut child: Child, content: &[u8]) -> Output {
 /// More than the patch window and what is in flight, and not a multiple of any of them.
 fn content() -> Vec<u8> {
     let scrambled = |i: u32| i.wrapping_mul(2_654_435_761).to_be_bytes()[0];
-    (0..60_000_001).map(scrambled).collect()
+    // A period that no buffer has, so that content at a wrong offset is noticed.
+    let period: Vec<u8> = (0..1_000_003).map(scrambled).collect();
+    period.repeat(60)
 }
 
 #[test]

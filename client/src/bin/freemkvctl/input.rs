@@ -11,11 +11,26 @@ const BUFFER_BYTES: usize = 1 << 20;
 /// One buffer is read into, one waits, one is being written.
 const BUFFERS: usize = 3;
 
+/// What one read has brought. The buffer keeps its length: a pipe brings 64 KiB at a time, and
+/// clearing the rest again and again would cost more than the copy.
+#[derive(Debug)]
+pub(crate) struct Piece {
+    buffer: Box<[u8]>,
+    len: usize,
+}
+
+impl Piece {
+    /// The content; nothing at the end of the input.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.buffer[..self.len]
+    }
+}
+
 /// The reading thread's other end.
 #[derive(Debug)]
 pub(crate) struct Input {
-    full: Receiver<io::Result<Vec<u8>>>,
-    empty: Sender<Vec<u8>>,
+    full: Receiver<io::Result<Piece>>,
+    empty: Sender<Box<[u8]>>,
 }
 
 impl Input {
@@ -24,7 +39,7 @@ impl Input {
         let (sender, full) = mpsc::channel();
         for _ in 0..BUFFERS {
             // It can't fail: the receiver is right here.
-            let _ = give.send(Vec::with_capacity(BUFFER_BYTES));
+            let _ = give.send(vec![0; BUFFER_BYTES].into_boxed_slice());
         }
         thread::Builder::new()
             .name("input".into())
@@ -33,26 +48,22 @@ impl Input {
     }
 
     /// The next piece; an empty one is the end. Nothing comes after that or after an error.
-    pub(crate) fn next(&self, wait: Duration) -> Result<io::Result<Vec<u8>>, RecvTimeoutError> {
+    pub(crate) fn next(&self, wait: Duration) -> Result<io::Result<Piece>, RecvTimeoutError> {
         self.full.recv_timeout(wait)
     }
 
-    /// Takes a buffer back, to be filled again.
-    pub(crate) fn give_back(&self, buffer: Vec<u8>) {
+    /// Takes the buffer back, to be filled again.
+    pub(crate) fn give_back(&self, piece: Piece) {
         // The thread may have come to the end of the input.
-        let _ = self.empty.send(buffer);
+        let _ = self.empty.send(piece.buffer);
     }
 }
 
-fn read_all(empty: &Receiver<Vec<u8>>, full: &Sender<io::Result<Vec<u8>>>) {
+fn read_all(empty: &Receiver<Box<[u8]>>, full: &Sender<io::Result<Piece>>) {
     let mut stdin = io::stdin().lock();
     while let Ok(mut buffer) = empty.recv() {
-        buffer.resize(BUFFER_BYTES, 0);
-        let piece = read(&mut stdin, &mut buffer).map(|count| {
-            buffer.truncate(count);
-            buffer
-        });
-        let is_last = !matches!(&piece, Ok(bytes) if !bytes.is_empty());
+        let piece = read(&mut stdin, &mut buffer).map(|len| Piece { buffer, len });
+        let is_last = !matches!(&piece, Ok(piece) if piece.len > 0);
         if full.send(piece).is_err() || is_last {
             return;
         }

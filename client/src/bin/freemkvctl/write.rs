@@ -102,10 +102,10 @@ fn copy(file: &mut RipFile, interrupt: &Interrupt, meter: &mut Meter) -> Result<
             return Err(Stop::Interrupted);
         }
         match input.next(TICK) {
-            Ok(Ok(bytes)) if bytes.is_empty() => return Ok(()),
-            Ok(Ok(bytes)) => {
-                file.write_all(&bytes)?;
-                input.give_back(bytes);
+            Ok(Ok(piece)) if piece.bytes().is_empty() => return Ok(()),
+            Ok(Ok(piece)) => {
+                file.write_all(piece.bytes())?;
+                input.give_back(piece);
             }
             Ok(Err(error)) => return Err(Stop::Input(error)),
             Err(RecvTimeoutError::Timeout) => {}
