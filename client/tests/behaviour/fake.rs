@@ -202,6 +202,8 @@ impl State {
             if count == 0 {
                 return Ok(());
             }
+            // Again: the gate may have been closed while this waited for the first byte.
+            self.reading.pass();
             let (sequence, replies) = match decoder.advance(count).unwrap() {
                 Step::More => continue,
                 Step::Write(header) => {

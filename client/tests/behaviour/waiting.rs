@@ -19,14 +19,17 @@ fn halted<T: Send>(
     call: impl FnOnce(&mut RipFile) -> io::Result<T> + Send,
 ) -> io::Error {
     let halt = Arc::new(AtomicBool::new(false));
+    // Little memory, so that every call is blocked long before the halt.
     let mut file = options(daemon)
+        .window_bytes(MIB as u64)
+        .memory_limit_bytes(5 * MIB as u64)
         .halt(Arc::clone(&halt))
         .create(path())
         .unwrap();
     daemon.set_reading(false);
     let error = thread::scope(|scope| {
         let blocked = scope.spawn(|| (call(&mut file), Instant::now()));
-        thread::sleep(Duration::from_millis(150));
+        thread::sleep(Duration::from_millis(300));
         assert!(!blocked.is_finished(), "the call did not block");
         let since = Instant::now();
         halt.store(true, Ordering::Relaxed);
