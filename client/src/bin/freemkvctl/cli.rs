@@ -26,8 +26,6 @@ Environment:
   FREEMKVD_SOCKET  the daemon's socket, where --socket is not given
   NO_COLOR         no colour, if set to anything";
 
-/// Ask freemkvd, the write daemon of a rip host
-///
 /// Ask freemkvd, the write daemon of a rip host.
 ///
 /// Without --socket, and without FREEMKVD_SOCKET in the environment, it asks your own daemon if you
@@ -54,8 +52,6 @@ pub(crate) enum Subcommand {
     Write(WriteOptions),
 }
 
-/// Show what the daemon, its devices and its streams are doing
-///
 /// Show what the daemon, its devices and its streams are doing.
 ///
 /// What is wrong comes first and in words, then a line for each device and each stream. The answer
@@ -95,8 +91,6 @@ pub(crate) struct StatusOptions {
     pub(crate) no_header: bool,
 }
 
-/// Write standard input to a file, through the daemon
-///
 /// Write standard input to a file, through the daemon, and make it durable.
 ///
 /// On a terminal it shows how far it has come. Ctrl-C, and an error of the input, end it; what was

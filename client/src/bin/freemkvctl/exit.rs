@@ -77,7 +77,7 @@ impl Failed {
 }
 
 const HINT: &str = "\
-  to start it:           systemctl start freemkvd, or `freemkvd --root DIR` for yourself alone
+\x20 to start it:           systemctl start freemkvd, or `freemkvd --root DIR` for yourself alone
   if it runs elsewhere:  freemkvctl --socket PATH, or set FREEMKVD_SOCKET to PATH
 ";
 

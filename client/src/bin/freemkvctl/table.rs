@@ -3,8 +3,8 @@
 //! 1. Text from outside (paths, messages) gets through [`plain`] first: a file name must not be able
 //!    to move the cursor.
 //! 2. Widths are those on the screen, not numbers of bytes or characters.
-//! 3. When lines are too long, first the flexible column shrinks to [`FLEXIBLE_WIDTH_MIN`], then
-//!    columns go, highest rank first. Columns of rank 0 always stay.
+//! 3. When lines are too long, the flexible column shrinks to [`FLEXIBLE_WIDTH_MIN`]; if that is not
+//!    enough, columns go, highest rank first. Those of rank 0 stay, and the flexible one shrinks on.
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
@@ -15,6 +15,9 @@ const GAP: &str = "  ";
 
 /// Less than this shows the name that every disc's first title has, and not which disc's it is.
 const FLEXIBLE_WIDTH_MIN: usize = 24;
+
+/// The flexible column never is narrower than its title.
+const TITLE_WIDTH: usize = 5;
 
 /// Where a cell's text is in its column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,7 +93,7 @@ impl<const N: usize> Table<N> {
         text
     }
 
-    /// The width of each column, or `None` for those that are left out.
+    /// Rule 3. The width of each column, or `None` for those that are left out.
     fn fit(&self, rows: &[[Cell; N]], screen_width: Option<usize>) -> [Option<usize>; N] {
         let mut widths: [Option<usize>; N] =
             std::array::from_fn(|i| rows.iter().map(|row| row[i].text.width()).max());
@@ -103,18 +106,18 @@ impl<const N: usize> Table<N> {
             if excess == 0 {
                 return widths;
             }
+            let shown = (0..N).filter(|i| widths[*i].is_some() && self.columns[*i].rank > 0);
+            let expendable = shown.max_by_key(|i| self.columns[*i].rank);
             if let Some(width) = flexible.and_then(|i| widths[i].as_mut()) {
-                let spare = width.saturating_sub(FLEXIBLE_WIDTH_MIN);
-                if spare >= excess {
-                    *width -= excess;
+                if expendable.is_none() || *width >= FLEXIBLE_WIDTH_MIN + excess {
+                    *width = width.saturating_sub(excess).max(TITLE_WIDTH);
                     return widths;
                 }
             }
-            let shown = (0..N).filter(|i| widths[*i].is_some() && self.columns[*i].rank > 0);
-            let Some(last) = shown.max_by_key(|i| self.columns[*i].rank) else {
-                return widths;
-            };
-            widths[last] = None;
+            match expendable {
+                Some(column) => widths[column] = None,
+                None => return widths,
+            }
         }
     }
 
@@ -259,6 +262,18 @@ ID  FILE                       RATE  STATE
 ID  FILE                       STATE
  1  ...a film in one room.mkv  idle
 10  /rips/\\u{1b}[2J.mkv        writing
+"
+        );
+    }
+
+    #[test]
+    fn a_very_narrow_screen_shortens_paths_even_more() {
+        assert_eq!(
+            rendered(Some(20)),
+            "\
+ID  FILE
+ 1  ... one room.mkv
+10  ...\\u{1b}[2J.mkv
 "
         );
     }
