@@ -319,3 +319,6 @@ fn wire(command: &Command) -> proto::Command {
         Command::Abort => proto::Command::Abort,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,8 +12,10 @@ use std::time::Duration;
 
 use freemkvd_proto::OpenMode;
 
+use crate::connection::io_error;
 use crate::local::Local;
 use crate::locate::{Place, locate};
+use crate::outlet::Outlet;
 use crate::remote::{Opening, Remote};
 use crate::slot::SLOT_BYTES;
 use crate::window::Window;
@@ -151,8 +153,7 @@ impl Options {
 
     fn open_as(&self, path: &Path, mode: OpenMode) -> Result<RipFile, Error> {
         let slots = self.check(path)?;
-        let path = std::path::absolute(path)
-            .map_err(|cause| crate::connection::io_error(path, "find", cause))?;
+        let path = std::path::absolute(path).map_err(|cause| io_error(path, "find", cause))?;
         match locate(self.socket.as_deref()) {
             Place::Off => self.open_local(path, mode),
             Place::Socket(socket) => {
@@ -204,7 +205,7 @@ impl Options {
         Ok(self.file(path, Box::new(local), len))
     }
 
-    fn file(&self, path: PathBuf, outlet: Box<dyn crate::outlet::Outlet>, len: u64) -> RipFile {
+    fn file(&self, path: PathBuf, outlet: Box<dyn Outlet>, len: u64) -> RipFile {
         RipFile::new(
             path,
             outlet,

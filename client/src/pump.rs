@@ -208,9 +208,10 @@ impl Shared {
         let marks = link.marks();
         let cause = match cause.kind() {
             _ if link.going_away => io::Error::new(cause.kind(), "it was shutting down"),
-            io::ErrorKind::UnexpectedEof => {
-                io::Error::new(cause.kind(), "it closed the connection")
-            }
+            // Which of them depends on what was unread when it closed.
+            io::ErrorKind::UnexpectedEof
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::BrokenPipe => io::Error::new(cause.kind(), "it closed the connection"),
             _ => cause,
         };
         Error::Lost {

@@ -175,7 +175,7 @@ impl RipFile {
         let zeroes = usize::try_from(len).ok().and_then(|len| ZEROES.get(..len));
         match zeroes {
             Some(zeroes) if self.window.touches(self.position) => {
-                self.put(self.position, zeroes)?
+                self.put(self.position, zeroes)?;
             }
             _ => {
                 self.window.move_to(end);

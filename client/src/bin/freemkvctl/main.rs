@@ -1,2 +1,46 @@
-//! Skeleton.
-fn main() {}
+//! `freemkvctl`: what a person, a script or a health check asks of freemkvd. One file for each
+//! subcommand; this one picks it, and prints the error of the one that failed.
+
+mod cli;
+mod exit;
+mod input;
+mod interrupt;
+mod report;
+mod screen;
+mod status;
+mod table;
+mod units;
+mod write;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::cli::{Arguments, Subcommand};
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(usage) => {
+            // Help is asked for through the same door. A closed terminal is nobody's loss.
+            let _ = usage.print();
+            return if usage.use_stderr() {
+                exit::Exit::Usage.into()
+            } else {
+                exit::Exit::Fine.into()
+            };
+        }
+    };
+    let socket = arguments.socket.as_deref();
+    let outcome = match &arguments.command {
+        Subcommand::Status(options) => status::run(socket, options),
+        Subcommand::Write(options) => write::run(socket, options),
+    };
+    match outcome {
+        Ok(exit) => exit.into(),
+        Err(failed) => {
+            failed.print();
+            failed.exit().into()
+        }
+    }
+}

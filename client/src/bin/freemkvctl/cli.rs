@@ -1,0 +1,174 @@
+//! The command line: its words, and the help that people read.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use clap::{Args, Parser};
+
+/// Shown below the long help of the whole command.
+const AFTER_HELP: &str = "\
+Examples:
+  freemkvctl status                      what every rip is doing
+  freemkvctl status --watch              the same, again each second
+  freemkvctl status --json | jq .streams
+  dd if=/dev/sr0 bs=1M | freemkvctl write /rips/disc.iso --size-hint 50GiB
+  freemkvctl status >/dev/null || echo \"look after the rips\"
+
+Exit codes:
+  0  fine
+  1  failed
+  2  wrong usage
+  3  no daemon
+  4  degraded: a failed or stalled stream, or a device that is not healthy
+
+Environment:
+  FREEMKVD_SOCKET  the daemon's socket, where --socket is not given
+  NO_COLOR         no colour, if set to anything";
+
+/// Ask freemkvd, the write daemon of a rip host.
+///
+/// Without --socket, and without FREEMKVD_SOCKET in the environment, it asks your own daemon if you
+/// have started one, and else the one of the system.
+#[derive(Debug, Parser)]
+#[command(
+    name = "freemkvctl",
+    version,
+    max_term_width = 100,
+    subcommand_required = true
+)]
+#[command(arg_required_else_help = true, after_long_help = AFTER_HELP)]
+pub(crate) struct Arguments {
+    /// The daemon's socket
+    #[arg(long, global = true, value_name = "PATH")]
+    pub(crate) socket: Option<PathBuf>,
+    #[command(subcommand)]
+    pub(crate) command: Subcommand,
+}
+
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Subcommand {
+    Status(StatusOptions),
+    Write(WriteOptions),
+}
+
+/// Show what the daemon, its devices and its streams are doing.
+///
+/// What is wrong comes first and in words, then a line for each device and each stream. The answer
+/// comes from the daemon's memory, so it is there at once even when every disk hangs.
+///
+/// In a terminal that is too narrow some columns are left out; a pipe and --json get everything.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Columns of a device:
+  DRAIN            how its dirty pages are written back
+  DIRTY, LIMIT     bytes written but not yet on the device, and the most it may have
+  CLEAN/s          what reached the device lately
+  P95              95 of 100 extents were written back within this time
+
+Columns of a stream:
+  IN/s, OUT/s      what its muxer hands over, what reaches the device
+  ACCEPTED         taken from the muxer
+  WRITTEN          handed to the kernel: survives a crash of the daemon, not a power cut
+  DURABLE          on the device for certain
+  QUEUED, DIRTY    accepted and not yet written; written and not yet on the device
+
+The exit code is 0 if all is well, 4 if something is degraded, 3 if there is no daemon. With --watch
+it is that of the last answer.")]
+pub(crate) struct StatusOptions {
+    /// Print JSON: in one line, or indented on a terminal
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Ask again every second, or every SECONDS, until Ctrl-C; with --json one line each time
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "1", value_parser = interval)]
+    pub(crate) watch: Option<Duration>,
+    /// Print sizes and rates as plain numbers of bytes
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) bytes: bool,
+    /// Leave out the titles of the columns
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) no_header: bool,
+}
+
+/// Write standard input to a file, through the daemon, and make it durable.
+///
+/// On a terminal it shows how far it has come. Ctrl-C, and an error of the input, end it; what was
+/// read so far is written and made durable, and the file stays.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  dd if=/dev/sr0 bs=1M | freemkvctl write /rips/disc.iso
+  freemkvctl write film.mkv --size-hint 50GiB <film.tmp
+
+The exit code is 0 if the whole input is durable, 3 if there is no daemon, 1 otherwise.")]
+pub(crate) struct WriteOptions {
+    /// The file, which must not exist yet
+    pub(crate) path: PathBuf,
+    /// How long the file is likely to become, such as 50GiB: the space is reserved, or refused, now
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub(crate) size_hint: Option<u64>,
+    /// Empty and write a file that exists
+    #[arg(long)]
+    pub(crate) overwrite: bool,
+    /// Print nothing but errors
+    #[arg(long)]
+    pub(crate) quiet: bool,
+}
+
+fn size(text: &str) -> Result<u64, String> {
+    text.parse()
+        .map(|size: ByteSize| size.as_u64())
+        .map_err(|_| "not a size such as 50GiB, or a number of bytes".to_owned())
+}
+
+fn interval(text: &str) -> Result<Duration, String> {
+    // Below a tenth of a second nobody can read it; above a day it is a mistake.
+    match text.parse::<f64>() {
+        Ok(seconds) if (0.1..=86_400.0).contains(&seconds) => Ok(Duration::from_secs_f64(seconds)),
+        _ => Err("not a number of seconds from 0.1 to 86400".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn sizes_have_units_or_are_bytes() {
+        assert_eq!(size("50GiB"), Ok(50 << 30));
+        assert_eq!(size("1.5 KiB"), Ok(1536));
+        assert_eq!(size("4096"), Ok(4096));
+        for wrong in ["", "GiB", "-1", "50 parsecs"] {
+            assert!(size(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn watch_takes_seconds_only_after_an_equals_sign() {
+        let watch = |arguments: &[&str]| {
+            let all = ["freemkvctl", "status"].iter().chain(arguments);
+            match Arguments::try_parse_from(all).map(|a| a.command) {
+                Ok(Subcommand::Status(options)) => Ok(options.watch),
+                _ => Err(()),
+            }
+        };
+        assert_eq!(watch(&[]), Ok(None));
+        assert_eq!(watch(&["--watch"]), Ok(Some(Duration::from_secs(1))));
+        assert_eq!(
+            watch(&["--watch=0.5"]),
+            Ok(Some(Duration::from_millis(500)))
+        );
+        for wrong in ["--watch=0", "--watch=x", "--watch=nan", "--watch=1e9"] {
+            assert_eq!(watch(&[wrong]), Err(()), "{wrong}");
+        }
+        assert_eq!(watch(&["--watch", "2"]), Err(()));
+    }
+}

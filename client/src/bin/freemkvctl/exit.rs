@@ -1,0 +1,97 @@
+//! How the command ends: the exit codes that scripts rely on, and what is printed on failure.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use freemkvd_client::Error;
+
+use crate::units::human;
+
+/// The exit codes. Their numbers are fixed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exit {
+    Fine = 0,
+    Failed = 1,
+    Usage = 2,
+    NoDaemon = 3,
+    Degraded = 4,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// Why a subcommand did not do what it should.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failed {
+    #[error("{}", in_words(.0))]
+    Client(#[from] Error),
+    #[error("{}", in_words(.0))]
+    Open(Error),
+    #[error("{0}")]
+    Stream(io::Error),
+    #[error(
+        "{cause}; {} stays as it is, {} are written and {} of them durable",
+        path.display(),
+        human(*written_bytes),
+        human(*durable_bytes)
+    )]
+    Incomplete {
+        cause: String,
+        path: PathBuf,
+        written_bytes: u64,
+        durable_bytes: u64,
+    },
+    #[error("cannot write to standard output: {0}")]
+    Output(io::Error),
+    #[error("cannot catch signals: {0}")]
+    Signals(io::Error),
+    #[error("cannot put the status into JSON: {0}")]
+    Json(#[from] serde_json::Error),
+}
+
+impl Failed {
+    pub(crate) fn exit(&self) -> Exit {
+        match self {
+            Self::Client(Error::NoDaemon { .. }) | Self::Open(Error::NoDaemon { .. }) => {
+                Exit::NoDaemon
+            }
+            // `status` and the like are answered from memory: who does not answer is not there.
+            Self::Client(Error::TimedOut { .. }) => Exit::NoDaemon,
+            _ => Exit::Failed,
+        }
+    }
+
+    /// Tells the person, with what they can do about it.
+    pub(crate) fn print(&self) {
+        let mut text = format!("freemkvctl: {self}\n");
+        if let Self::Client(Error::NoDaemon { .. }) | Self::Open(Error::NoDaemon { .. }) = self {
+            text.push_str(HINT);
+        }
+        // There is nobody left to tell that standard error is closed.
+        let _ = io::stderr().write_all(text.as_bytes());
+    }
+}
+
+const HINT: &str = "\
+\x20 to start it:           systemctl start freemkvd, or `freemkvd --root DIR` for yourself alone
+  if it runs elsewhere:  freemkvctl --socket PATH, or set FREEMKVD_SOCKET to PATH
+";
+
+/// The library's advice is for muxers, which can do without a daemon; here it is replaced by
+/// [`HINT`], and by what the system said.
+pub(crate) fn in_words(error: &Error) -> String {
+    match error {
+        Error::NoDaemon { socket, source } => {
+            let why = match source.kind() {
+                io::ErrorKind::PermissionDenied => " (are you in the group of the socket?)",
+                _ => "",
+            };
+            format!("no freemkvd at {}: {source}{why}", socket.display())
+        }
+        error => error.to_string(),
+    }
+}

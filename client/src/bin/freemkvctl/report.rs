@@ -1,0 +1,247 @@
+//! The status as text for people: totals, then what is wrong in words, then devices and streams.
+//! Only words come from here; whoever calls prints them.
+
+use freemkvd_proto::status::{Device, DeviceState, Status, Stream, StreamState};
+use serde_json::{Value, json};
+
+use crate::screen::Screen;
+use crate::table::{Align, Cell, Column, Table, plain, wrap};
+use crate::units::{Sizes, milliseconds, seconds};
+
+/// How the text is to look.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Look {
+    pub(crate) screen: Screen,
+    pub(crate) sizes: Sizes,
+    /// Titles above the columns.
+    pub(crate) header: bool,
+}
+
+/// The whole text, each line with its end.
+pub(crate) fn report(status: &Status, look: Look) -> String {
+    let mut text = String::new();
+    for line in totals(status, look.sizes) {
+        push_line(&mut text, &line, look.screen, false);
+    }
+    let problems = problems(status);
+    if !problems.is_empty() {
+        text.push('\n');
+    }
+    for problem in problems {
+        push_line(&mut text, &problem, look.screen, true);
+    }
+    if !status.devices.is_empty() {
+        text.push('\n');
+        text.push_str(&devices(&status.devices, look));
+    }
+    if !status.streams.is_empty() {
+        text.push('\n');
+        text.push_str(&streams(&status.streams, look));
+    }
+    text
+}
+
+fn push_line(text: &mut String, line: &str, screen: Screen, trouble: bool) {
+    for line in wrap(&plain(line), screen.width) {
+        text.push_str(&match trouble {
+            true => screen.trouble(&line),
+            false => line,
+        });
+        text.push('\n');
+    }
+}
+
+fn totals(status: &Status, sizes: Sizes) -> [String; 3] {
+    let budget = &status.budget;
+    let size = |bytes| sizes.bytes_in_words(bytes);
+    let sum = |rate: fn(&Stream) -> u64| size(status.streams.iter().map(rate).sum());
+    let count = match status.streams.len() {
+        0 => "no streams".to_owned(),
+        1 => "1 stream".to_owned(),
+        count => format!("{count} streams"),
+    };
+    let kernel = match budget.kernel_dirty_bytes {
+        Some(bytes) => format!(" (kernel: {})", size(bytes)),
+        None => String::new(),
+    };
+    [
+        format!(
+            "freemkvd {} {} for {}, pid {}",
+            status.version,
+            word(&json!(status.state)),
+            seconds(status.uptime_seconds),
+            status.pid
+        ),
+        format!(
+            "{count}: in {}/s from muxers, out {}/s to devices",
+            sum(|stream| stream.in_bytes_per_second),
+            sum(|stream| stream.out_bytes_per_second)
+        ),
+        format!(
+            "dirty {} of {}{kernel}, queued {} of {}",
+            size(budget.charged_bytes),
+            size(budget.limit_bytes),
+            size(budget.queued_bytes),
+            size(budget.queue_limit_bytes)
+        ),
+    ]
+}
+
+/// What somebody should look at, worst first: lost data, then what hangs, then who is gone.
+fn problems(status: &Status) -> Vec<String> {
+    let failed = status.streams.iter().filter_map(failure);
+    let stalled = status.streams.iter().filter_map(|stream| {
+        let call = stream.blocked_in.as_deref()?;
+        let age = seconds(stream.state_seconds);
+        let place = place(stream, &status.devices);
+        Some(format!(
+            "stalled in {call} for {age}{place}: {}",
+            name(stream)
+        ))
+    });
+    let sick = status.devices.iter().filter(|device| is_sick(device));
+    let sick = sick.map(|device| {
+        format!(
+            "device {} is {}: {} ({}) has {} to write back",
+            device.id,
+            word(&json!(device.state)),
+            device.mount,
+            device.filesystem,
+            Sizes::Human.bytes(device.charged_bytes)
+        )
+    });
+    let abandoned = status
+        .streams
+        .iter()
+        .filter(|stream| stream.state == StreamState::Abandoned);
+    let abandoned = abandoned.map(|stream| {
+        format!(
+            "abandoned for {}, its muxer is gone; what it had handed over is being written: {}",
+            seconds(stream.state_seconds),
+            name(stream)
+        )
+    });
+    failed.chain(stalled).chain(sick).chain(abandoned).collect()
+}
+
+fn failure(stream: &Stream) -> Option<String> {
+    let Some(error) = &stream.error else {
+        let failed = stream.state == StreamState::Failed;
+        return failed.then(|| format!("failed: {}", name(stream)));
+    };
+    let details = match (error.errno, error.offset) {
+        (Some(errno), Some(offset)) => format!(" (errno {errno} at byte {offset})"),
+        (Some(errno), None) => format!(" (errno {errno})"),
+        (None, Some(offset)) => format!(" (at byte {offset})"),
+        (None, None) => String::new(),
+    };
+    let (name, message) = (name(stream), &error.message);
+    Some(format!("failed: {name}: {message}{details}"))
+}
+
+fn name(stream: &Stream) -> String {
+    format!("stream {}, {}", stream.id, stream.path)
+}
+
+fn place(stream: &Stream, devices: &[Device]) -> String {
+    match devices.iter().find(|device| device.id == stream.device) {
+        Some(device) => format!(" on {}", device.mount),
+        None if stream.device.is_empty() => String::new(),
+        None => format!(" on device {}", stream.device),
+    }
+}
+
+fn is_sick(device: &Device) -> bool {
+    device.state != DeviceState::Healthy
+}
+
+const fn column(title: &'static str, align: Align, rank: u8) -> Column {
+    Column { title, align, rank }
+}
+
+fn devices(devices: &[Device], look: Look) -> String {
+    let size = |bytes| Cell::new(look.sizes.bytes(bytes));
+    let mut table = Table::new([
+        column("DEVICE", Align::Left, 3),
+        column("MOUNT", Align::Flexible, 0),
+        column("FS", Align::Left, 1),
+        column("STATE", Align::Left, 0),
+        column("DRAIN", Align::Left, 4),
+        column("DIRTY", Align::Right, 0),
+        column("LIMIT", Align::Right, 0),
+        column("CLEAN/s", Align::Right, 0),
+        column("P95", Align::Right, 2),
+    ]);
+    for device in devices {
+        table.push([
+            Cell::new(&device.id),
+            Cell::new(&device.mount),
+            Cell::new(&device.filesystem),
+            Cell::new(word(&json!(device.state))).with_trouble(is_sick(device)),
+            Cell::new(&device.drain),
+            size(device.charged_bytes),
+            size(device.limit_bytes),
+            size(device.rate_bytes_per_second),
+            Cell::new(milliseconds(device.completion_ms_p95)),
+        ]);
+    }
+    table.render(look.screen, look.header)
+}
+
+fn streams(streams: &[Stream], look: Look) -> String {
+    let size = |bytes| Cell::new(look.sizes.bytes(bytes));
+    let mut table = Table::new([
+        column("ID", Align::Right, 0),
+        column("FILE", Align::Flexible, 0),
+        column("PID", Align::Right, 3),
+        column("STATE", Align::Left, 0),
+        column("IN/s", Align::Right, 0),
+        column("OUT/s", Align::Right, 0),
+        column("ACCEPTED", Align::Right, 1),
+        column("WRITTEN", Align::Right, 4),
+        column("DURABLE", Align::Right, 0),
+        column("QUEUED", Align::Right, 5),
+        column("DIRTY", Align::Right, 2),
+    ]);
+    for stream in streams {
+        let pid = stream.client_pid.map(|pid| pid.to_string());
+        table.push([
+            Cell::new(stream.id.to_string()),
+            Cell::new(&stream.path),
+            Cell::new(pid.unwrap_or_else(|| "-".to_owned())),
+            Cell::new(state(stream)).with_trouble(is_in_trouble(stream)),
+            size(stream.in_bytes_per_second),
+            size(stream.out_bytes_per_second),
+            size(stream.accepted_bytes),
+            size(stream.written_bytes),
+            size(stream.durable_bytes),
+            size(stream.queued_bytes),
+            size(stream.dirty_bytes),
+        ]);
+    }
+    table.render(look.screen, look.header)
+}
+
+/// The state, and its age where somebody waits for its end.
+fn state(stream: &Stream) -> String {
+    let age = seconds(stream.state_seconds);
+    let state = word(&json!(stream.state)).to_owned();
+    match stream.state {
+        _ if stream.blocked_in.is_some() => format!("stalled {age}"),
+        StreamState::Writing | StreamState::Failed | StreamState::Aborted => state,
+        _ if stream.state_seconds == 0 => state,
+        _ => format!("{state} {age}"),
+    }
+}
+
+/// The same streams for which [`Status::is_degraded`] is true.
+fn is_in_trouble(stream: &Stream) -> bool {
+    stream.error.is_some()
+        || stream.blocked_in.is_some()
+        || matches!(stream.state, StreamState::Failed | StreamState::Abandoned)
+}
+
+/// The word that `--json` has for a state, so that there is one name for it everywhere.
+fn word(state: &Value) -> &str {
+    state.as_str().unwrap_or("?")
+}

@@ -1,0 +1,39 @@
+//! Status requests.
+
+use std::time::{Duration, Instant};
+
+use freemkvd_client::Error;
+use freemkvd_client::control::Control;
+
+use crate::fake;
+
+#[test]
+fn status_may_be_asked_again_and_again() {
+    let daemon = fake::Daemon::healthy();
+    let mut control = Control::connect(Some(daemon.socket()), Duration::from_secs(5)).unwrap();
+    for _ in 0..3 {
+        assert_eq!(control.status().unwrap().version, "fake");
+    }
+}
+
+#[test]
+fn a_status_that_does_not_come_is_timed_out() {
+    let daemon = fake::Daemon::healthy();
+    daemon.set_answering(false);
+    let timeout = Duration::from_millis(100);
+    let mut control = Control::connect(Some(daemon.socket()), timeout).unwrap();
+    let since = Instant::now();
+    assert!(matches!(control.status(), Err(Error::TimedOut { .. })));
+    assert!(since.elapsed() < Duration::from_secs(1));
+    // Nobody knows which answer would come next.
+    assert!(matches!(control.status(), Err(Error::Io { .. })));
+    daemon.set_answering(true);
+}
+
+#[test]
+fn nobody_there_is_no_daemon() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("nobody.sock");
+    let error = Control::connect(Some(&socket), Duration::from_secs(5)).unwrap_err();
+    assert!(error.is_absent_daemon());
+}

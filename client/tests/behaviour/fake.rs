@@ -1,0 +1,385 @@
+//! A daemon that does what a test tells it: it speaks the wire and writes into memory.
+//!
+//! What it can be told: to stop and go on reading, answering, and syncing; to fail after so many
+//! bytes; to close after so many bytes; to answer the hello or `Open` in another way, or never.
+
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+
+use freemkvd_proto::hello::{ClientHello, DaemonHello, HELLO_BYTES};
+use freemkvd_proto::{
+    Command, Decoder, Failure, Finished, GoingAway, Kind, Mark, OpenMode, Opened, Progress, Reply,
+    Sender, Step,
+};
+use interprocess::local_socket::{
+    GenericFilePath, ListenerOptions, Stream, ToFsName, traits::Listener,
+};
+
+/// What the daemon does differently from a healthy one.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Script {
+    pub(crate) hello: Option<DaemonHello>,
+    pub(crate) never_greets: bool,
+    pub(crate) never_opens: bool,
+    pub(crate) refuses_open: Option<Failure>,
+    /// Content of a file that exists already.
+    pub(crate) content: Vec<u8>,
+    /// `Failed` instead of the write that goes beyond so many bytes.
+    pub(crate) fails_after: Option<(u64, Failure)>,
+    /// The connection ends instead of the write that goes beyond so many bytes.
+    pub(crate) closes_after: Option<u64>,
+    /// Says so before it closes.
+    pub(crate) says_going_away: bool,
+    pub(crate) fails_sync: Option<Failure>,
+}
+
+/// Open: work goes on. Closed: it stops there until the test opens it.
+#[derive(Debug)]
+struct Gate(Mutex<bool>, Condvar);
+
+impl Gate {
+    fn new() -> Self {
+        Self(Mutex::new(true), Condvar::new())
+    }
+
+    fn set(&self, is_open: bool) {
+        *self.0.lock().unwrap() = is_open;
+        self.1.notify_all();
+    }
+
+    fn is_open(&self) -> bool {
+        *self.0.lock().unwrap()
+    }
+
+    fn pass(&self) {
+        let mut is_open = self.0.lock().unwrap();
+        while !*is_open {
+            is_open = self.1.wait(is_open).unwrap();
+        }
+    }
+}
+
+/// One frame as it arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Seen {
+    pub(crate) kind: Kind,
+    pub(crate) sequence: u64,
+    /// Where a write went, or where a seek went to.
+    pub(crate) offset: u64,
+    pub(crate) len: u64,
+}
+
+#[derive(Debug, Default)]
+struct File {
+    content: Vec<u8>,
+    position: usize,
+    progress: Progress,
+    seen: Vec<Seen>,
+    is_over: bool,
+    out: Option<Arc<Stream>>,
+}
+
+#[derive(Debug)]
+struct State {
+    script: Script,
+    reading: Gate,
+    answering: Gate,
+    syncing: Gate,
+    file: Mutex<File>,
+}
+
+/// See the module's page.
+#[derive(Debug)]
+pub(crate) struct Daemon {
+    _dir: tempfile::TempDir,
+    socket: PathBuf,
+    state: Arc<State>,
+}
+
+impl Daemon {
+    pub(crate) fn healthy() -> Self {
+        Self::start(Script::default())
+    }
+
+    pub(crate) fn start(script: Script) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = if cfg!(windows) {
+            let unique = dir.path().file_name().unwrap().to_owned();
+            Path::new(r"\\.\pipe").join(unique)
+        } else {
+            dir.path().join("freemkvd.sock")
+        };
+        let file = File {
+            content: script.content.clone(),
+            ..File::default()
+        };
+        let state = Arc::new(State {
+            script,
+            reading: Gate::new(),
+            answering: Gate::new(),
+            syncing: Gate::new(),
+            file: Mutex::new(file),
+        });
+        let name = socket.as_path().to_fs_name::<GenericFilePath>().unwrap();
+        let listener = ListenerOptions::new().name(name).create_sync().unwrap();
+        let serving = Arc::clone(&state);
+        thread::spawn(move || {
+            while let Ok(stream) = listener.accept() {
+                let state = Arc::clone(&serving);
+                thread::spawn(move || {
+                    // A client that hangs up is what some tests are about.
+                    let _ = state.serve(&Arc::new(stream));
+                    let mut file = state.file.lock().unwrap();
+                    file.is_over = true;
+                    file.out = None;
+                });
+            }
+        });
+        Self {
+            _dir: dir,
+            socket,
+            state,
+        }
+    }
+
+    pub(crate) fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    pub(crate) fn set_reading(&self, is_open: bool) {
+        self.state.reading.set(is_open);
+    }
+
+    /// What was not answered meanwhile is answered now.
+    pub(crate) fn set_answering(&self, is_open: bool) {
+        self.state.answering.set(is_open);
+        let file = self.state.file.lock().unwrap();
+        if let (true, Some(out)) = (is_open, file.out.as_ref()) {
+            let frame = Reply::Progress(file.progress).encode(0).unwrap();
+            let _ = (&**out).write_all(&frame);
+        }
+    }
+
+    pub(crate) fn set_syncing(&self, is_open: bool) {
+        self.state.syncing.set(is_open);
+    }
+
+    pub(crate) fn content(&self) -> Vec<u8> {
+        self.state.file.lock().unwrap().content.clone()
+    }
+
+    pub(crate) fn seen(&self) -> Vec<Seen> {
+        self.state.file.lock().unwrap().seen.clone()
+    }
+
+    pub(crate) fn seen_of(&self, kind: Kind) -> Vec<Seen> {
+        let mut seen = self.seen();
+        seen.retain(|frame| frame.kind == kind);
+        seen
+    }
+
+    /// The connection has ended.
+    pub(crate) fn is_over(&self) -> bool {
+        self.state.file.lock().unwrap().is_over
+    }
+}
+
+impl State {
+    fn serve(&self, stream: &Arc<Stream>) -> io::Result<()> {
+        let mut hello = [0; HELLO_BYTES];
+        (&**stream).read_exact(&mut hello)?;
+        if self.script.never_greets {
+            return park(stream);
+        }
+        let answer = ClientHello::decode(&hello).unwrap().answer();
+        (&**stream).write_all(&self.script.hello.unwrap_or(answer).encode())?;
+        let mut decoder = Decoder::new(Sender::Client);
+        loop {
+            self.reading.pass();
+            let count = (&**stream).read(decoder.space())?;
+            if count == 0 {
+                return Ok(());
+            }
+            // Again: the gate may have been closed while this waited for the first byte.
+            self.reading.pass();
+            let (sequence, replies) = match decoder.advance(count).unwrap() {
+                Step::More => continue,
+                Step::Write(header) => {
+                    let mut body = vec![0; header.body_bytes() as usize];
+                    (&**stream).read_exact(&mut body)?;
+                    (header.sequence(), self.write(header.sequence(), &body))
+                }
+                Step::Control(header, body) => {
+                    let command = Command::decode(&header, body).unwrap();
+                    if matches!(command, Command::Open(_)) {
+                        if self.script.never_opens {
+                            return park(stream);
+                        }
+                        self.file.lock().unwrap().out = Some(Arc::clone(stream));
+                    }
+                    let sequence = header.sequence();
+                    (sequence, self.command(sequence, command))
+                }
+            };
+            let Some(replies) = replies else {
+                return Ok(());
+            };
+            let mut is_over = false;
+            for reply in replies {
+                is_over |= matches!(reply, Reply::Finished(_) | Reply::Aborted);
+                let _guard = self.file.lock().unwrap();
+                (&**stream).write_all(&reply.encode(sequence).unwrap())?;
+            }
+            if is_over {
+                return Ok(());
+            }
+        }
+    }
+
+    /// `None` closes the connection.
+    fn write(&self, sequence: u64, body: &[u8]) -> Option<Vec<Reply>> {
+        let mut file = self.file.lock().unwrap();
+        let beyond = |limit: u64| file.progress.written.bytes + body.len() as u64 > limit;
+        if let Some((limit, failure)) = &self.script.fails_after {
+            if beyond(*limit) {
+                return Some(vec![Reply::Failed(failure.clone())]);
+            }
+        }
+        if self.script.closes_after.is_some_and(beyond) {
+            if self.script.says_going_away {
+                let frame = Reply::GoingAway(GoingAway { drain_ms: 10 })
+                    .encode(0)
+                    .unwrap();
+                let _ = (&**file.out.as_ref()?).write_all(&frame);
+            }
+            return None;
+        }
+        let (from, to) = (file.position, file.position + body.len());
+        if file.content.len() < to {
+            file.content.resize(to, 0);
+        }
+        file.content[from..to].copy_from_slice(body);
+        file.position = to;
+        Some(self.written(&mut file, Kind::Write, sequence, from, body.len()))
+    }
+
+    fn written(
+        &self,
+        file: &mut File,
+        kind: Kind,
+        sequence: u64,
+        offset: usize,
+        len: usize,
+    ) -> Vec<Reply> {
+        assert_eq!(
+            sequence,
+            file.progress.written.sequence + u64::from(kind != Kind::Open)
+        );
+        let (offset, len) = (offset as u64, len as u64);
+        file.seen.push(Seen {
+            kind,
+            sequence,
+            offset,
+            len,
+        });
+        let content = if kind == Kind::Write { len } else { 0 };
+        let bytes = file.progress.written.bytes + content;
+        file.progress.written = Mark { sequence, bytes };
+        file.progress.accepted = file.progress.written;
+        if self.answering.is_open() {
+            vec![Reply::Progress(file.progress)]
+        } else {
+            Vec::new()
+        }
+    }
+
+    fn command(&self, sequence: u64, command: Command) -> Option<Vec<Reply>> {
+        if matches!(command, Command::Sync) {
+            self.syncing.pass();
+        }
+        let kind = command.kind();
+        let mut file = self.file.lock().unwrap();
+        let (mut offset, mut len) = (file.position, 0);
+        let mut answer = None;
+        match command {
+            Command::Open(open) => {
+                if let Some(failure) = &self.script.refuses_open {
+                    return Some(vec![Reply::Failed(failure.clone())]);
+                }
+                if open.mode != OpenMode::Existing {
+                    file.content.clear();
+                }
+                answer = Some(Reply::Opened(Opened {
+                    stream: 7,
+                    len_bytes: file.content.len() as u64,
+                    queue_limit_bytes: 32 << 20,
+                    window_bytes: 64 << 20,
+                }));
+            }
+            Command::Seek(seek) => {
+                offset = usize::try_from(seek.offset).unwrap();
+                file.position = offset;
+            }
+            Command::WriteZeroes(zeroes) => {
+                len = usize::try_from(zeroes.len).unwrap();
+                let end = offset + len;
+                if file.content.len() < end {
+                    file.content.resize(end, 0);
+                }
+                file.content[offset..end].fill(0);
+                file.position = end;
+            }
+            Command::SetLen(set) => {
+                len = usize::try_from(set.len).unwrap();
+                file.content.resize(len, 0);
+            }
+            Command::Sync => match &self.script.fails_sync {
+                Some(failure) => answer = Some(Reply::Failed(failure.clone())),
+                None => answer = Some(Reply::Synced),
+            },
+            Command::Abort => answer = Some(Reply::Aborted),
+            Command::Flush | Command::Finish => {}
+            Command::Status => return self.status(),
+        }
+        let mut replies = self.written(&mut file, kind, sequence, offset, len);
+        if matches!(kind, Kind::Sync | Kind::Finish) {
+            file.progress.durable = file.progress.written;
+        }
+        if kind == Kind::Finish {
+            answer = Some(Reply::Finished(Finished {
+                len_bytes: file.content.len() as u64,
+                progress: file.progress,
+            }));
+        }
+        replies.splice(0..0, answer);
+        Some(replies)
+    }
+
+    fn status(&self) -> Option<Vec<Reply>> {
+        use freemkvd_proto::status::{Budget, DaemonState, Status};
+        self.answering.pass();
+        Some(vec![Reply::StatusReport(Status {
+            version: "fake".into(),
+            protocol: 1,
+            pid: 1,
+            uptime_seconds: 1,
+            state: DaemonState::Running,
+            budget: Budget {
+                limit_bytes: 1,
+                charged_bytes: 0,
+                kernel_dirty_bytes: None,
+                queued_bytes: 0,
+                queue_limit_bytes: 1,
+            },
+            devices: Vec::new(),
+            streams: Vec::new(),
+        })])
+    }
+}
+
+/// Reads and answers nothing until the client hangs up.
+fn park(mut stream: &Stream) -> io::Result<()> {
+    io::copy(&mut stream, &mut io::sink()).map(|_| ())
+}

@@ -1,0 +1,47 @@
+//! What a muxer sees, against a scripted fake daemon and without any daemon. A file per behaviour.
+
+#![expect(clippy::unwrap_used, reason = "in a test a panic is the answer")]
+
+mod control;
+mod failures;
+mod fake;
+mod fallback;
+mod frames;
+mod identical;
+mod waiting;
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use freemkvd_client::{Options, RipFile};
+
+const MIB: usize = 1 << 20;
+
+/// Options for the fake daemon, with a test's patience.
+fn options(daemon: &fake::Daemon) -> Options {
+    RipFile::options()
+        .socket(daemon.socket())
+        .connect_timeout(Duration::from_secs(10))
+        .drop_wait(Duration::from_millis(300))
+}
+
+/// A name for the fake daemon, which writes no file.
+fn path() -> PathBuf {
+    std::env::temp_dir().join("film.mkv")
+}
+
+fn pattern(len: usize, seed: usize) -> Vec<u8> {
+    let block: Vec<u8> = (0..=250).cycle().skip(seed * 31 % 251).take(251).collect();
+    let mut bytes = block.repeat(len / 251 + 1);
+    bytes.truncate(len);
+    bytes
+}
+
+/// Waits for what another thread is about to do.
+fn wait_until(what: &str, mut ready: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !ready() {
+        assert!(Instant::now() < deadline, "waited in vain until {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}

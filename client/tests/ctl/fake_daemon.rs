@@ -1,0 +1,261 @@
+//! A daemon that answers `Status` with a fixed snapshot and keeps what streams write in memory.
+//! Everything written counts as durable only once a `Sync` or `Finish` has asked for it.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use freemkvd_proto::hello::{ClientHello, HELLO_BYTES};
+use freemkvd_proto::status::Status;
+use freemkvd_proto::{
+    Command, Decoder, ErrorCode, Failure, Finished, Mark, Open, OpenMode, Opened, Progress, Reply,
+    Sender, Step,
+};
+use interprocess::local_socket::traits::Listener as _;
+use interprocess::local_socket::{GenericFilePath, ListenerOptions, Stream, ToFsName};
+
+/// Longer than anything here takes on the slowest machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+pub(crate) struct FakeDaemon {
+    directory: tempfile::TempDir,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    status: Status,
+    /// Connections are dropped, and the open ones with the next request.
+    hidden: AtomicBool,
+    files: Mutex<BTreeMap<PathBuf, File>>,
+    changed: Condvar,
+}
+
+#[derive(Clone, Default)]
+pub(crate) struct File {
+    pub(crate) content: Vec<u8>,
+    pub(crate) size_hint: Option<u64>,
+    pub(crate) finished: bool,
+}
+
+impl FakeDaemon {
+    pub(crate) fn start(status: Status) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let shared = Arc::new(Shared {
+            status,
+            hidden: AtomicBool::new(false),
+            files: Mutex::default(),
+            changed: Condvar::new(),
+        });
+        let daemon = Self { directory, shared };
+        let socket = daemon.socket();
+        let name = socket.as_path().to_fs_name::<GenericFilePath>().unwrap();
+        let listener = ListenerOptions::new().name(name).create_sync().unwrap();
+        let shared = Arc::clone(&daemon.shared);
+        thread::spawn(move || {
+            while let Ok(stream) = listener.accept() {
+                let shared = Arc::clone(&shared);
+                thread::spawn(move || {
+                    // The client may leave whenever it wants.
+                    let _ = serve(&shared, &stream);
+                });
+            }
+        });
+        daemon
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        if cfg!(windows) {
+            let name = self.directory.path().file_name().unwrap();
+            Path::new(r"\\.\pipe").join(name)
+        } else {
+            self.directory.path().join("freemkvd.sock")
+        }
+    }
+
+    /// From now on it is as if it were not there.
+    #[cfg(unix)]
+    pub(crate) fn hide(&self) {
+        self.shared.hidden.store(true, Ordering::SeqCst);
+    }
+
+    #[cfg(unix)]
+    pub(crate) fn show_again(&self) {
+        self.shared.hidden.store(false, Ordering::SeqCst);
+    }
+
+    /// A directory for the test's own files, which the daemon never touches.
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    pub(crate) fn put(&self, path: &str, content: &[u8]) {
+        let file = File {
+            content: content.to_vec(),
+            ..File::default()
+        };
+        let mut files = self.shared.files.lock().unwrap();
+        files.insert(std::path::absolute(path).unwrap(), file);
+    }
+
+    pub(crate) fn file(&self, path: &str) -> Option<File> {
+        let files = self.shared.files.lock().unwrap();
+        files.get(&std::path::absolute(path).unwrap()).cloned()
+    }
+
+    /// Waits until the file is as it should be.
+    #[cfg(unix)]
+    pub(crate) fn wait_for(&self, path: &str, is: impl Fn(&File) -> bool) {
+        let path = std::path::absolute(path).unwrap();
+        let files = self.shared.files.lock().unwrap();
+        let is_not = |files: &mut BTreeMap<PathBuf, File>| !files.get(&path).is_some_and(&is);
+        let waited = self
+            .shared
+            .changed
+            .wait_timeout_while(files, PATIENCE, is_not);
+        let (_files, late) = waited.unwrap();
+        assert!(
+            !late.timed_out(),
+            "{} is not as it should be",
+            path.display()
+        );
+    }
+}
+
+/// One connection, between two frames.
+struct Session<'a> {
+    shared: &'a Shared,
+    stream: &'a Stream,
+    path: PathBuf,
+    position: usize,
+    progress: Progress,
+}
+
+fn serve(shared: &Shared, mut stream: &Stream) -> io::Result<()> {
+    if shared.hidden.load(Ordering::SeqCst) {
+        return Ok(());
+    }
+    let mut hello = [0; HELLO_BYTES];
+    stream.read_exact(&mut hello)?;
+    let hello = ClientHello::decode(&hello).unwrap();
+    stream.write_all(&hello.answer().encode())?;
+    let mut session = Session {
+        shared,
+        stream,
+        path: PathBuf::new(),
+        position: 0,
+        progress: Progress::default(),
+    };
+    let mut decoder = Decoder::new(Sender::Client);
+    loop {
+        let count = stream.read(decoder.space())?;
+        if count == 0 || shared.hidden.load(Ordering::SeqCst) {
+            return Ok(());
+        }
+        match decoder.advance(count).unwrap() {
+            Step::More => {}
+            Step::Write(header) => {
+                let mut content = vec![0; header.body_bytes() as usize];
+                stream.read_exact(&mut content)?;
+                session.write(header.sequence(), &content)?;
+            }
+            Step::Control(header, body) => {
+                let command = Command::decode(&header, body).unwrap();
+                session.obey(header.sequence(), command)?;
+            }
+        }
+    }
+}
+
+impl Session<'_> {
+    fn answer(&self, sequence: u64, reply: &Reply) -> io::Result<()> {
+        let mut stream = self.stream;
+        stream.write_all(&reply.encode(sequence).unwrap())
+    }
+
+    fn with_file<T>(&self, change: impl FnOnce(&mut File) -> T) -> T {
+        let mut files = self.shared.files.lock().unwrap();
+        let result = change(files.get_mut(&self.path).expect("opened before"));
+        self.shared.changed.notify_all();
+        result
+    }
+
+    fn write(&mut self, sequence: u64, content: &[u8]) -> io::Result<()> {
+        let start = self.position;
+        let end = start + content.len();
+        self.with_file(|file| {
+            file.content.resize(file.content.len().max(end), 0);
+            file.content[start..end].copy_from_slice(content);
+        });
+        self.position = end;
+        self.advance(sequence, content.len() as u64);
+        self.answer(sequence, &Reply::Progress(self.progress))
+    }
+
+    fn advance(&mut self, sequence: u64, bytes: u64) {
+        let bytes = self.progress.written.bytes + bytes;
+        let mark = Mark { sequence, bytes };
+        self.progress.accepted = mark;
+        self.progress.written = mark;
+    }
+
+    fn obey(&mut self, sequence: u64, command: Command) -> io::Result<()> {
+        self.advance(sequence, 0);
+        match command {
+            Command::Status => {
+                let status = self.shared.status.clone();
+                self.answer(sequence, &Reply::StatusReport(status))
+            }
+            Command::Open(open) => self.open(open),
+            Command::Seek(seek) => {
+                self.position = usize::try_from(seek.offset).unwrap();
+                Ok(())
+            }
+            Command::Flush => self.answer(sequence, &Reply::Progress(self.progress)),
+            Command::Sync => {
+                self.progress.durable = self.progress.written;
+                self.answer(sequence, &Reply::Progress(self.progress))?;
+                self.answer(sequence, &Reply::Synced)
+            }
+            Command::Finish => {
+                self.progress.durable = self.progress.written;
+                let len_bytes = self.with_file(|file| {
+                    file.finished = true;
+                    file.content.len() as u64
+                });
+                let progress = self.progress;
+                let finished = Finished {
+                    len_bytes,
+                    progress,
+                };
+                self.answer(sequence, &Reply::Finished(finished))
+            }
+            other => panic!("nobody taught this daemon {:?}", other.kind()),
+        }
+    }
+
+    fn open(&mut self, open: Open) -> io::Result<()> {
+        self.path = open.path.into_path().unwrap();
+        let mut files = self.shared.files.lock().unwrap();
+        if open.mode == OpenMode::CreateNew && files.contains_key(&self.path) {
+            let failure = Failure::new(ErrorCode::EXISTS, "the file exists, says the fake daemon");
+            return self.answer(0, &Reply::Failed(failure));
+        }
+        let file = File {
+            size_hint: open.size_hint_bytes,
+            ..File::default()
+        };
+        files.insert(self.path.clone(), file);
+        drop(files);
+        let opened = Opened {
+            stream: 1,
+            len_bytes: 0,
+            queue_limit_bytes: 32 << 20,
+            window_bytes: 64 << 20,
+        };
+        self.answer(0, &Reply::Opened(opened))
+    }
+}

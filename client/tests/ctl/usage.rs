@@ -1,0 +1,99 @@
+//! Exit codes, help, and what is said when there is nobody to ask.
+
+use std::io::Read;
+use std::time::{Duration, Instant};
+
+use crate::{exit_code, freemkvctl, stderr, stdout};
+
+#[test]
+fn without_a_daemon_it_says_what_to_do_within_a_second() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("nobody.sock");
+    for arguments in [
+        &["status"][..],
+        &["status", "--watch"],
+        &["write", "film.mkv"],
+    ] {
+        let begun = Instant::now();
+        let output = freemkvctl(&socket).args(arguments).output().unwrap();
+        assert!(begun.elapsed() < Duration::from_secs(1));
+        assert_eq!(exit_code(&output), 3, "{arguments:?}");
+        assert_eq!(stdout(&output), "");
+        let said = stderr(&output);
+        for part in [
+            socket.to_str().unwrap(),
+            "start",
+            "--socket",
+            "FREEMKVD_SOCKET",
+        ] {
+            assert!(said.contains(part), "{part} is not in {said}");
+        }
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_daemon_that_does_not_answer_is_none_after_a_second() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("mute.sock");
+    let _mute = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let begun = Instant::now();
+    let output = freemkvctl(&socket).arg("status").output().unwrap();
+    assert!(begun.elapsed() >= Duration::from_secs(1));
+    assert!(begun.elapsed() < Duration::from_secs(3));
+    assert_eq!(exit_code(&output), 3);
+    assert!(stderr(&output).contains("mute.sock took longer than 1s"));
+}
+
+#[cfg(unix)]
+#[test]
+fn what_is_not_freemkvd_is_a_failure() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("other.sock");
+    let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let other = std::thread::spawn(move || {
+        let (mut peer, _) = listener.accept().unwrap();
+        peer.read_exact(&mut [0; 16]).unwrap();
+        std::io::Write::write_all(&mut peer, b"HTTP/1.1 400 Bad Request").unwrap();
+    });
+    let output = freemkvctl(&socket).arg("status").output().unwrap();
+    other.join().unwrap();
+    assert_eq!(exit_code(&output), 1);
+    assert!(stderr(&output).contains("what listens there is not freemkvd"));
+}
+
+#[test]
+fn wrong_usage_exits_with_2() {
+    let nowhere = "nowhere.sock".as_ref();
+    for wrong in [
+        &["status", "--no-such-option"][..],
+        &["status", "--watch=never"],
+        &["status", "--json", "--bytes"],
+        &["write"],
+        &["write", "film.mkv", "--size-hint", "huge"],
+        &["no-such-command"],
+        &[],
+    ] {
+        let output = freemkvctl(nowhere).args(wrong).output().unwrap();
+        assert_eq!(exit_code(&output), 2, "{wrong:?}");
+        assert_eq!(stdout(&output), "");
+        assert_ne!(stderr(&output), "");
+    }
+}
+
+#[test]
+fn help_names_the_exit_codes_and_the_version_is_the_packages() {
+    let nowhere = "nowhere.sock".as_ref();
+    let output = freemkvctl(nowhere).arg("--help").output().unwrap();
+    assert_eq!(exit_code(&output), 0);
+    let help = stdout(&output);
+    for part in ["status", "write", "4  degraded", "FREEMKVD_SOCKET"] {
+        assert!(help.contains(part), "{part} is not in {help}");
+    }
+    let output = freemkvctl(nowhere).arg("--version").output().unwrap();
+    assert_eq!(exit_code(&output), 0);
+    assert_eq!(
+        stdout(&output),
+        concat!("freemkvctl ", env!("CARGO_PKG_VERSION"), "\n")
+    );
+}

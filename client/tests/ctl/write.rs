@@ -1,0 +1,148 @@
+//! `freemkvctl write`.
+
+use std::io::Write;
+use std::process::{Child, Command, Output, Stdio};
+
+use freemkvd_proto::status::{Budget, DaemonState, Status};
+
+use crate::fake_daemon::FakeDaemon;
+use crate::{exit_code, freemkvctl, stderr, stdout};
+
+fn daemon() -> FakeDaemon {
+    FakeDaemon::start(Status {
+        version: "0.1.0".into(),
+        protocol: 1,
+        pid: 811,
+        uptime_seconds: 0,
+        state: DaemonState::Running,
+        budget: Budget {
+            limit_bytes: 0,
+            charged_bytes: 0,
+            kernel_dirty_bytes: None,
+            queued_bytes: 0,
+            queue_limit_bytes: 0,
+        },
+        devices: Vec::new(),
+        streams: Vec::new(),
+    })
+}
+
+fn write(daemon: &FakeDaemon, arguments: &[&str]) -> Command {
+    let mut command = freemkvctl(&daemon.socket());
+    command.arg("write").args(arguments);
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+/// Hands over `content` and closes the command's input.
+fn feed(mut child: Child, content: &[u8]) -> Output {
+    child.stdin.take().unwrap().write_all(content).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+/// More than the patch window and what is in flight, and not a multiple of any of them.
+fn content() -> Vec<u8> {
+    let scrambled = |i: u32| i.wrapping_mul(2_654_435_761).to_be_bytes()[0];
+    // A period that no buffer has, so that content at a wrong offset is noticed.
+    let period: Vec<u8> = (0..1_000_003).map(scrambled).collect();
+    period.repeat(60)
+}
+
+#[test]
+fn every_byte_arrives_and_is_durable() {
+    let daemon = daemon();
+    let content = content();
+    let child = write(&daemon, &["/rips/a.iso", "--size-hint", "64MiB"])
+        .spawn()
+        .unwrap();
+    let output = feed(child, &content);
+    let said = stderr(&output);
+    assert_eq!(exit_code(&output), 0, "{said}");
+    assert_eq!(stdout(&output), "");
+    assert!(
+        said.starts_with("wrote 57.2 MiB to /rips/a.iso in "),
+        "{said}"
+    );
+    assert!(said.ends_with(" s, durable\n"), "{said}");
+    let file = daemon.file("/rips/a.iso").unwrap();
+    assert!(file.content == content);
+    assert!(file.finished);
+    assert_eq!(file.size_hint, Some(64 << 20));
+}
+
+#[test]
+fn nothing_is_a_file_too_and_quiet_is_quiet() {
+    let daemon = daemon();
+    let child = write(&daemon, &["/rips/empty", "--quiet"]).spawn().unwrap();
+    let output = feed(child, b"");
+    assert_eq!(stderr(&output), "");
+    assert_eq!(exit_code(&output), 0);
+    assert!(daemon.file("/rips/empty").unwrap().finished);
+}
+
+#[test]
+fn a_file_that_exists_is_left_alone_unless_told_otherwise() {
+    let daemon = daemon();
+    daemon.put("/rips/a.mkv", b"dear");
+    let output = write(&daemon, &["/rips/a.mkv"])
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert_eq!(exit_code(&output), 1);
+    let said = stderr(&output);
+    assert!(
+        said.contains("the file exists, says the fake daemon"),
+        "{said}"
+    );
+    assert_eq!(daemon.file("/rips/a.mkv").unwrap().content, b"dear");
+
+    let child = write(&daemon, &["/rips/a.mkv", "--overwrite"])
+        .spawn()
+        .unwrap();
+    assert_eq!(exit_code(&feed(child, b"new")), 0);
+    assert_eq!(daemon.file("/rips/a.mkv").unwrap().content, b"new");
+}
+
+#[cfg(unix)]
+#[test]
+fn an_input_that_fails_leaves_the_file_and_says_so() {
+    let daemon = daemon();
+    let directory = std::fs::File::open(daemon.directory()).unwrap();
+    let output = write(&daemon, &["/rips/a.iso"])
+        .stdin(directory)
+        .output()
+        .unwrap();
+    assert_eq!(exit_code(&output), 1);
+    let said = stderr(&output);
+    assert!(said.contains("cannot read standard input: "), "{said}");
+    assert!(said.contains("/rips/a.iso stays as it is"), "{said}");
+    assert!(!daemon.file("/rips/a.iso").unwrap().finished);
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupt_keeps_what_was_read() {
+    let daemon = daemon();
+    let mut child = write(&daemon, &["/rips/a.iso"]).spawn().unwrap();
+    // Kept open: only the signal ends the command. What the window passes on shows that it reads.
+    let mut input = child.stdin.take().unwrap();
+    let content = vec![7; 16 << 20];
+    input.write_all(&content).unwrap();
+    daemon.wait_for("/rips/a.iso", |file| !file.content.is_empty());
+    crate::interrupt(&child);
+    let output = child.wait_with_output().unwrap();
+    let said = stderr(&output);
+    assert_eq!(exit_code(&output), 1, "{said}");
+    let file = daemon.file("/rips/a.iso").unwrap();
+    assert!(!file.finished);
+    assert!(content.starts_with(&file.content));
+    let size = bytesize::ByteSize(file.content.len() as u64)
+        .display()
+        .iec();
+    let expected = format!("{size} are written and {size} of them durable");
+    assert!(said.starts_with("freemkvctl: interrupted; "), "{said}");
+    assert!(said.contains(&expected), "{said} is not {expected}");
+}
