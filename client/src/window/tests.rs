@@ -175,6 +175,34 @@ fn what_is_beyond_a_cut_is_gone() {
     assert_eq!(bench.file[MIB..], *b"\0\0after a gap");
 }
 
+#[test]
+fn two_patches_of_a_slot_in_flight_carry_what_is_between() {
+    let mut bench = Bench::new(MIB, 4);
+    let mut expected = pattern(1000, 1);
+    bench.write(0, &expected);
+    bench.flush();
+    bench.write(10, b"one");
+    bench.write(500, b"two");
+    bench.flush();
+    expected[10..13].copy_from_slice(b"one");
+    expected[500..503].copy_from_slice(b"two");
+    assert_eq!(bench.left[1], (10, 493));
+    assert!(bench.file == expected);
+}
+
+#[test]
+fn a_patch_one_byte_beyond_the_run_is_another_run() {
+    let mut bench = Bench::new(MIB, 0);
+    let mut expected = pattern(4 * MIB, 1);
+    bench.write(0, &expected);
+    bench.write(100, b"run");
+    bench.write(104, b"another");
+    bench.flush();
+    expected[100..103].copy_from_slice(b"run");
+    expected[104..111].copy_from_slice(b"another");
+    assert!(bench.file == expected);
+}
+
 #[derive(Clone, Debug)]
 enum Act {
     Write(usize, usize),
@@ -184,18 +212,21 @@ enum Act {
 
 /// Offsets and lengths around the edges of slots, where mistakes are.
 fn near_edges() -> impl Strategy<Value = usize> {
-    (0..5_usize, prop_oneof![Just(0), 0..40_usize, MIB - 40..MIB])
+    (
+        0..4_usize,
+        prop_oneof![0..12_usize, 500..512_usize, MIB - 12..MIB],
+    )
         .prop_map(|(slot, within)| slot * MIB + within)
 }
 
 fn acts() -> impl Strategy<Value = Vec<Act>> {
-    let len = prop_oneof![4 => 1..200_usize, 2 => MIB - 50..MIB + 50, 1 => Just(3 * MIB + 7)];
+    let len = prop_oneof![8 => 1..12_usize, 2 => MIB - 50..MIB + 50, 1 => Just(3 * MIB + 7)];
     let act = prop_oneof![
         8 => (near_edges(), len).prop_map(|(offset, len)| Act::Write(offset, len)),
-        2 => Just(Act::Flush),
+        4 => Just(Act::Flush),
         1 => near_edges().prop_map(Act::Cut),
     ];
-    prop::collection::vec(act, 1..40)
+    prop::collection::vec(act, 1..60)
 }
 
 proptest! {
