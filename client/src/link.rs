@@ -2,7 +2,7 @@
 //! was sent and is not yet written, and what the daemon has said.
 //!
 //! 1. Every command is kept, in `outbox` or `in_flight`, until the daemon says *written*. A `Write`
-//!    carries its absolute offset and its slot, so what is kept can be told again from the start.
+//!    carries its absolute offset and its slots, so what is kept can be told again from the start.
 //! 2. Numbers go up by one, in the order of sending.
 //! 3. A `Seek` goes before a command only if the daemon's position is not its offset already.
 //! 4. The first failure is latched. Afterwards nothing is sent and no answer changes anything.
@@ -15,6 +15,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use freemkvd_proto as proto;
+use freemkvd_proto::limits::WRITE_BYTES_MAX;
 use freemkvd_proto::{FrameError, Header, Kind, Reply};
 
 use crate::Error;
@@ -24,38 +25,27 @@ use crate::slot::{Pool, Slot};
 #[derive(Debug)]
 pub(crate) enum Command {
     Open(proto::Open),
-    Write {
-        offset: u64,
-        slot: Arc<Slot>,
-        range: Range<usize>,
-    },
-    WriteZeroes {
-        offset: u64,
-        len: u64,
-    },
-    Seek {
-        offset: u64,
-    },
-    SetLen {
-        len: u64,
-    },
+    Write { offset: u64, parts: Vec<Part> },
+    WriteZeroes { offset: u64, len: u64 },
+    Seek { offset: u64 },
+    SetLen { len: u64 },
     Flush,
     Sync,
     Finish,
     Abort,
 }
 
+/// `slot[range]`, a piece of a `Write`'s content.
+#[derive(Clone, Debug)]
+pub(crate) struct Part {
+    pub(crate) slot: Arc<Slot>,
+    pub(crate) range: Range<usize>,
+}
+
 #[derive(Debug)]
 struct Numbered {
     sequence: u64,
     command: Command,
-}
-
-/// The content of a `Write` on its way to the socket.
-#[derive(Debug)]
-pub(crate) struct Body {
-    pub(crate) slot: Arc<Slot>,
-    pub(crate) range: Range<usize>,
 }
 
 /// Whether more answers are to be read.
@@ -128,18 +118,40 @@ impl Link {
 
     /// Queues a command, with a `Seek` before it where it needs one (rule 3). Returns its number.
     pub(crate) fn push(&mut self, command: Command) -> u64 {
-        let place = match &command {
-            Command::Write { offset, range, .. } => Some((*offset, range.len() as u64)),
-            Command::WriteZeroes { offset, len } => Some((*offset, *len)),
-            _ => None,
-        };
-        if let Some((offset, len)) = place {
-            if offset != self.position {
-                self.number(Command::Seek { offset });
-            }
-            self.position = offset + len;
+        if let Command::WriteZeroes { offset, len } = &command {
+            self.seek(*offset, *len);
         }
         self.number(command)
+    }
+
+    /// Queues content for `offset`. What continues a `Write` that was not sent yet goes with it, up
+    /// to as much as a frame holds.
+    pub(crate) fn push_write(&mut self, offset: u64, part: Part) {
+        let len = part.range.len();
+        let last = self.outbox.back_mut().map(|last| &mut last.command);
+        if let Some(Command::Write {
+            offset: begin,
+            parts,
+        }) = last
+        {
+            let so_far: usize = parts.iter().map(|part| part.range.len()).sum();
+            if *begin + so_far as u64 == offset && so_far + len <= WRITE_BYTES_MAX as usize {
+                parts.push(part);
+                self.position += len as u64;
+                return;
+            }
+        }
+        self.seek(offset, len as u64);
+        let parts = vec![part];
+        self.number(Command::Write { offset, parts });
+    }
+
+    /// The daemon's position is to be `offset`, and `len` further after what comes there.
+    fn seek(&mut self, offset: u64, len: u64) {
+        if offset != self.position {
+            self.number(Command::Seek { offset });
+        }
+        self.position = offset + len;
     }
 
     fn number(&mut self, command: Command) -> u64 {
@@ -217,28 +229,26 @@ impl Link {
 
     /// Moves the next commands from the outbox to what is in flight: their bytes are put behind
     /// `head`, up to and with the header of a `Write`, whose content is returned.
-    pub(crate) fn send(&mut self, head: &mut Vec<u8>) -> Result<Option<Body>, FrameError> {
+    pub(crate) fn send(&mut self, head: &mut Vec<u8>) -> Result<Vec<Part>, FrameError> {
         while let Some(next) = self.outbox.pop_front() {
             let Numbered { sequence, command } = &next;
-            let mut body = None;
+            let mut body = Vec::new();
             match command {
-                Command::Write { slot, range, .. } => {
-                    head.extend(Header::new(Kind::Write, range.len(), *sequence)?.encode());
-                    body = Some(Body {
-                        slot: Arc::clone(slot),
-                        range: range.clone(),
-                    });
+                Command::Write { parts, .. } => {
+                    let len = parts.iter().map(|part| part.range.len()).sum();
+                    head.extend(Header::new(Kind::Write, len, *sequence)?.encode());
+                    body.clone_from(parts);
                 }
                 control => head.extend(wire(control).encode(*sequence)?),
             }
             self.sent = *sequence;
             self.frames_sent += 1;
             self.in_flight.push_back(next);
-            if body.is_some() {
+            if !body.is_empty() {
                 return Ok(body);
             }
         }
-        Ok(None)
+        Ok(Vec::new())
     }
 
     /// Takes an answer to the command of that number.
@@ -286,12 +296,11 @@ impl Link {
             if oldest.sequence > self.written {
                 break;
             }
-            if let Some(Numbered {
-                command: Command::Write { slot, .. },
-                ..
-            }) = self.in_flight.pop_front()
-            {
-                self.pool.put(slot);
+            let settled = self.in_flight.pop_front();
+            if let Some(Command::Write { parts, .. }) = settled.map(|settled| settled.command) {
+                for part in parts {
+                    self.pool.put(part.slot);
+                }
             }
         }
     }

@@ -78,7 +78,7 @@ impl Local {
             path: path.to_owned(),
             file: Arc::new(file),
             position: 0,
-            pool: Pool::new(Window::slots_max(window_bytes)),
+            pool: Pool::new(Window::slots_max(window_bytes, 1)),
             halt,
             is_new: mode != OpenMode::Existing,
             written_bytes: 0,

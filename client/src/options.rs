@@ -11,6 +11,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use freemkvd_proto::OpenMode;
+use freemkvd_proto::limits::WRITE_BYTES_MAX;
 
 use crate::connection::io_error;
 use crate::local::Local;
@@ -25,6 +26,10 @@ const MIB: u64 = 1 << 20;
 
 /// What is in flight beside the window when no limit was set: as much as the daemon queues.
 const IN_FLIGHT_BYTES: u64 = 32 * MIB;
+
+/// The patch window when none was set: more than the longest cluster of most UHD discs (about
+/// 20 MiB), whose size is patched when it ends. Below it each cluster would cost the disk a seek.
+const WINDOW_BYTES: u64 = 24 * MIB;
 
 /// How a file is opened. Get one from [`RipFile::options`], set what differs, and end with
 /// [`create`](Self::create) or [`open`](Self::open).
@@ -49,7 +54,7 @@ impl Options {
             socket: None,
             create_new: false,
             size_hint_bytes: None,
-            window_bytes: 8 * MIB,
+            window_bytes: WINDOW_BYTES,
             memory_limit_bytes: None,
             halt: None,
             // The daemon waits for space that long before it gives a stream up.
@@ -81,8 +86,8 @@ impl Options {
         self
     }
 
-    /// Length of the patch window, 1 to 64 MiB. The default of 8 MiB takes in every patch that a
-    /// muxer makes within a cluster; 64 MiB takes in whole clusters.
+    /// Length of the patch window, 1 to 64 MiB. 8 MiB take in every patch that a muxer makes within a
+    /// cluster; the default of 24 MiB also the clusters of most discs, and 64 MiB those of all.
     pub fn window_bytes(mut self, bytes: u64) -> Self {
         self.window_bytes = bytes;
         self
@@ -167,7 +172,10 @@ impl Options {
                     halt: self.halt.clone(),
                 };
                 match Remote::open(opening) {
-                    Ok((remote, len)) => Ok(self.file(path, Box::new(remote), len)),
+                    Ok((remote, len)) => {
+                        let together = self.slots_at_once(slots);
+                        Ok(self.file(path, Box::new(remote), len, together))
+                    }
                     Err(error) if self.fallback_to_local && error.is_absent_daemon() => {
                         say_once(&error);
                         self.open_local(path, mode)
@@ -192,7 +200,7 @@ impl Options {
             .unwrap_or(self.window_bytes + IN_FLIGHT_BYTES);
         let slots = usize::try_from(limit / SLOT_BYTES as u64).unwrap_or(usize::MAX);
         // One more than the window can hold, so that something is always on its way.
-        if slots <= Window::slots_max(self.window_bytes) {
+        if slots <= Window::slots_max(self.window_bytes, 1) {
             return Err(invalid(
                 "the memory limit must be at least the patch window and 4 MiB",
             ));
@@ -200,17 +208,25 @@ impl Options {
         Ok(slots)
     }
 
-    fn open_local(&self, path: PathBuf, mode: OpenMode) -> Result<RipFile, Error> {
-        let (local, len) = Local::open(&path, mode, self.window_bytes, self.halt.clone())?;
-        Ok(self.file(path, Box::new(local), len))
+    /// How many slots leave the window in one frame: as many as it holds, since it costs the same with
+    /// one, but no more than half of what the memory limit leaves beside the window.
+    fn slots_at_once(&self, slots: usize) -> u64 {
+        let beside = slots - Window::slots_max(self.window_bytes, 1);
+        (beside as u64 / 2).clamp(1, u64::from(WRITE_BYTES_MAX) / SLOT_BYTES as u64)
     }
 
-    fn file(&self, path: PathBuf, outlet: Box<dyn Outlet>, len: u64) -> RipFile {
+    fn open_local(&self, path: PathBuf, mode: OpenMode) -> Result<RipFile, Error> {
+        let (local, len) = Local::open(&path, mode, self.window_bytes, self.halt.clone())?;
+        // A file has no frames to fill.
+        Ok(self.file(path, Box::new(local), len, 1))
+    }
+
+    fn file(&self, path: PathBuf, outlet: Box<dyn Outlet>, len: u64, together: u64) -> RipFile {
         RipFile::new(
             path,
             outlet,
             len,
-            Window::new(self.window_bytes),
+            Window::new(self.window_bytes, together),
             self.sync_timeout,
             self.drop_wait,
         )

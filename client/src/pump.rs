@@ -18,7 +18,7 @@ use freemkvd_proto::{Failure, Reply};
 use interprocess::local_socket::Stream;
 
 use crate::connection::{Answers, io_error};
-use crate::link::{Answered, Body, Link};
+use crate::link::{Answered, Link, Part};
 use crate::outlet::Patience;
 use crate::{Error, platform};
 
@@ -121,22 +121,32 @@ impl Shared {
     fn send_all(&self) {
         let mut head = Vec::new();
         while let Some(body) = self.next_frames(&mut head) {
-            let content = body.as_ref().map_or(&[][..], |b| &b.slot[b.range.clone()]);
-            if write_both(&self.stream, &head, content).is_err() {
+            let mut slices = vec![IoSlice::new(&head)];
+            slices.extend(
+                body.iter()
+                    .map(|part| IoSlice::new(&part.slot[part.range.clone()])),
+            );
+            if write_all(&self.stream, &mut slices).is_err() {
                 // The receiver reads what is left and then the end (rule 3).
                 platform::hang_up(&self.stream);
                 return;
             }
-            if let Some(body) = body {
-                if self.link().pool.put(body.slot) {
-                    self.progress.notify_one();
-                }
+            if body.is_empty() {
+                continue;
+            }
+            let mut link = self.link();
+            let freed = body
+                .into_iter()
+                .filter(|part| link.pool.put(Arc::clone(&part.slot)));
+            if freed.count() > 0 {
+                drop(link);
+                self.progress.notify_one();
             }
         }
     }
 
     /// The next bytes for the socket, or `None` when there will be no more.
-    fn next_frames(&self, head: &mut Vec<u8>) -> Option<Option<Body>> {
+    fn next_frames(&self, head: &mut Vec<u8>) -> Option<Vec<Part>> {
         head.clear();
         let mut link = self.link();
         loop {
@@ -224,9 +234,7 @@ impl Shared {
 }
 
 /// Writes the frames' heads and the content, in one system call where the socket takes it all.
-fn write_both(mut stream: &Stream, head: &[u8], content: &[u8]) -> io::Result<()> {
-    let mut slices = [IoSlice::new(head), IoSlice::new(content)];
-    let mut left = &mut slices[..];
+fn write_all(mut stream: &Stream, mut left: &mut [IoSlice<'_>]) -> io::Result<()> {
     IoSlice::advance_slices(&mut left, 0);
     while !left.is_empty() {
         match stream.write_vectored(left) {

@@ -13,7 +13,7 @@ use freemkvd_proto::{self as proto, OpenMode, WirePath, limits};
 
 use crate::Error;
 use crate::connection::connect;
-use crate::link::{Command, Link};
+use crate::link::{Command, Link, Part};
 use crate::outlet::{Outlet, Patience, TICK};
 use crate::pump::Shared;
 use crate::slot::{Pool, Slot};
@@ -124,11 +124,7 @@ impl Outlet for Remote {
                         slot,
                         range,
                     } => {
-                        link.push(Command::Write {
-                            offset,
-                            slot,
-                            range,
-                        });
+                        link.push_write(offset, Part { slot, range });
                     }
                     Leaving::Release(slot) => {
                         link.pool.put(slot);

@@ -11,8 +11,9 @@
 //!    Bytes of a slot outside that range are stale and never leave.
 //! 2. A slot's dirty range is what was written since it was last handed over. It lies in
 //!    `[start, end)`, so a range that covers two patches carries only bytes of rule 1 between them.
-//! 3. A slot leaves when `end` is a capacity beyond the slot's end; then `start` moves to the next
-//!    slot. So the window is never longer than the capacity and one slot.
+//! 3. Slots leave together, as many as the outlet takes at once, when `end` is a capacity beyond the
+//!    last of them; then `start` moves behind it. So the window is never longer than the capacity
+//!    and those.
 //! 4. A write below `start` is a far patch. It is gathered in the run: one contiguous range, in one
 //!    slot, that ends at or below `start`. A far patch that does not touch the run, or leaves its
 //!    slot, sends the run away first.
@@ -74,6 +75,8 @@ struct Run {
 #[derive(Debug)]
 pub(crate) struct Window {
     capacity: u64,
+    /// How many slots leave at once.
+    together: u64,
     start: u64,
     end: u64,
     /// Number of the first slot.
@@ -85,10 +88,11 @@ pub(crate) struct Window {
 }
 
 impl Window {
-    /// An empty window of `capacity` bytes.
-    pub(crate) fn new(capacity: u64) -> Self {
+    /// An empty window of `capacity` bytes, from which `together` slots leave at once.
+    pub(crate) fn new(capacity: u64, together: u64) -> Self {
         Self {
             capacity,
+            together,
             start: 0,
             end: 0,
             first: 0,
@@ -99,10 +103,11 @@ impl Window {
         }
     }
 
-    /// Most slots that a window of `capacity` bytes holds at once: its own (rule 3), the run's, and
-    /// one to copy into what is in flight.
-    pub(crate) fn slots_max(capacity: u64) -> usize {
-        usize::try_from(capacity.div_ceil(SLOT)).unwrap_or(usize::MAX - 3) + 3
+    /// Most slots that a window of `capacity` bytes holds at once: its own (rule 3; both ends may be
+    /// in the middle of one), the run's, and one to copy into what is in flight.
+    pub(crate) fn slots_max(capacity: u64, together: u64) -> usize {
+        let others = slot_index(together) + 2;
+        usize::try_from(capacity.div_ceil(SLOT)).unwrap_or(usize::MAX - others) + others
     }
 
     /// Gives the slot that [`Step::NeedSlot`] asked for.
@@ -184,12 +189,14 @@ impl Window {
     /// Rule 3.
     #[inline]
     fn trim(&mut self) {
-        while (self.first + 1) * SLOT + self.capacity <= self.end {
-            let Some(held) = self.slots.pop_front() else {
-                break;
-            };
-            self.leave(self.first, held);
-            self.first += 1;
+        while (self.first + self.together) * SLOT + self.capacity <= self.end {
+            for _ in 0..self.together {
+                let Some(held) = self.slots.pop_front() else {
+                    break;
+                };
+                self.leave(self.first, held);
+                self.first += 1;
+            }
             self.start = self.first * SLOT;
         }
     }

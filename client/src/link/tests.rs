@@ -19,11 +19,7 @@ fn link() -> Link {
 fn write(link: &mut Link, offset: u64, len: usize) {
     let slot = link.pool.take().unwrap();
     let range = 0..len;
-    link.push(Command::Write {
-        offset,
-        slot,
-        range,
-    });
+    link.push_write(offset, Part { slot, range });
 }
 
 /// Sends everything; kind and number of each frame.
@@ -31,8 +27,8 @@ fn sent(link: &mut Link) -> Vec<(Kind, u64)> {
     let mut frames = Vec::new();
     while link.has_work() {
         let mut head = Vec::new();
-        if let Some(body) = link.send(&mut head).unwrap() {
-            link.pool.put(body.slot);
+        for part in link.send(&mut head).unwrap() {
+            link.pool.put(part.slot);
         }
         let mut decoder = Decoder::new(Sender::Client);
         let mut rest = &head[..];
@@ -64,19 +60,17 @@ fn written(sequence: u64) -> Reply {
 #[test]
 fn a_seek_goes_only_before_what_is_elsewhere() {
     let mut link = link();
-    write(&mut link, 0, 10);
-    write(&mut link, 10, 5);
+    write(&mut link, 0, 15);
     link.push(Command::SetLen { len: 99 });
     link.push(Command::WriteZeroes { offset: 15, len: 5 });
     write(&mut link, 3, 1);
     let expected = [
         (Kind::Open, 0),
         (Kind::Write, 1),
-        (Kind::Write, 2),
-        (Kind::SetLen, 3),
-        (Kind::WriteZeroes, 4),
-        (Kind::Seek, 5),
-        (Kind::Write, 6),
+        (Kind::SetLen, 2),
+        (Kind::WriteZeroes, 3),
+        (Kind::Seek, 4),
+        (Kind::Write, 5),
     ];
     assert_eq!(sent(&mut link), expected);
 }
@@ -86,8 +80,8 @@ fn commands_are_kept_and_slots_in_use_until_written() {
     let mut link = link();
     for i in 0..4 {
         write(&mut link, i, 1);
+        sent(&mut link);
     }
-    sent(&mut link);
     assert!(link.pool.take().is_none());
     assert_eq!(link.kept(), 5);
     assert_eq!(link.answer(3, written(3)).unwrap(), Answered::GoesOn);
@@ -113,6 +107,7 @@ fn an_abort_leaves_no_gap_in_the_numbers() {
 fn watermarks_that_can_not_be_are_not_believed() {
     let mut link = link();
     write(&mut link, 0, 1);
+    sent(&mut link);
     write(&mut link, 1, 1);
     sent(&mut link);
     assert!(link.answer(0, written(3)).is_err());
@@ -150,4 +145,21 @@ fn a_closed_link_ends_when_the_last_is_written() {
     sent(&mut link);
     assert_eq!(link.answer(0, written(1)).unwrap(), Answered::GoesOn);
     assert_eq!(link.answer(0, written(last)).unwrap(), Answered::Ended);
+}
+
+#[test]
+fn neighbours_that_were_not_sent_go_in_one_frame() {
+    let mut link = link();
+    assert_eq!(sent(&mut link), [(Kind::Open, 0)]);
+    write(&mut link, 0, 100);
+    write(&mut link, 100, 100);
+    write(&mut link, 300, 100);
+    assert_eq!(
+        sent(&mut link),
+        [(Kind::Write, 1), (Kind::Seek, 2), (Kind::Write, 3)]
+    );
+    assert_eq!(link.answer(0, written(3)).unwrap(), Answered::GoesOn);
+    // What is on its way is not touched any more.
+    write(&mut link, 400, 100);
+    assert_eq!(sent(&mut link), [(Kind::Write, 4)]);
 }

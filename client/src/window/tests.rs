@@ -22,9 +22,9 @@ struct Bench {
 
 impl Bench {
     fn new(capacity: usize, in_flight_max: usize) -> Self {
-        let slots = Window::slots_max(capacity as u64) + in_flight_max;
+        let slots = Window::slots_max(capacity as u64, 1) + in_flight_max;
         Self {
-            window: Window::new(capacity as u64),
+            window: Window::new(capacity as u64, 1),
             pool: Pool::new(slots),
             file: Vec::new(),
             in_flight: VecDeque::new(),
@@ -109,6 +109,19 @@ fn a_slot_leaves_when_the_end_is_a_capacity_beyond_it() {
     assert!(bench.left.is_empty());
     bench.write(2 * MIB - 1, b"x");
     assert_eq!(bench.left, [(0, MIB)]);
+}
+
+#[test]
+fn slots_leave_as_many_at_once_as_the_outlet_takes() {
+    let mut bench = Bench::new(MIB, 3);
+    bench.window = Window::new(MIB as u64, 4);
+    bench.write(0, &pattern(5 * MIB - 1, 1));
+    assert!(bench.left.is_empty());
+    bench.write(5 * MIB - 1, b"x");
+    assert_eq!(
+        bench.left,
+        [0, 1, 2, 3].map(|slot| (slot * MIB as u64, MIB))
+    );
 }
 
 #[test]

@@ -18,7 +18,7 @@ fn patches_in_the_window_send_no_frames() {
     }
     assert_eq!(file.progress().frames_sent, 1, "only the Open");
     file.finish().unwrap();
-    assert_eq!(daemon.seen_of(Kind::Write).len(), 4);
+    assert_eq!(daemon.seen_of(Kind::Write).len(), 1);
     assert!(daemon.seen_of(Kind::Seek).is_empty());
 }
 
@@ -31,7 +31,7 @@ fn sequential_writes_need_no_seek() {
     }
     file.finish().unwrap();
     assert!(daemon.seen_of(Kind::Seek).is_empty());
-    assert_eq!(daemon.seen_of(Kind::Write).len(), 20);
+    assert_eq!(daemon.seen_of(Kind::Write).len(), 5, "four MiB each");
 }
 
 #[test]
@@ -170,8 +170,8 @@ fn a_slot_in_flight_is_copied_before_it_is_patched() {
     daemon.set_reading(true);
     file.finish().unwrap();
     let writes = daemon.seen_of(Kind::Write);
-    assert_eq!(writes.len(), 4);
-    assert_eq!((writes[3].offset, writes[3].len), (5, 7));
+    assert_eq!(writes.len(), 2);
+    assert_eq!((writes[1].offset, writes[1].len), (5, 7));
     assert_eq!(
         &daemon.content()[..14],
         [&pattern(5, 1)[..], b"patched", &pattern(14, 1)[12..]].concat()
