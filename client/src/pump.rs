@@ -135,11 +135,12 @@ impl Shared {
                 continue;
             }
             let mut link = self.link();
-            let freed = body
-                .into_iter()
-                .filter(|part| link.pool.put(Arc::clone(&part.slot)));
-            if freed.count() > 0 {
-                drop(link);
+            let mut is_one_free = false;
+            for part in body {
+                is_one_free |= link.pool.put(part.slot);
+            }
+            drop(link);
+            if is_one_free {
                 self.progress.notify_one();
             }
         }

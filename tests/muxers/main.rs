@@ -2,6 +2,7 @@
 //! `freemkvctl write`, and a library that takes `Write + Seek`. Each result is compared with the same
 //! run on a plain file.
 #![cfg(unix)]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 mod library;
 mod pipes;

@@ -26,11 +26,11 @@ const LINGER: Duration = Duration::from_secs(5);
 enum Stopped {
     /// The last command was received; its answer is still to come.
     Complete,
-    /// The client is gone.
+    /// The client is gone, or has been told all there is to tell.
     Gone,
     /// The client broke a rule.
     Rule(Failure),
-    /// The stream takes nothing more: it failed.
+    /// The stream takes nothing more: it failed, and the client is still to be told.
     Closed,
 }
 
@@ -84,7 +84,8 @@ pub(super) async fn run(
     let mut sending = pin!(send_all(socket, &record, &outgoing));
     let stopped = tokio::select! {
         stopped = receive_all(socket, &mut receiver, &record, &room) => stopped,
-        () = &mut sending => Stopped::Closed,
+        // Either the last answer was sent, or there is nobody to send it to.
+        () = &mut sending => Stopped::Gone,
         () = server.draining() => {
             let drain_ms = u64::try_from(config.drain_timeout.as_millis()).unwrap_or(u64::MAX);
             record.answer(0, Reply::GoingAway(GoingAway { drain_ms }));
@@ -93,7 +94,7 @@ pub(super) async fn run(
         }
     };
     match stopped {
-        Stopped::Complete => sending.await,
+        Stopped::Complete | Stopped::Closed => sending.await,
         Stopped::Gone => record.queue.end(End::ClientGone),
         Stopped::Rule(failure) => {
             warn!(
@@ -106,10 +107,6 @@ pub(super) async fn run(
             record.queue.end(End::ClientGone);
             record.answer(0, Reply::Failed(failure));
             sending.await;
-        }
-        Stopped::Closed => {
-            // Either the last answer was sent, or there is nobody to send it to.
-            record.queue.end(End::ClientGone);
         }
     }
     let _ = timeout(LINGER, socket::linger(socket)).await;
@@ -176,7 +173,10 @@ async fn receive_command(
     let mut bytes = 0;
     let job = match request {
         // Takes effect here and now; the next job's number covers it.
-        Request::Moved => return Ok(()),
+        Request::Moved => {
+            record.accept(sequence, 0);
+            return Ok(());
+        }
         Request::WriteZeroes { offset, len } => {
             bytes = len;
             Job::WriteZeroes {

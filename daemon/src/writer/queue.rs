@@ -274,7 +274,7 @@ impl Queue {
     pub fn end(&self, end: End) {
         let mut state = lock(&self.state);
         if let End::Aborted(_) = end {
-            state.jobs.clear();
+            self.drop_jobs(&mut state);
         }
         state.end.get_or_insert(end);
         self.filled.notify_one();
@@ -292,9 +292,17 @@ impl Queue {
     /// Drops what is queued, and refuses whatever comes.
     pub fn close(&self) {
         let mut state = lock(&self.state);
-        state.jobs.clear();
+        self.drop_jobs(&mut state);
         state.held_bytes = 0;
         state.closed = true;
+    }
+
+    fn drop_jobs(&self, state: &mut State) {
+        for job in state.jobs.drain(..) {
+            if let Job::Write(segment) = job {
+                self.queues.give_memory(segment.bytes);
+            }
+        }
     }
 
     /// The next job; waits for it at most `patience`, or for ever.
