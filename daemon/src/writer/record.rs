@@ -51,6 +51,8 @@ struct Inner {
     since: Duration,
     call: Option<(&'static str, Duration)>,
     device: Option<Arc<Device>>,
+    /// True once the file was opened: before that there is no stream, only a request for one.
+    was_opened: bool,
     window_bytes: u64,
     charged_bytes: u64,
     kernel_dirty_bytes: Option<u64>,
@@ -80,6 +82,8 @@ pub struct Snapshot {
     pub call: Option<(&'static str, Duration)>,
     /// Its device, once the file is open and until it is closed.
     pub device: Option<Arc<Device>>,
+    /// True once the file was opened, also after it was closed.
+    pub was_opened: bool,
     /// Newest bytes that stay resident.
     pub window_bytes: u64,
     /// Bytes charged to the budget.
@@ -118,6 +122,7 @@ impl Record {
             since: clock.now(),
             call: None,
             device: None,
+            was_opened: false,
             window_bytes: 0,
             charged_bytes: 0,
             kernel_dirty_bytes: None,
@@ -201,6 +206,7 @@ impl Record {
     pub fn opened(&self, device: Arc<Device>, window_bytes: u64) {
         let mut inner = self.lock();
         inner.device = Some(device);
+        inner.was_opened = true;
         inner.window_bytes = window_bytes;
     }
 
@@ -336,6 +342,7 @@ impl Record {
                 .call
                 .map(|(name, since)| (name, now.saturating_sub(since))),
             device: inner.device.clone(),
+            was_opened: inner.was_opened,
             window_bytes: inner.window_bytes,
             charged_bytes: inner.charged_bytes,
             kernel_dirty_bytes: inner.kernel_dirty_bytes,
