@@ -76,7 +76,7 @@ pub(super) async fn run(
     };
     let shop = Arc::clone(&server.shop);
     if let Err(error) = writer::spawn(shop, Arc::clone(&record), target, config.window_bytes) {
-        record.end();
+        record.end(None);
         let message = format!("cannot start a thread for the stream: {error}");
         return Some(Failure::new(ErrorCode::INTERNAL, message));
     }

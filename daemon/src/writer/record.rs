@@ -282,23 +282,17 @@ impl Record {
         (self.wake)();
     }
 
-    /// The muxer's abort is done.
-    pub fn abort(&self) {
-        self.set_activity(Activity::Aborted);
-        if let Some(sequence) = self.queue.aborted_by() {
-            self.answer(sequence, Reply::Aborted);
-        }
-    }
-
     /// There may be room in the queue again.
     pub fn made_room(&self) {
         (self.wake)();
     }
 
-    /// The writer thread has let go of the file.
-    pub fn end(&self) {
+    /// The writer thread has let go of the file, and this is the last answer. The two come together:
+    /// whoever reads the answer may open the file again, and counts as one stream less.
+    pub fn end(&self, last: Option<(u64, Reply)>) {
         self.queue.close();
         let mut inner = self.lock();
+        inner.answers.extend(last);
         inner.ended = Some(self.clock.now());
         inner.device = None;
         inner.charged_bytes = 0;

@@ -69,18 +69,20 @@ pub fn spawn(
     let thread = thread::Builder::new().name(record.thread_name());
     thread.spawn(move || {
         let life = AssertUnwindSafe(|| live(&shop, &record, &target, window_bytes));
-        if catch_unwind(life).is_err() {
+        let last = catch_unwind(life).unwrap_or_else(|_| {
             let message = format!("a fault in the daemon ended the stream {}", record.id);
             record.fail(Failure::new(ErrorCode::INTERNAL, message));
-        }
-        record.end();
+            None
+        });
+        record.end(last);
     })?;
     Ok(())
 }
 
 /// How a stream came to its end.
 enum Outcome {
-    Finished,
+    /// With the number of the `Finish`, and its answer.
+    Finished(u64, Finished),
     Ended(End),
 }
 
@@ -90,7 +92,13 @@ enum Stop {
     Aborted,
 }
 
-fn live(shop: &Shop, record: &Arc<Record>, target: &Target, window_bytes: u64) {
+/// Returns the answer that ends the stream; by then its file is closed and free for others.
+fn live(
+    shop: &Shop,
+    record: &Arc<Record>,
+    target: &Target,
+    window_bytes: u64,
+) -> Option<(u64, Reply)> {
     let path = target.path.display().to_string();
     let opened = record.calling("open", || {
         open::open(&*shop.disk, &shop.files, record.id, target)
@@ -106,7 +114,7 @@ fn live(shop: &Shop, record: &Arc<Record>, target: &Target, window_bytes: u64) {
                 failure.message
             );
             record.fail(failure);
-            return;
+            return None;
         }
     };
     let device = shop.devices.of(file.device);
@@ -149,7 +157,7 @@ fn live(shop: &Shop, record: &Arc<Record>, target: &Target, window_bytes: u64) {
         progress.durable.bytes,
     );
     match &result {
-        Ok(Outcome::Finished) => info!(stream = record.id, path, written, "stream finished"),
+        Ok(Outcome::Finished(..)) => info!(stream = record.id, path, written, "stream finished"),
         Ok(Outcome::Ended(End::Aborted(_))) | Err(Stop::Aborted) => {
             info!(
                 stream = record.id,
@@ -183,7 +191,7 @@ fn live(shop: &Shop, record: &Arc<Record>, target: &Target, window_bytes: u64) {
             );
         }
     }
-    writer.conclude(result);
+    writer.conclude(result)
 }
 
 struct Writer<'a> {
@@ -209,8 +217,8 @@ impl Writer<'_> {
                     let finished = self.execute(&job)?;
                     self.record.queue.done(job);
                     self.record.made_room();
-                    if finished {
-                        return Ok(Outcome::Finished);
+                    if let Some(outcome) = finished {
+                        return Ok(outcome);
                     }
                     patience = Some(IDLE);
                 }
@@ -223,8 +231,8 @@ impl Writer<'_> {
         }
     }
 
-    /// Does a job; true when it was the last.
-    fn execute(&mut self, job: &Job) -> Result<bool, Stop> {
+    /// Does a job; an outcome when it was the last.
+    fn execute(&mut self, job: &Job) -> Result<Option<Outcome>, Stop> {
         match job {
             Job::Write(segment) => {
                 self.write(segment.offset, &segment.bytes)?;
@@ -256,17 +264,14 @@ impl Writer<'_> {
                 let len = self.storage.len_bytes();
                 let len_bytes = self.check("measure", 0, len)?;
                 let progress = self.record.progress();
-                self.record.answer(
-                    *sequence,
-                    Reply::Finished(Finished {
-                        len_bytes,
-                        progress,
-                    }),
-                );
-                return Ok(true);
+                let finished = Finished {
+                    len_bytes,
+                    progress,
+                };
+                return Ok(Some(Outcome::Finished(*sequence, finished)));
             }
         }
-        Ok(false)
+        Ok(None)
     }
 
     fn end(&mut self, end: End) -> Result<Outcome, Stop> {
@@ -442,14 +447,25 @@ impl Writer<'_> {
         self.sync()
     }
 
-    /// Tells the client how it ended, then settles what is still dirty: its charge may only be given
+    /// Tells the client of a failure, then settles what is still dirty: its charge may only be given
     /// back when the pages are clean. A result that nobody asked for can't make anything better.
-    fn conclude(mut self, result: Result<Outcome, Stop>) {
-        match result {
-            Ok(Outcome::Finished | Outcome::Ended(End::ClientGone | End::GoingAway)) => return,
-            Ok(Outcome::Ended(End::Aborted(_))) | Err(Stop::Aborted) => self.record.abort(),
-            Err(Stop::Failed(failure)) => self.record.fail(failure),
-        }
+    /// Returns the answer to the command that ended the stream.
+    fn conclude(mut self, result: Result<Outcome, Stop>) -> Option<(u64, Reply)> {
+        let last = match result {
+            Ok(Outcome::Finished(sequence, finished)) => {
+                return Some((sequence, Reply::Finished(finished)));
+            }
+            Ok(Outcome::Ended(End::ClientGone | End::GoingAway)) => return None,
+            Ok(Outcome::Ended(End::Aborted(_))) | Err(Stop::Aborted) => {
+                self.record.set_activity(Activity::Aborted);
+                let command = self.record.queue.aborted_by();
+                command.map(|sequence| (sequence, Reply::Aborted))
+            }
+            Err(Stop::Failed(failure)) => {
+                self.record.fail(failure);
+                None
+            }
+        };
         let storage = &mut self.storage;
         let _ = self
             .record
@@ -457,6 +473,7 @@ impl Writer<'_> {
         let storage = &mut self.storage;
         let _ = self.record.calling("fsync", || storage.sync());
         self.all_clean();
+        last
     }
 
     fn check<T>(&self, operation: &str, offset: u64, result: io::Result<T>) -> Result<T, Stop> {
