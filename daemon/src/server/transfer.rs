@@ -81,11 +81,12 @@ pub(super) async fn run(
         return Some(Failure::new(ErrorCode::INTERNAL, message));
     }
 
+    let mut draining = server.draining.subscribe();
     let mut sending = pin!(send_all(socket, &record, &outgoing));
     let stopped = tokio::select! {
         stopped = receive_all(socket, &mut receiver, &record, &room) => stopped,
         () = &mut sending => Stopped::Closed,
-        () = server.draining() => {
+        _ = draining.wait_for(|draining| *draining) => {
             let drain_ms = u64::try_from(config.drain_timeout.as_millis()).unwrap_or(u64::MAX);
             record.answer(0, Reply::GoingAway(GoingAway { drain_ms }));
             record.queue.end(End::GoingAway);
@@ -112,6 +113,8 @@ pub(super) async fn run(
             record.queue.end(End::ClientGone);
         }
     }
+    // All is said.
+    drop(draining);
     let _ = timeout(LINGER, socket::linger(socket)).await;
     None
 }
