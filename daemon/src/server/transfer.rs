@@ -22,6 +22,10 @@ use crate::writer::{self, Client, End, Job, Queue, Record, Room, SEGMENT_BYTES, 
 /// How long a client may take to close after its stream has ended.
 const LINGER: Duration = Duration::from_secs(5);
 
+/// Answers that wait to be sent before the next command is received: a client that asks and never
+/// listens would have them pile up.
+const ANSWERS_MAX: usize = 64;
+
 /// Why nothing more is received.
 enum Stopped {
     /// The last command was received; its answer is still to come.
@@ -82,7 +86,7 @@ pub(super) async fn run(
     }
 
     let mut draining = server.draining.subscribe();
-    let mut sending = pin!(send_all(socket, &record, &outgoing));
+    let mut sending = pin!(send_all(socket, &record, &outgoing, &room));
     let stopped = tokio::select! {
         stopped = receive_all(socket, &mut receiver, &record, &room) => stopped,
         () = &mut sending => Stopped::Closed,
@@ -106,7 +110,8 @@ pub(super) async fn run(
             );
             record.queue.end(End::ClientGone);
             record.answer(0, Reply::Failed(failure));
-            sending.await;
+            // It may not be listening either.
+            let _ = timeout(LINGER, sending).await;
         }
         Stopped::Closed => {
             // Either the last answer was sent, or there is nobody to send it to.
@@ -120,7 +125,7 @@ pub(super) async fn run(
 }
 
 /// Sends whatever there is to send until an answer that ends the stream, or until there can be none.
-async fn send_all(socket: &Stream, record: &Record, outgoing: &Notify) {
+async fn send_all(socket: &Stream, record: &Record, outgoing: &Notify, room: &Notify) {
     loop {
         // First this, then the answers: an answer that comes in between is sent in the next round.
         let ended = record.has_ended();
@@ -135,6 +140,7 @@ async fn send_all(socket: &Stream, record: &Record, outgoing: &Notify) {
         if ended {
             return;
         }
+        room.notify_one();
         outgoing.notified().await;
     }
 }
@@ -147,6 +153,9 @@ async fn receive_all(
 ) -> Stopped {
     let mut commands = Commands::new();
     loop {
+        while record.answers() >= ANSWERS_MAX {
+            room.notified().await;
+        }
         let received = match receiver.receive().await {
             Ok(received) => received,
             Err(Broken::Io) => return Stopped::Gone,

@@ -173,6 +173,12 @@ impl Record {
         (inner.seeks, inner.patches) = (seeks, patches);
     }
 
+    /// How many answers wait to be sent.
+    #[must_use]
+    pub fn answers(&self) -> usize {
+        self.lock().answers.len()
+    }
+
     /// What there is to send now: the watermarks if they moved, and then the answers that rest on
     /// them.
     #[must_use]
