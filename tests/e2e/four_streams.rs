@@ -59,7 +59,8 @@ fn all_succeeded(muxers: &mut [Child]) -> bool {
 #[test]
 fn four_streams_verify_and_status_shows_plausible_numbers_meanwhile() {
     let root = scratch();
-    let daemon = Daemon::start(root.path(), "");
+    // A budget that makes them wait for the disk now and then, or a short rip is over before.
+    let daemon = Daemon::start(root.path(), "[budget]\ntotal = \"16MiB\"\n");
     let start = |(trace, seconds): (&str, f64)| {
         muxer(&daemon, trace, seconds, &root.path().join(trace))
             .args(["--speed", "2", "--verify", "--sync"])

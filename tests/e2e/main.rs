@@ -1,6 +1,10 @@
 //! The whole of freemkvd as its users have it: the real daemon as a process of its own, the real
 //! client library, real sockets and files. One file for each kind of behaviour.
 #![cfg(target_os = "linux")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "what fails in a test is a failed test, also in a function that several share"
+)]
 
 mod bad_commands;
 mod bad_frames;

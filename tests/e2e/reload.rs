@@ -31,9 +31,9 @@ fn new_limits_take_effect_and_are_named() {
     assert_eq!(status.budget.queue_limit_bytes, 128 * MIB);
     let line = daemon.wait_for_log(&["configuration reloaded"]);
     for words in [
-        "budget.total from 64 MiB to 16 MiB",
+        "budget.total from 64.0 MiB to 16.0 MiB",
         "limits.streams from 256 to 2",
-        "stream.queue_total from 256 MiB to 128 MiB",
+        "stream.queue_total from 256.0 MiB to 128.0 MiB",
         "needs a restart: log.level from INFO to DEBUG",
     ] {
         assert!(line.contains(words), "{words} is not in: {line}");
@@ -83,7 +83,7 @@ fn a_broken_file_keeps_what_was_and_its_line_is_named() {
     let neighbour = Neighbour::start(&daemon, root.path());
     let file = daemon.config_file();
     let cases = [
-        ("\n[budget]\ntotal = \"1MiB\"\n", 3, "at least 8 MiB"),
+        ("\n[budget]\ntotal = \"1MiB\"\n", 3, "at least 8.0 MiB"),
         ("[budget]\ntotal = 5\n", 2, "expected a string"),
         (
             "[budget]\n\n\ntotals = \"64MiB\"\n",
@@ -91,7 +91,7 @@ fn a_broken_file_keeps_what_was_and_its_line_is_named() {
             "unknown field `totals`",
         ),
         ("[budget\n", 1, ""),
-        ("[limits]\nstreams = 0\n", 2, "at least 1"),
+        ("\n\n\n\n[limits]\nstreams = 0\n", 6, "at least 1"),
     ];
     for (text, line, words) in cases {
         reload(&daemon, text);

@@ -88,10 +88,11 @@ fn a_client_that_asks_and_never_listens_is_made_to_wait() {
     let daemon = Daemon::start(root.path(), "");
     let neighbour = Neighbour::start(&daemon, root.path());
     let mut peers: Vec<_> = (0..4).map(|_| Peer::greet(daemon.socket())).collect();
+    // In one piece, or the requests alone would fill the socket.
+    let requests = (0..1000).map(|number| Command::Status.encode(number).unwrap());
+    let requests = requests.collect::<Vec<_>>().concat();
     for peer in &mut peers {
-        for number in 0..1000 {
-            peer.command(number, &Command::Status);
-        }
+        peer.send(&requests);
     }
     let before = Instant::now();
     let status = daemon.status();

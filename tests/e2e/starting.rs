@@ -1,6 +1,6 @@
 //! Starting: with what is needed, with less, and where somebody else was before.
 
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -93,7 +93,8 @@ fn check_config_says_what_is_wrong_and_where() {
         assert_eq!(text(&valid.stderr), "");
     }
     let cases = [
-        ("[stream]\nqueue = \"1\"\n", 2, "stream.queue"),
+        ("[stream]\nqueue = \"1\"\n", 2, "like \"64MiB\""),
+        ("[stream]\nqueue = \"1KiB\"\n", 2, "stream.queue"),
         ("[stream]\nqueue_total = \"1MiB\"\n", 2, "limits.streams"),
         ("[daemon]\nroots = [\"rips\"]\n", 2, "absolute"),
         ("[daemon]\n\nrots = []\n", 3, "unknown field `rots`"),
@@ -119,10 +120,12 @@ fn check_config_says_what_is_wrong_and_where() {
     assert_eq!(usage.status.code(), Some(2));
 }
 
+const NOBODY: u32 = 65534;
+
 /// An ordinary user's daemon and muxer: when root runs this, they are run as nobody.
 fn as_user(mut command: Command, runtime_dir: &Path) -> Command {
     if rustix::process::geteuid().is_root() {
-        command.uid(65534).gid(65534);
+        command.uid(NOBODY).gid(NOBODY);
     }
     command
         .env("XDG_RUNTIME_DIR", runtime_dir)
@@ -132,8 +135,11 @@ fn as_user(mut command: Command, runtime_dir: &Path) -> Command {
     command
 }
 
+/// Makes a directory that user's own.
 fn for_user(directory: &Path) {
-    std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o777)).unwrap();
+    if rustix::process::geteuid().is_root() {
+        chown(directory, Some(NOBODY), Some(NOBODY)).unwrap();
+    }
 }
 
 #[test]

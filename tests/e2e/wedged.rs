@@ -79,7 +79,7 @@ fn a_second_stop_does_not_wait_for_a_stuck_stream() {
     for words in [
         "ERROR",
         "(asked a second time)",
-        "20 MiB accepted from the muxer were never written",
+        "20.0 MiB accepted from the muxer were never written",
         "stuck.mkv",
         "lost_bytes=20971520",
     ] {

@@ -187,7 +187,7 @@ impl Daemon {
                 let number = task.file_name().to_str()?.parse().ok()?;
                 // One that has just ended has no name any more.
                 let name = std::fs::read_to_string(task.path().join("comm")).ok()?;
-                Some((name.trim_end().to_owned(), number))
+                Some((name.trim_end_matches('\n').to_owned(), number))
             })
             .collect()
     }
