@@ -54,7 +54,7 @@ pub enum Error {
         message: String,
     },
     /// The daemon refused to open the file, or failed to write it.
-    #[error("cannot {operation} {}{}: {}", path.display(), At(failure.offset), reason(failure))]
+    #[error("{}", told(path, operation, failure))]
     Failed {
         /// The file, or the socket for a control request.
         path: PathBuf,
@@ -236,6 +236,16 @@ fn reason(failure: &Failure) -> String {
     } else {
         failure.message.clone()
     }
+}
+
+/// What the daemon said, which is a sentence that names the file, or at least a reason.
+fn told(path: &Path, operation: &str, failure: &Failure) -> String {
+    let path = path.display().to_string();
+    if failure.message.contains(&path) {
+        return failure.message.clone();
+    }
+    let at = At(failure.offset);
+    format!("cannot {operation} {path}{at}: {}", reason(failure))
 }
 
 fn kind_of_code(code: ErrorCode) -> io::ErrorKind {

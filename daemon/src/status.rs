@@ -129,7 +129,7 @@ fn ended_badly(snapshot: &Snapshot) -> bool {
         StreamState::Failed | StreamState::Abandoned
     );
     // A refused Open never was a stream.
-    badly && snapshot.window_bytes > 0
+    badly && snapshot.was_opened
 }
 
 fn stream(record: &Record, seen: &Snapshot) -> Stream {

@@ -98,7 +98,7 @@ pub enum StreamState {
     Syncing,
     /// It completes the file.
     Finishing,
-    /// Its muxer is gone; what was accepted is being written.
+    /// Its muxer is gone and had not finished; what was accepted is being written, or is durable.
     Abandoned,
     /// It failed; nothing more is written.
     Failed,

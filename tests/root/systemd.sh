@@ -88,7 +88,7 @@ lines() { journal | wc -l; }
 # logged FILTER: an entry of the daemon itself (not of systemd about it) for which the jq filter holds.
 logged() {
     journal | jq -es "map(select(._COMM == \"freemkvd\" and ($1))) | length > 0" >"$work/jq" && return
-    journal | jq -c 'with_entries(select(.key | test("^(_COMM|MESSAGE|F_.*|CODE_.*|TARGET)$")))' | tail -n 20
+    journal | jq -c 'with_entries(select(.key | test("^(_COMM|MESSAGE|FREEMKVD_.*|CODE_.*|TARGET)$")))' | tail -n 20
     return 1
 }
 
@@ -125,7 +125,7 @@ check "it is active" is ActiveState active
 check "the socket is there for the group" \
     equal "660 freemkv freemkv" "$(within stat -c '%a %U %G' /run/freemkvd/freemkvd.sock)"
 check "the status text counts streams" soon eval 'matches streams "$(property StatusText)"'
-check "the journal has its start, with fields" soon logged 'keys | any(startswith("F_"))'
+check "the journal has its start, with fields" soon logged 'keys | any(startswith("FREEMKVD_"))'
 
 # --- a muxer
 

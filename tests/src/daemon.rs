@@ -24,7 +24,16 @@ pub struct Daemon {
     socket: PathBuf,
     log: PathBuf,
     /// Holds the socket and the log.
-    _home: tempfile::TempDir,
+    home: tempfile::TempDir,
+}
+
+/// A directory for a daemon's socket, log and configuration.
+///
+/// # Panics
+/// When there is no place for one.
+#[must_use]
+pub fn home() -> tempfile::TempDir {
+    tempfile::tempdir().expect("a directory for the socket")
 }
 
 impl Daemon {
@@ -35,14 +44,27 @@ impl Daemon {
     /// When it does not start; its log is in the message.
     #[must_use]
     pub fn start(root: &Path, config: &str) -> Self {
-        let home = tempfile::tempdir().expect("a directory for the socket");
-        let (socket, log) = (home.path().join("s"), home.path().join("log"));
+        let home = home();
+        let socket = home.path().join("s");
         let file = home.path().join("config.toml");
         std::fs::write(&file, config).expect("the configuration can be written");
-        let child = Command::new(programs::freemkvd())
+        let mut command = Command::new(programs::freemkvd());
+        command
             .args(["--config".as_ref(), file.as_os_str()])
             .args(["--socket".as_ref(), socket.as_os_str()])
-            .args(["--root".as_ref(), root.as_os_str()])
+            .args(["--root".as_ref(), root.as_os_str()]);
+        Self::start_as(home, socket, command)
+    }
+
+    /// Runs `command`, which is a daemon that will listen on `socket`, and waits until it answers.
+    /// `home` gets its log, and is removed with it.
+    ///
+    /// # Panics
+    /// When it does not start; its log is in the message.
+    #[must_use]
+    pub fn start_as(home: tempfile::TempDir, socket: PathBuf, mut command: Command) -> Self {
+        let log = home.path().join("log");
+        let child = command
             .stdin(Stdio::null())
             .stderr(File::create(&log).expect("the log can be written"))
             .spawn()
@@ -51,7 +73,7 @@ impl Daemon {
             child,
             socket,
             log,
-            _home: home,
+            home,
         };
         let answers = wait_until(|| {
             daemon.try_status().is_some() || !matches!(daemon.child.try_wait(), Ok(None))
@@ -79,7 +101,7 @@ impl Daemon {
     /// Its configuration file, for changing it.
     #[must_use]
     pub fn config_file(&self) -> PathBuf {
-        self.socket.with_file_name("config.toml")
+        self.home.path().join("config.toml")
     }
 
     /// What it has logged so far.
@@ -148,6 +170,49 @@ impl Daemon {
         });
         assert!(ended, "freemkvd did not end; log:\n{}", self.log());
         (status.expect("it has ended"), self.log())
+    }
+
+    /// How it has ended, if it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().ok().flatten()
+    }
+
+    /// The names of its threads, as the kernel has them, and their numbers.
+    #[must_use]
+    pub fn threads(&self) -> Vec<(String, i32)> {
+        let tasks = format!("/proc/{}/task", self.pid());
+        let entries = std::fs::read_dir(tasks).into_iter().flatten().flatten();
+        entries
+            .filter_map(|task| {
+                let number = task.file_name().to_str()?.parse().ok()?;
+                // One that has just ended has no name any more.
+                let name = std::fs::read_to_string(task.path().join("comm")).ok()?;
+                Some((name.trim_end_matches('\n').to_owned(), number))
+            })
+            .collect()
+    }
+
+    /// How many files and sockets it has open.
+    #[must_use]
+    pub fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.pid())).map_or(0, Iterator::count)
+    }
+
+    /// Waits until its log has all of `words` in one line, and returns that line.
+    ///
+    /// # Panics
+    /// When it never has.
+    pub fn wait_for_log(&self, words: &[&str]) -> String {
+        let mut line = None;
+        wait_until(|| {
+            let log = self.log();
+            let mut lines = log.lines();
+            line = lines
+                .find(|line| words.iter().all(|word| line.contains(word)))
+                .map(str::to_owned);
+            line.is_some()
+        });
+        line.unwrap_or_else(|| panic!("no line with {words:?} in the log:\n{}", self.log()))
     }
 
     /// Stops it as systemd would, and returns how it ended and what it logged.

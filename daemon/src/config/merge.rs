@@ -217,11 +217,8 @@ impl Merge<'_> {
         at: &Spanned<T>,
         problem: impl Into<String>,
     ) -> ConfigError {
-        let before = self.text.get(..at.span().start).unwrap_or_default();
-        let line = 1 + before.matches('\n').count();
-        let place = format!("{}:{line}", self.name.display());
         ConfigError::Invalid {
-            place,
+            place: super::place(self.name, self.text, at.span().start),
             key,
             problem: problem.into(),
         }

@@ -75,12 +75,12 @@ pub enum ConfigError {
         source: io::Error,
     },
     /// It is not TOML, or has a key or a value that is not known.
-    #[error("{file}: {source}")]
+    #[error("{place}: {problem}")]
     Parse {
-        /// The file.
-        file: PathBuf,
-        /// Line, column and what would be right.
-        source: Box<toml::de::Error>,
+        /// File and line.
+        place: String,
+        /// What would be right, in one line.
+        problem: String,
     },
     /// A value that can't be.
     #[error("{place}: {key} {problem}")]
@@ -131,8 +131,12 @@ impl Config {
 
     fn parse(text: &str, name: &Path, overrides: &Overrides) -> Result<Self, ConfigError> {
         let file: File = toml::from_str(text).map_err(|error| ConfigError::Parse {
-            file: name.to_owned(),
-            source: Box::new(error),
+            place: place(
+                name,
+                text,
+                error.span().map_or(text.len(), |span| span.start),
+            ),
+            problem: error.message().trim_end().replace('\n', "; "),
         })?;
         merge::Merge { text, name }.merge(file, overrides)
     }
@@ -237,6 +241,13 @@ impl Config {
         );
         (now, restart)
     }
+}
+
+/// `FILE:LINE`, as editors and compilers have it.
+fn place(name: &Path, text: &str, offset: usize) -> String {
+    let before = text.get(..offset).unwrap_or(text);
+    let line = 1 + before.matches('\n').count();
+    format!("{}:{line}", name.display())
 }
 
 impl std::fmt::Display for Total {

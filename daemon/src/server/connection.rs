@@ -19,7 +19,7 @@ use crate::writer::Client;
 /// How long a refused or failed peer may take to close before the daemon does.
 const LINGER: Duration = Duration::from_secs(5);
 
-/// How long a status connection may be silent.
+/// How long a status connection may be silent, or not listen.
 const STATUS_IDLE: Duration = Duration::from_secs(60);
 
 /// Serves a connection to its end. `refusal`: it is one too many, or too late.
@@ -27,7 +27,20 @@ pub(super) async fn serve(server: Arc<Server>, socket: Stream, refusal: Option<E
     let client = client_of(&socket);
     let deadline = tokio::time::Instant::now() + server.config().handshake_timeout;
     match timeout_at(deadline, socket::hello(&socket, refusal)).await {
-        Ok(Ok(())) => {}
+        Ok(Ok(None)) => {}
+        Ok(Ok(Some(code))) => {
+            warn!(
+                client_pid = client.pid,
+                client_uid = client.uid,
+                code = code.0,
+                "refused a connection: {code}{}",
+                match code {
+                    ErrorCode::TOO_MANY_CONNECTIONS => ", as many as limits.connections allows",
+                    _ => "",
+                }
+            );
+            return;
+        }
         Ok(Err(_)) | Err(_) => return,
     }
     let mut receiver = Receiver::new(&socket);
@@ -116,7 +129,8 @@ async fn reports(
 ) -> Option<Failure> {
     loop {
         let report = Reply::StatusReport(server.status());
-        socket::send(socket, id, &report).await.ok()?;
+        let sent = timeout(STATUS_IDLE, socket::send(socket, id, &report)).await;
+        sent.ok()?.ok()?;
         match timeout(STATUS_IDLE, receiver.receive()).await {
             Ok(Ok(Received::Command(next, Command::Status))) => id = next,
             Ok(Ok(Received::Gone) | Err(Broken::Io)) | Err(_) => return None,

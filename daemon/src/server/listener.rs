@@ -93,7 +93,14 @@ fn bind(path: &Path, is_default: bool) -> io::Result<Listener> {
         0o660
     };
     let name = path.to_fs_name::<GenericFilePath>()?;
-    ListenerOptions::new().name(name).mode(mode).create_tokio()
+    let listener = ListenerOptions::new()
+        .name(name)
+        .mode(mode)
+        .create_tokio()?;
+    // The umask has taken its part of the mode.
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+    std::fs::set_permissions(path, mode)?;
+    Ok(listener)
 }
 
 /// A socket that nobody listens on is left over from a daemon that was killed.

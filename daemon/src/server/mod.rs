@@ -19,7 +19,7 @@ use freemkvd_proto::status::Status;
 use interprocess::local_socket::tokio::{Listener, prelude::*};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tracing::{error, info, warn};
 
 pub use listener::{ListenError, listen};
@@ -34,6 +34,9 @@ use crate::{platform, status, systemd};
 
 /// How often rates are measured and systemd is told how things are.
 const TICK: Duration = Duration::from_millis(500);
+
+/// How long muxers may take to read the last answers after everything is written.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
 /// How long systemd is asked to wait at a time during a drain; asked again at every tick.
 const DRAIN_EXTENSION: Duration = Duration::from_secs(10);
@@ -69,6 +72,7 @@ pub struct Source {
 /// Everything that connections share.
 pub struct Server {
     config: watch::Sender<Arc<Config>>,
+    /// Whoever still has something to tell a muxer holds a receiver of it.
     draining: watch::Sender<bool>,
     shop: Arc<Shop>,
     queues: Arc<Queues>,
@@ -116,16 +120,6 @@ impl Server {
             &self.streams.all(),
             self.is_draining(),
         )
-    }
-
-    /// Returns when the daemon begins to drain.
-    async fn draining(&self) {
-        // An error would mean that the server is gone, and with it everybody who could ask.
-        let _ = self
-            .draining
-            .subscribe()
-            .wait_for(|draining| *draining)
-            .await;
     }
 
     fn tick(&self) {
@@ -217,8 +211,7 @@ pub async fn run(
 
 /// Writes what was accepted. Stops early at the deadline, or when asked a second time.
 async fn drain(server: &Server, signals: &mut mpsc::UnboundedReceiver<Signal>) -> Ending {
-    let timeout = server.config().drain_timeout;
-    let deadline = Instant::now() + timeout;
+    let deadline = Instant::now() + server.config().drain_timeout;
     server.draining.send_replace(true);
     let open = server.streams.open().len();
     info!(
@@ -232,6 +225,8 @@ async fn drain(server: &Server, signals: &mut mpsc::UnboundedReceiver<Signal>) -
     let mut since_tick = Duration::ZERO;
     let why = loop {
         if server.streams.open().is_empty() {
+            // That all is durable is of use to a muxer only if it hears of it.
+            let _ = timeout(LAST_ANSWERS, server.draining.closed()).await;
             info!("stopped: everything that was accepted is durable");
             return Ending::Drained;
         }

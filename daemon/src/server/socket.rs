@@ -76,8 +76,12 @@ impl<'a> Receiver<'a> {
     }
 }
 
-/// Exchanges the hello; `refusal` is the answer whatever the client speaks.
-pub(super) async fn hello(socket: &Stream, refusal: Option<ErrorCode>) -> Result<(), Broken> {
+/// Exchanges the hello; `refusal` is the answer whatever the client speaks. Returns why there is
+/// nothing more to say, which the client has been told.
+pub(super) async fn hello(
+    socket: &Stream,
+    refusal: Option<ErrorCode>,
+) -> io::Result<Option<ErrorCode>> {
     let mut bytes = [0; HELLO_BYTES];
     (&*socket).read_exact(&mut bytes).await?;
     let answer = match (refusal, ClientHello::decode(&bytes)) {
@@ -85,10 +89,10 @@ pub(super) async fn hello(socket: &Stream, refusal: Option<ErrorCode>) -> Result
         (None, Ok(hello)) => hello.answer(),
     };
     (&*socket).write_all(&answer.encode()).await?;
-    match answer {
-        DaemonHello::Accepted { .. } => Ok(()),
-        DaemonHello::Refused { .. } => Err(Broken::Io),
-    }
+    Ok(match answer {
+        DaemonHello::Accepted { .. } => None,
+        DaemonHello::Refused { reason, .. } => Some(reason),
+    })
 }
 
 /// Sends one answer.

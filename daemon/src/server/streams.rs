@@ -42,9 +42,8 @@ impl Streams {
         self.lock().retain(|_, record| {
             let seen = record.snapshot();
             let Some(ended) = seen.ended else { return true };
-            let was_open = seen.window_bytes > 0 || seen.progress.accepted.sequence > 0;
             let badly = matches!(seen.activity, StreamState::Failed | StreamState::Abandoned);
-            badly && was_open && now.saturating_sub(ended) < keep
+            badly && seen.was_opened && now.saturating_sub(ended) < keep
         });
     }
 

@@ -22,6 +22,10 @@ use crate::writer::{self, Client, End, Job, Queue, Record, Room, SEGMENT_BYTES, 
 /// How long a client may take to close after its stream has ended.
 const LINGER: Duration = Duration::from_secs(5);
 
+/// Answers that wait to be sent before the next command is received: a client that asks and never
+/// listens would have them pile up.
+const ANSWERS_MAX: usize = 64;
+
 /// Why nothing more is received.
 enum Stopped {
     /// The last command was received; its answer is still to come.
@@ -76,17 +80,18 @@ pub(super) async fn run(
     };
     let shop = Arc::clone(&server.shop);
     if let Err(error) = writer::spawn(shop, Arc::clone(&record), target, config.window_bytes) {
-        record.end();
+        record.end(None);
         let message = format!("cannot start a thread for the stream: {error}");
         return Some(Failure::new(ErrorCode::INTERNAL, message));
     }
 
-    let mut sending = pin!(send_all(socket, &record, &outgoing));
+    let mut draining = server.draining.subscribe();
+    let mut sending = pin!(send_all(socket, &record, &outgoing, &room));
     let stopped = tokio::select! {
         stopped = receive_all(socket, &mut receiver, &record, &room) => stopped,
         // Either the last answer was sent, or there is nobody to send it to.
         () = &mut sending => Stopped::Gone,
-        () = server.draining() => {
+        _ = draining.wait_for(|draining| *draining) => {
             let drain_ms = u64::try_from(config.drain_timeout.as_millis()).unwrap_or(u64::MAX);
             record.answer(0, Reply::GoingAway(GoingAway { drain_ms }));
             record.queue.end(End::GoingAway);
@@ -106,15 +111,18 @@ pub(super) async fn run(
             );
             record.queue.end(End::ClientGone);
             record.answer(0, Reply::Failed(failure));
-            sending.await;
+            // It may not be listening either.
+            let _ = timeout(LINGER, sending).await;
         }
     }
+    // All is said.
+    drop(draining);
     let _ = timeout(LINGER, socket::linger(socket)).await;
     None
 }
 
 /// Sends whatever there is to send until an answer that ends the stream, or until there can be none.
-async fn send_all(socket: &Stream, record: &Record, outgoing: &Notify) {
+async fn send_all(socket: &Stream, record: &Record, outgoing: &Notify, room: &Notify) {
     loop {
         // First this, then the answers: an answer that comes in between is sent in the next round.
         let ended = record.has_ended();
@@ -129,6 +137,7 @@ async fn send_all(socket: &Stream, record: &Record, outgoing: &Notify) {
         if ended {
             return;
         }
+        room.notify_one();
         outgoing.notified().await;
     }
 }
@@ -141,6 +150,9 @@ async fn receive_all(
 ) -> Stopped {
     let mut commands = Commands::new();
     loop {
+        while record.answers() >= ANSWERS_MAX {
+            room.notified().await;
+        }
         let received = match receiver.receive().await {
             Ok(received) => received,
             Err(Broken::Io) => return Stopped::Gone,

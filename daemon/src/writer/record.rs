@@ -51,6 +51,8 @@ struct Inner {
     since: Duration,
     call: Option<(&'static str, Duration)>,
     device: Option<Arc<Device>>,
+    /// True once the file was opened: before that there is no stream, only a request for one.
+    was_opened: bool,
     window_bytes: u64,
     charged_bytes: u64,
     kernel_dirty_bytes: Option<u64>,
@@ -80,6 +82,8 @@ pub struct Snapshot {
     pub call: Option<(&'static str, Duration)>,
     /// Its device, once the file is open and until it is closed.
     pub device: Option<Arc<Device>>,
+    /// True once the file was opened, also after it was closed.
+    pub was_opened: bool,
     /// Newest bytes that stay resident.
     pub window_bytes: u64,
     /// Bytes charged to the budget.
@@ -118,6 +122,7 @@ impl Record {
             since: clock.now(),
             call: None,
             device: None,
+            was_opened: false,
             window_bytes: 0,
             charged_bytes: 0,
             kernel_dirty_bytes: None,
@@ -168,6 +173,12 @@ impl Record {
         (inner.seeks, inner.patches) = (seeks, patches);
     }
 
+    /// How many answers wait to be sent.
+    #[must_use]
+    pub fn answers(&self) -> usize {
+        self.lock().answers.len()
+    }
+
     /// What there is to send now: the watermarks if they moved, and then the answers that rest on
     /// them.
     #[must_use]
@@ -201,6 +212,7 @@ impl Record {
     pub fn opened(&self, device: Arc<Device>, window_bytes: u64) {
         let mut inner = self.lock();
         inner.device = Some(device);
+        inner.was_opened = true;
         inner.window_bytes = window_bytes;
     }
 
@@ -276,23 +288,17 @@ impl Record {
         (self.wake)();
     }
 
-    /// The muxer's abort is done.
-    pub fn abort(&self) {
-        self.set_activity(Activity::Aborted);
-        if let Some(sequence) = self.queue.aborted_by() {
-            self.answer(sequence, Reply::Aborted);
-        }
-    }
-
     /// There may be room in the queue again.
     pub fn made_room(&self) {
         (self.wake)();
     }
 
-    /// The writer thread has let go of the file.
-    pub fn end(&self) {
+    /// The writer thread has let go of the file, and this is the last answer. The two come together:
+    /// whoever reads the answer may open the file again, and counts as one stream less.
+    pub fn end(&self, last: Option<(u64, Reply)>) {
         self.queue.close();
         let mut inner = self.lock();
+        inner.answers.extend(last);
         inner.ended = Some(self.clock.now());
         inner.device = None;
         inner.charged_bytes = 0;
@@ -336,6 +342,7 @@ impl Record {
                 .call
                 .map(|(name, since)| (name, now.saturating_sub(since))),
             device: inner.device.clone(),
+            was_opened: inner.was_opened,
             window_bytes: inner.window_bytes,
             charged_bytes: inner.charged_bytes,
             kernel_dirty_bytes: inner.kernel_dirty_bytes,

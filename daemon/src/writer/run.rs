@@ -69,18 +69,20 @@ pub fn spawn(
     let thread = thread::Builder::new().name(record.thread_name());
     thread.spawn(move || {
         let life = AssertUnwindSafe(|| live(&shop, &record, &target, window_bytes));
-        if catch_unwind(life).is_err() {
+        let last = catch_unwind(life).unwrap_or_else(|_| {
             let message = format!("a fault in the daemon ended the stream {}", record.id);
             record.fail(Failure::new(ErrorCode::INTERNAL, message));
-        }
-        record.end();
+            None
+        });
+        record.end(last);
     })?;
     Ok(())
 }
 
 /// How a stream came to its end.
 enum Outcome {
-    Finished,
+    /// With the number of the `Finish`, and its answer.
+    Finished(u64, Finished),
     Ended(End),
 }
 
@@ -90,7 +92,13 @@ enum Stop {
     Aborted,
 }
 
-fn live(shop: &Shop, record: &Arc<Record>, target: &Target, window_bytes: u64) {
+/// Returns the answer that ends the stream; by then its file is closed and free for others.
+fn live(
+    shop: &Shop,
+    record: &Arc<Record>,
+    target: &Target,
+    window_bytes: u64,
+) -> Option<(u64, Reply)> {
     let path = target.path.display().to_string();
     let opened = record.calling("open", || {
         open::open(&*shop.disk, &shop.files, record.id, target)
@@ -106,7 +114,7 @@ fn live(shop: &Shop, record: &Arc<Record>, target: &Target, window_bytes: u64) {
                 failure.message
             );
             record.fail(failure);
-            return;
+            return None;
         }
     };
     let device = shop.devices.of(file.device);
@@ -118,7 +126,8 @@ fn live(shop: &Shop, record: &Arc<Record>, target: &Target, window_bytes: u64) {
         drain = device.info.drain,
         client_pid = record.client.pid,
         client_uid = record.client.uid,
-        "stream opened"
+        "stream {} opened: {path}",
+        record.id
     );
     record.opened(Arc::clone(&device), window_bytes);
     record.set_activity(Activity::Idle);
@@ -149,23 +158,30 @@ fn live(shop: &Shop, record: &Arc<Record>, target: &Target, window_bytes: u64) {
         progress.durable.bytes,
     );
     match &result {
-        Ok(Outcome::Finished) => info!(stream = record.id, path, written, "stream finished"),
+        Ok(Outcome::Finished(..)) => info!(
+            stream = record.id,
+            path, written, "stream {} finished: {path}", record.id
+        ),
         Ok(Outcome::Ended(End::Aborted(_))) | Err(Stop::Aborted) => {
             info!(
                 stream = record.id,
-                path, accepted, written, "stream aborted by its muxer"
+                path, accepted, written, "stream {} aborted by its muxer: {path}", record.id
             );
         }
         Ok(Outcome::Ended(End::GoingAway)) => {
             info!(
                 stream = record.id,
-                path, written, durable, "stream drained for shutdown"
+                path, written, durable, "stream {} drained for shutdown: {path}", record.id
             );
         }
         Ok(Outcome::Ended(End::ClientGone)) => {
             warn!(
                 stream = record.id,
-                path, written, durable, "the muxer is gone; what it had handed over is on disk"
+                path,
+                written,
+                durable,
+                "the muxer of stream {} is gone; what it had handed over is on disk: {path}",
+                record.id
             );
         }
         Err(Stop::Failed(failure)) => {
@@ -178,12 +194,13 @@ fn live(shop: &Shop, record: &Arc<Record>, target: &Target, window_bytes: u64) {
                 durable,
                 errno,
                 offset,
-                "stream failed: {}",
+                "stream {} failed: {}",
+                record.id,
                 failure.message
             );
         }
     }
-    writer.conclude(result);
+    writer.conclude(result)
 }
 
 struct Writer<'a> {
@@ -209,8 +226,8 @@ impl Writer<'_> {
                     let finished = self.execute(&job)?;
                     self.record.queue.done(job);
                     self.record.made_room();
-                    if finished {
-                        return Ok(Outcome::Finished);
+                    if let Some(outcome) = finished {
+                        return Ok(outcome);
                     }
                     patience = Some(IDLE);
                 }
@@ -223,8 +240,8 @@ impl Writer<'_> {
         }
     }
 
-    /// Does a job; true when it was the last.
-    fn execute(&mut self, job: &Job) -> Result<bool, Stop> {
+    /// Does a job; an outcome when it was the last.
+    fn execute(&mut self, job: &Job) -> Result<Option<Outcome>, Stop> {
         match job {
             Job::Write(segment) => {
                 self.write(segment.offset, &segment.bytes)?;
@@ -238,7 +255,7 @@ impl Writer<'_> {
             Job::SetLen { len, sequence } => {
                 let storage = &mut self.storage;
                 let result = self.record.calling("ftruncate", || storage.set_len(*len));
-                self.check("set the length of", *len, result)?;
+                self.check("set the length of", None, result)?;
                 self.record.written(*sequence, 0);
             }
             Job::Flush { sequence } => self.record.written(*sequence, 0),
@@ -254,19 +271,16 @@ impl Writer<'_> {
                 self.record.set_activity(Activity::Finishing);
                 self.complete()?;
                 let len = self.storage.len_bytes();
-                let len_bytes = self.check("measure", 0, len)?;
+                let len_bytes = self.check("measure", None, len)?;
                 let progress = self.record.progress();
-                self.record.answer(
-                    *sequence,
-                    Reply::Finished(Finished {
-                        len_bytes,
-                        progress,
-                    }),
-                );
-                return Ok(true);
+                let finished = Finished {
+                    len_bytes,
+                    progress,
+                };
+                return Ok(Some(Outcome::Finished(*sequence, finished)));
             }
         }
-        Ok(false)
+        Ok(None)
     }
 
     fn end(&mut self, end: End) -> Result<Outcome, Stop> {
@@ -283,6 +297,9 @@ impl Writer<'_> {
         let range = offset..offset + bytes.len() as u64;
         let reserved_bytes = self.extents.page_bytes_of(&range);
         self.reserve(reserved_bytes)?;
+        // Already shown while it may hang.
+        let charged_bytes = self.extents.charged_bytes() + reserved_bytes;
+        self.record.charged(charged_bytes, 0);
         let storage = &mut self.storage;
         let result = self
             .record
@@ -426,7 +443,7 @@ impl Writer<'_> {
         let covered = self.record.written_mark();
         let storage = &mut self.storage;
         let result = self.record.calling("fsync", || storage.sync());
-        self.check("sync", covered.bytes, result)?;
+        self.check("sync", None, result)?;
         self.all_clean();
         self.record.durable(covered);
         self.evict()
@@ -438,18 +455,29 @@ impl Writer<'_> {
         let result = self
             .record
             .calling("ftruncate", || storage.release_surplus());
-        self.check("give back space of", 0, result)?;
+        self.check("give back space of", None, result)?;
         self.sync()
     }
 
-    /// Tells the client how it ended, then settles what is still dirty: its charge may only be given
+    /// Tells the client of a failure, then settles what is still dirty: its charge may only be given
     /// back when the pages are clean. A result that nobody asked for can't make anything better.
-    fn conclude(mut self, result: Result<Outcome, Stop>) {
-        match result {
-            Ok(Outcome::Finished | Outcome::Ended(End::ClientGone | End::GoingAway)) => return,
-            Ok(Outcome::Ended(End::Aborted(_))) | Err(Stop::Aborted) => self.record.abort(),
-            Err(Stop::Failed(failure)) => self.record.fail(failure),
-        }
+    /// Returns the answer to the command that ended the stream.
+    fn conclude(mut self, result: Result<Outcome, Stop>) -> Option<(u64, Reply)> {
+        let last = match result {
+            Ok(Outcome::Finished(sequence, finished)) => {
+                return Some((sequence, Reply::Finished(finished)));
+            }
+            Ok(Outcome::Ended(End::ClientGone | End::GoingAway)) => return None,
+            Ok(Outcome::Ended(End::Aborted(_))) | Err(Stop::Aborted) => {
+                self.record.set_activity(Activity::Aborted);
+                let command = self.record.queue.aborted_by();
+                command.map(|sequence| (sequence, Reply::Aborted))
+            }
+            Err(Stop::Failed(failure)) => {
+                self.record.fail(failure);
+                None
+            }
+        };
         let storage = &mut self.storage;
         let _ = self
             .record
@@ -457,14 +485,21 @@ impl Writer<'_> {
         let storage = &mut self.storage;
         let _ = self.record.calling("fsync", || storage.sync());
         self.all_clean();
+        last
     }
 
-    fn check<T>(&self, operation: &str, offset: u64, result: io::Result<T>) -> Result<T, Stop> {
-        result.map_err(|error| Stop::Failed(failure(&self.record.path, operation, offset, &error)))
+    fn check<T>(
+        &self,
+        operation: &str,
+        offset: impl Into<Option<u64>>,
+        result: io::Result<T>,
+    ) -> Result<T, Stop> {
+        let path = &self.record.path;
+        result.map_err(|error| Stop::Failed(failure(path, operation, offset.into(), &error)))
     }
 }
 
-fn failure(path: &Path, operation: &str, offset: u64, error: &io::Error) -> Failure {
+fn failure(path: &Path, operation: &str, offset: Option<u64>, error: &io::Error) -> Failure {
     let (code, advice) = match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             (ErrorCode::NO_SPACE, "free some space and write it again")
@@ -475,14 +510,17 @@ fn failure(path: &Path, operation: &str, offset: u64, error: &io::Error) -> Fail
         ),
         _ => (ErrorCode::IO, "see the kernel's log for the device"),
     };
+    let place = offset
+        .map(|offset| format!(" at byte {offset}"))
+        .unwrap_or_default();
     let message = format!(
-        "cannot {operation} {} at byte {offset}: {error}; {advice}",
+        "cannot {operation} {}{place}: {error}; {advice}",
         path.display()
     );
     Failure {
         code,
         errno: error.raw_os_error(),
-        offset: Some(offset),
+        offset,
         message,
     }
 }

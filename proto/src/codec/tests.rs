@@ -83,7 +83,7 @@ fn status() -> Status {
             mount: "/rips".into(),
             filesystem: "ext4".into(),
             state: DeviceState::Healthy,
-            drain: "sync-file-range".into(),
+            drain: "sync_file_range".into(),
             limit_bytes: 512,
             charged_bytes: 1,
             rate_bytes_per_second: 9,
@@ -158,7 +158,7 @@ fn frames_are_these_bytes_for_ever() {
         report,
         "c0000000620000000900000000000000\
          05302e312e30012a0300800401000280020103383a31052f7269707304657874\
-         34000f73796e632d66696c652d72616e676580040109040101014d01e8070b2f\
+         34000f73796e635f66696c655f72616e676580040109040101014d01e8070b2f\
          726970732f612e6d6b7603383a31070100"
             .to_owned()
             + "0a09080706050403020101010a01000178"

@@ -12,7 +12,7 @@ Examples:
   freemkvctl status                      what every rip is doing
   freemkvctl status --watch              the same, again each second
   freemkvctl status --json | jq .streams
-  dd if=/dev/sr0 bs=1M | freemkvctl write /rips/disc.iso --size-hint 50GiB
+  dd if=/dev/sr0 bs=1M | freemkvctl write /srv/rips/disc.iso --size-hint 50GiB
   freemkvctl status >/dev/null || echo \"look after the rips\"
 
 Exit codes:
@@ -98,7 +98,7 @@ pub(crate) struct StatusOptions {
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
-  dd if=/dev/sr0 bs=1M | freemkvctl write /rips/disc.iso
+  dd if=/dev/sr0 bs=1M | freemkvctl write /srv/rips/disc.iso
   freemkvctl write film.mkv --size-hint 50GiB <film.tmp
 
 The exit code is 0 if the whole input is durable, 3 if there is no daemon, 1 otherwise.")]

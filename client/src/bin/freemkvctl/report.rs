@@ -116,8 +116,12 @@ fn problems(status: &Status) -> Vec<String> {
         .filter(|stream| stream.state == StreamState::Abandoned);
     let abandoned = abandoned.map(|stream| {
         format!(
-            "abandoned for {}, its muxer is gone; what it had handed over is being written: {}",
+            "abandoned for {}, its muxer is gone; {}: {}",
             seconds(stream.state_seconds),
+            match stream.durable_bytes < stream.accepted_bytes {
+                true => "what it had handed over is being written",
+                false => "what it had handed over is on disk",
+            },
             name(stream)
         )
     });

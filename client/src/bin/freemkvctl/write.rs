@@ -67,6 +67,8 @@ fn create(
     let mut how = RipFile::options()
         .create_new(!options.overwrite)
         .halt(interrupt.flag())
+        // A pipe can't seek back: there is nothing to wait for in the window.
+        .window_bytes(1 << 20)
         // What is waited for was waited for in `settle`.
         .drop_wait(Duration::from_secs(1));
     if let Some(socket) = socket {
@@ -131,9 +133,12 @@ fn settle(mut file: RipFile, stop: Stop, interrupt: &Interrupt) -> Failed {
     // Its outcome is in the progress.
     let _ = file.sync_all_timeout(SETTLE);
     let progress = file.progress();
+    let path = file.path().to_owned();
+    // The file stays as it is, and the daemon need not wonder where its muxer went.
+    let _ = file.abort();
     Failed::Incomplete {
         cause,
-        path: file.path().to_owned(),
+        path,
         written_bytes: progress.written_bytes,
         durable_bytes: progress.durable_bytes,
     }

@@ -1,0 +1,58 @@
+//! One file, one stream, whatever name it goes by.
+
+use std::io::Write;
+use std::os::unix::fs::symlink;
+
+use freemkvd_proto::ErrorCode;
+use freemkvd_tests::daemon::Daemon;
+
+use crate::support::scratch;
+
+#[test]
+fn a_file_that_is_being_written_is_refused_under_every_name_it_has() {
+    let root = scratch();
+    let daemon = Daemon::start(root.path(), "");
+    let path = root.path().join("film.mkv");
+    let mut file = daemon.options().create(&path).unwrap();
+    file.write_all(b"first").unwrap();
+    file.flush().unwrap();
+    let stream = file.stream_id().unwrap();
+    let [hard, soft, directory] = ["hard", "soft", "dir"].map(|name| root.path().join(name));
+    std::fs::hard_link(&path, &hard).unwrap();
+    symlink("film.mkv", &soft).unwrap();
+    symlink(".", &directory).unwrap();
+    for name in [&path, &hard, &soft, &directory.join("film.mkv")] {
+        for error in [daemon.options().create(name), daemon.options().open(name)] {
+            let error = error.unwrap_err();
+            assert_eq!(error.code(), Some(ErrorCode::IN_USE), "{error}");
+            let text = error.to_string();
+            let by = format!(
+                "{} is already being written by stream {stream}",
+                name.display()
+            );
+            assert!(text.contains(&by), "{text}");
+        }
+    }
+    file.write_all(b" and only").unwrap();
+    file.finish().unwrap();
+    assert_eq!(std::fs::read(&path).unwrap(), b"first and only");
+    daemon.options().open(&hard).unwrap().abort().unwrap();
+}
+
+#[test]
+fn a_new_file_is_not_made_of_one_that_exists() {
+    let root = scratch();
+    let daemon = Daemon::start(root.path(), "");
+    let path = root.path().join("film.mkv");
+    let new = || daemon.options().create_new(true).create(&path);
+    new().unwrap().finish().unwrap();
+    std::fs::write(&path, b"precious").unwrap();
+    let error = new().unwrap_err();
+    assert_eq!(error.code(), Some(ErrorCode::EXISTS), "{error}");
+    assert_eq!(error.kind(), std::io::ErrorKind::AlreadyExists);
+    assert!(
+        error.to_string().contains(path.to_str().unwrap()),
+        "{error}"
+    );
+    assert_eq!(std::fs::read(&path).unwrap(), b"precious");
+}

@@ -1,0 +1,27 @@
+//! The whole of freemkvd as its users have it: the real daemon as a process of its own, the real
+//! client library, real sockets and files. One file for each kind of behaviour.
+#![cfg(target_os = "linux")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "what fails in a test is a failed test, also in a function that several share"
+)]
+
+mod bad_commands;
+mod bad_frames;
+mod bad_paths;
+mod client_death;
+mod file_operations;
+mod files_in_use;
+mod four_streams;
+mod leaks;
+mod limits;
+mod random_calls;
+mod reload;
+mod sigterm;
+mod silent_clients;
+mod space;
+mod starting;
+mod support;
+mod traces;
+mod waiting;
+mod wedged;

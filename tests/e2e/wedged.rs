@@ -1,0 +1,128 @@
+//! A device that never answers again: its stream's thread is stuck, and nothing else is. The thread
+//! is held from outside, which looks the same to everybody else in the daemon.
+
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use freemkvd_client::{Error, RipFile};
+use freemkvd_tests::daemon::Daemon;
+use freemkvd_tests::hold::Held;
+use freemkvd_tests::pattern;
+use rustix::process::Signal;
+
+use crate::support::{MIB, Neighbour, inside, scratch, write_pattern};
+
+/// A stream whose thread is stuck, with 20 MiB in its queue.
+fn stuck(daemon: &Daemon, path: &std::path::Path) -> Option<(RipFile, Held)> {
+    let options = daemon.options().drop_wait(Duration::from_millis(100));
+    let mut file = options.window_bytes(MIB).create(path).unwrap();
+    let held = Held::writer(daemon, file.stream_id().unwrap())?;
+    write_pattern(&mut file, 1, 0, 20 * MIB).unwrap();
+    let late = file
+        .sync_all_timeout(Duration::from_millis(50))
+        .unwrap_err();
+    assert!(matches!(inside(&late), Error::TimedOut { .. }), "{late}");
+    daemon.wait_for("a full queue", |status| {
+        status.budget.queued_bytes == 20 * MIB
+    });
+    Some((file, held))
+}
+
+#[test]
+fn a_stuck_stream_harms_no_other_and_goes_on_when_it_can() {
+    let root = scratch();
+    let daemon = Daemon::start(root.path(), "");
+    let path = root.path().join("stuck.mkv");
+    let Some((mut file, held)) = stuck(&daemon, &path) else {
+        return;
+    };
+    let neighbour = Neighbour::start(&daemon, root.path());
+    let mut other = daemon
+        .options()
+        .create(root.path().join("other.mkv"))
+        .unwrap();
+    write_pattern(&mut other, 2, 0, 64 * MIB).unwrap();
+    other.finish().unwrap();
+    let since = Instant::now();
+    let status = daemon.status();
+    assert!(since.elapsed() < Duration::from_secs(1), "status is late");
+    assert_eq!(status.streams[0].accepted_bytes, 20 * MIB);
+    assert_eq!(status.streams[0].written_bytes, 0);
+    neighbour.assert_unharmed();
+    drop(held);
+    file.sync_all().unwrap();
+    file.finish().unwrap();
+    assert_eq!(pattern::prefix_len(1, &path).unwrap(), 20 * MIB);
+}
+
+#[test]
+fn a_second_stop_does_not_wait_for_a_stuck_stream() {
+    let root = scratch();
+    let daemon = Daemon::start(root.path(), "");
+    let Some((file, held)) = stuck(&daemon, &root.path().join("stuck.mkv")) else {
+        return;
+    };
+    let path = root.path().join("healthy.mkv");
+    let mut healthy = daemon.options().create(&path).unwrap();
+    write_pattern(&mut healthy, 2, 0, 20 * MIB).unwrap();
+    healthy.flush().unwrap();
+    daemon.signal(Signal::TERM);
+    daemon.wait_for_log(&["stream drained for shutdown", "healthy.mkv"]);
+    let since = Instant::now();
+    daemon.signal(Signal::TERM);
+    held.wait_for_end();
+    let (end, log) = daemon.wait();
+    assert!(since.elapsed() < Duration::from_secs(5), "{log}");
+    assert_eq!(end.code(), Some(1), "{log}");
+    let lost = log.lines().find(|line| line.contains("stopped at once"));
+    let lost = lost.unwrap_or_else(|| panic!("{log}"));
+    for words in [
+        "ERROR",
+        "(asked a second time)",
+        "20.0 MiB accepted from the muxer were never written",
+        "stuck.mkv",
+        "lost_bytes=20971520",
+    ] {
+        assert!(lost.contains(words), "{words} is not in: {lost}");
+    }
+    assert!(
+        !log.contains("everything that was accepted is durable"),
+        "{log}"
+    );
+    assert_eq!(pattern::prefix_len(2, &path).unwrap(), 20 * MIB);
+    drop(file);
+}
+
+#[test]
+fn a_stop_waits_for_a_stuck_stream_only_as_long_as_configured() {
+    let root = scratch();
+    let daemon = Daemon::start(root.path(), "[daemon]\ndrain_timeout = \"500ms\"\n");
+    let Some((file, held)) = stuck(&daemon, &root.path().join("stuck.mkv")) else {
+        return;
+    };
+    let since = Instant::now();
+    daemon.signal(Signal::TERM);
+    held.wait_for_end();
+    let (end, log) = daemon.wait();
+    assert!(since.elapsed() >= Duration::from_millis(500), "{log}");
+    assert_eq!(end.code(), Some(1), "{log}");
+    assert!(log.contains("(daemon.drain_timeout has passed)"), "{log}");
+    drop(file);
+}
+
+#[test]
+fn a_stream_whose_muxer_gave_up_meanwhile_is_written_when_it_can_be() {
+    let root = scratch();
+    let daemon = Daemon::start(root.path(), "");
+    let path = root.path().join("stuck.mkv");
+    let Some((mut file, held)) = stuck(&daemon, &path) else {
+        return;
+    };
+    file.write_all(b"in the window when it is dropped").unwrap();
+    drop(file);
+    drop(held);
+    daemon.wait_for("an abandoned stream that is durable", |status| {
+        status.devices.is_empty() && status.streams[0].durable_bytes > 20 * MIB
+    });
+    assert_eq!(std::fs::metadata(&path).unwrap().len(), 20 * MIB + 32);
+}

@@ -1,0 +1,196 @@
+//! A peer that speaks the wire by hand, for everything that the client library would never do. It
+//! blocks, and gives up with a panic when the daemon does not answer.
+
+use std::io::{self, Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use freemkvd_proto::hello::{ClientHello, DaemonHello, HELLO_BYTES};
+use freemkvd_proto::message::Transfer;
+use freemkvd_proto::{
+    Command, Decoder, Failure, Header, Kind, Open, OpenMode, Opened, Reply, Sender, Step, WirePath,
+};
+
+/// Longer than any answer takes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// One connection.
+#[derive(Debug)]
+pub struct Peer {
+    stream: UnixStream,
+    decoder: Decoder,
+}
+
+impl Peer {
+    /// Connects and says nothing.
+    ///
+    /// # Panics
+    /// When nobody listens.
+    #[must_use]
+    pub fn connect(socket: &Path) -> Self {
+        let stream = UnixStream::connect(socket).expect("freemkvd listens");
+        let timeouts = stream
+            .set_read_timeout(Some(PATIENCE))
+            .and_then(|()| stream.set_write_timeout(Some(PATIENCE)));
+        timeouts.expect("a socket has timeouts");
+        Self {
+            stream,
+            decoder: Decoder::new(Sender::Daemon),
+        }
+    }
+
+    /// Connects and agrees on a version.
+    ///
+    /// # Panics
+    /// When the daemon refuses.
+    #[must_use]
+    pub fn greet(socket: &Path) -> Self {
+        let mut peer = Self::connect(socket);
+        let answer = peer.hello(&ClientHello::THIS.encode());
+        assert!(
+            matches!(answer, Some(DaemonHello::Accepted { .. })),
+            "{answer:?}"
+        );
+        peer
+    }
+
+    /// Sends `bytes` in place of a hello; `None` when the daemon hangs up without an answer.
+    pub fn hello(&mut self, bytes: &[u8]) -> Option<DaemonHello> {
+        self.send(bytes);
+        let mut answer = [0; HELLO_BYTES];
+        self.stream.read_exact(&mut answer).ok()?;
+        DaemonHello::decode(&answer).ok()
+    }
+
+    /// Sends any bytes. That the daemon has hung up already is found out by reading.
+    pub fn send(&mut self, bytes: &[u8]) {
+        let _ = self.stream.write_all(bytes);
+    }
+
+    /// Sends a header, however wrong.
+    pub fn header(&mut self, kind: u16, flags: u16, length: u32, sequence: u64) {
+        let mut bytes = Vec::with_capacity(16);
+        bytes.extend(kind.to_le_bytes());
+        bytes.extend(flags.to_le_bytes());
+        bytes.extend(length.to_le_bytes());
+        bytes.extend(sequence.to_le_bytes());
+        self.send(&bytes);
+    }
+
+    /// Sends a command.
+    ///
+    /// # Panics
+    /// When it does not fit a frame.
+    pub fn command(&mut self, sequence: u64, command: &Command) {
+        self.send(&command.encode(sequence).expect("it fits a frame"));
+    }
+
+    /// Sends a `Write`.
+    ///
+    /// # Panics
+    /// When there is more than one frame can carry.
+    pub fn content(&mut self, sequence: u64, content: &[u8]) {
+        let header = Header::new(Kind::Write, content.len(), sequence);
+        self.send(&header.expect("it fits a frame").encode());
+        self.send(content);
+    }
+
+    /// Opens a stream, and leaves the answer on the connection.
+    pub fn ask_to_open(&mut self, path: impl AsRef<Path>, mode: OpenMode) {
+        let path = WirePath::from_path(path.as_ref()).expect("a path is bytes here");
+        let open = Open {
+            path,
+            mode,
+            size_hint_bytes: None,
+            transfer: Transfer::Inline,
+        };
+        self.command(0, &Command::Open(open));
+    }
+
+    /// Opens a stream.
+    ///
+    /// # Panics
+    /// When the daemon refuses.
+    pub fn open(&mut self, path: impl AsRef<Path>, mode: OpenMode) -> Opened {
+        self.ask_to_open(path, mode);
+        match self.reply() {
+            Some((0, Reply::Opened(opened))) => opened,
+            other => panic!("Open was answered by {other:?}"),
+        }
+    }
+
+    /// The next answer and its number; `None` when the daemon has hung up.
+    ///
+    /// # Panics
+    /// When nothing comes, or something that is no answer.
+    pub fn reply(&mut self) -> Option<(u64, Reply)> {
+        loop {
+            let count = match self.stream.read(self.decoder.space()) {
+                Ok(0) => return None,
+                Ok(count) => count,
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return None,
+                Err(error) => panic!("freemkvd does not answer: {error}"),
+            };
+            match self.decoder.advance(count).expect("a frame") {
+                Step::More => {}
+                Step::Write(header) => panic!("a daemon does not write: {header:?}"),
+                Step::Control(header, body) => {
+                    let reply = Reply::decode(&header, body).expect("an answer");
+                    return Some((header.sequence(), reply));
+                }
+            }
+        }
+    }
+
+    /// Reads answers until one is wanted.
+    ///
+    /// # Panics
+    /// When the daemon hangs up before.
+    pub fn until<T>(&mut self, mut wanted: impl FnMut(u64, &Reply) -> Option<T>) -> T {
+        loop {
+            let (sequence, reply) = self.reply().expect("the wanted answer before the end");
+            if let Some(found) = wanted(sequence, &reply) {
+                return found;
+            }
+        }
+    }
+
+    /// Reads answers until the daemon says what is wrong.
+    ///
+    /// # Panics
+    /// When it never does.
+    pub fn failure(&mut self) -> Failure {
+        self.until(|_, reply| match reply {
+            Reply::Failed(failure) => Some(failure.clone()),
+            _ => None,
+        })
+    }
+
+    /// Says that nothing more will come, and waits until the daemon has hung up too.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub fn hang_up(mut self) {
+        // It fails when the daemon was first, which is as good.
+        let _ = self.stream.shutdown(Shutdown::Write);
+        self.wait_for_end();
+    }
+
+    /// Waits until the daemon hangs up by itself.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub fn wait_for_end(&mut self) {
+        let mut dropped = [0; 4096];
+        loop {
+            match self.stream.read(&mut dropped) {
+                Ok(0) => return,
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return,
+                Err(error) => panic!("freemkvd does not hang up: {error}"),
+            }
+        }
+    }
+}
