@@ -71,7 +71,9 @@ fn nothing_is_left_of_a_hundred_streams() {
         daemon.options().create("/outside").unwrap_err();
     }
     assert_eq!(killed, 10);
-    let settled = wait_until(|| (daemon.descriptors(), daemon.threads().len()) == baseline);
+    // Fewer is possible: the connection of the first report may not have been closed yet.
+    let settled =
+        wait_until(|| daemon.descriptors() <= baseline.0 && daemon.threads().len() <= baseline.1);
     let now = (daemon.descriptors(), daemon.threads().len());
     assert!(
         settled,
