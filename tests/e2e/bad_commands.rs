@@ -208,6 +208,6 @@ fn an_offset_that_the_file_system_does_not_have_is_its_error() {
         status.streams.iter().any(|stream| stream.error.is_some())
     });
     assert!(status.is_degraded());
-    daemon.wait_for_log(&["ERROR", "stream failed", "film.mkv"]);
+    daemon.wait_for_log(&["ERROR", "stream 2 failed", "film.mkv"]);
     neighbour.assert_unharmed();
 }

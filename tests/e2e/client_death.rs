@@ -109,7 +109,7 @@ fn a_killed_muxer_leaves_what_it_had_handed_over() {
     assert_eq!(prefix.matched, durable);
     daemon.wait_for_log(&[
         "WARN",
-        "the muxer is gone; what it had handed over is on disk",
+        " is gone; what it had handed over is on disk",
         "film.m2ts",
     ]);
     neighbour.assert_unharmed();

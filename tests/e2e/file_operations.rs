@@ -93,12 +93,12 @@ fn far_seeks_and_patches_are_counted() {
         .options()
         .create(root.path().join("film.mkv"))
         .unwrap();
-    write_pattern(&mut file, 1, 0, 20 * MIB).unwrap();
+    write_pattern(&mut file, 1, 0, 60 * MIB).unwrap();
     for offset in [0, 100_000, 200_000] {
         file.seek(SeekFrom::Start(offset)).unwrap();
         file.write_all(b"patched").unwrap();
     }
-    file.seek(SeekFrom::Start(30 * MIB)).unwrap();
+    file.seek(SeekFrom::Start(70 * MIB)).unwrap();
     file.write_all(b"beyond a hole").unwrap();
     file.flush().unwrap();
     let seen = daemon.status().streams[0].clone();
@@ -139,7 +139,7 @@ fn an_abort_ends_the_stream_and_leaves_the_file() {
     let end = daemon.wait_for("no stream", |status| status.streams.is_empty());
     assert_eq!(end.budget.charged_bytes, 0);
     assert!(!end.is_degraded());
-    daemon.wait_for_log(&["stream aborted by its muxer", "film.mkv"]);
+    daemon.wait_for_log(&[" aborted by its muxer", "film.mkv"]);
 }
 
 #[test]

@@ -63,7 +63,7 @@ fn a_client_that_never_reads_its_answers_is_written_all_the_same() {
         peer.command(number * 2 + 2, &Command::Flush);
     }
     peer.command(pieces * 2 + 1, &Command::Finish);
-    daemon.wait_for_log(&["stream finished", "film.mkv"]);
+    daemon.wait_for_log(&[" finished: ", "film.mkv"]);
     assert_eq!(pattern::prefix_len(1, &path).unwrap(), pieces * len);
     neighbour.assert_unharmed();
     // They are all still there, in order, and the last one ends it.

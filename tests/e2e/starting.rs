@@ -103,7 +103,7 @@ fn check_config_says_what_is_wrong_and_where() {
     ];
     for (config, line, words) in cases {
         let invalid = check(config);
-        assert_eq!(invalid.status.code(), Some(1), "{config}");
+        assert_eq!(invalid.status.code(), Some(2), "{config}");
         let said = text(&invalid.stderr);
         assert!(
             said.starts_with(&format!("freemkvd: {name}:{line}: ")),
@@ -114,7 +114,7 @@ fn check_config_says_what_is_wrong_and_where() {
     }
     std::fs::remove_file(&file).unwrap();
     let missing = freemkvd(&["--config", name, "--check-config"]);
-    assert_eq!(missing.status.code(), Some(1));
+    assert_eq!(missing.status.code(), Some(2));
     assert!(text(&missing.stderr).contains(name));
     let usage = freemkvd(&["--rot", "/"]);
     assert_eq!(usage.status.code(), Some(2));
@@ -167,7 +167,7 @@ fn a_users_own_daemon_is_found_without_naming_its_socket() {
         .arg("--out")
         .arg(root.path().join("film.m2ts"));
     assert!(muxer.status().unwrap().success(), "{}", daemon.log());
-    daemon.wait_for_log(&["stream finished", "film.m2ts"]);
+    daemon.wait_for_log(&[" finished: ", "film.m2ts"]);
 }
 
 #[test]

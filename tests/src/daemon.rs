@@ -15,7 +15,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::programs;
 
 /// Longer than anything here takes on a busy machine; what takes longer hangs.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A running `freemkvd`.
 #[derive(Debug)]
