@@ -51,10 +51,7 @@ pub(crate) fn connect(socket: &Path, timeout: Duration) -> Result<Arc<Stream>, E
                 return connection.ok_or_else(|| late(socket, timeout));
             }
             Ok(Err(error)) if connection.is_none() => {
-                return Err(Error::NoDaemon {
-                    socket: socket.to_owned(),
-                    source: Arc::new(error),
-                });
+                return Err(Error::NoDaemon { socket: socket.to_owned(), source: Arc::new(error) });
             }
             Ok(Err(error)) => return Err(io_error(socket, "greet freemkvd at", error)),
             Err(_) => {
@@ -70,10 +67,7 @@ pub(crate) fn connect(socket: &Path, timeout: Duration) -> Result<Arc<Stream>, E
 fn greet(socket: &Path, reached: &mpsc::Sender<io::Result<Reached>>) -> io::Result<()> {
     let name = socket.to_fs_name::<GenericFilePath>()?;
     let stream = Arc::new(ConnectOptions::new().name(name).connect_sync()?);
-    if reached
-        .send(Ok(Reached::Connected(Arc::clone(&stream))))
-        .is_err()
-    {
+    if reached.send(Ok(Reached::Connected(Arc::clone(&stream)))).is_err() {
         return Ok(());
     }
     let mut connection = &*stream;
@@ -85,13 +79,7 @@ fn greet(socket: &Path, reached: &mpsc::Sender<io::Result<Reached>>) -> io::Resu
 }
 
 fn check_answer(socket: &Path, bytes: &[u8; HELLO_BYTES]) -> Result<(), Error> {
-    let refused = |code, message| {
-        Err(Error::Refused {
-            socket: socket.to_owned(),
-            code,
-            message,
-        })
-    };
+    let refused = |code, message| Err(Error::Refused { socket: socket.to_owned(), code, message });
     let ours = ClientHello::THIS;
     match DaemonHello::decode(bytes) {
         Ok(DaemonHello::Accepted { version })
@@ -103,11 +91,7 @@ fn check_answer(socket: &Path, bytes: &[u8; HELLO_BYTES]) -> Result<(), Error> {
             ErrorCode::VERSION,
             format!("it chose protocol version {version}, which was not offered"),
         ),
-        Ok(DaemonHello::Refused {
-            reason: ErrorCode::VERSION,
-            lowest,
-            highest,
-        }) => refused(
+        Ok(DaemonHello::Refused { reason: ErrorCode::VERSION, lowest, highest }) => refused(
             ErrorCode::VERSION,
             format!(
                 "it speaks protocol versions {lowest} to {highest}, this client {} to {}; \
@@ -121,20 +105,11 @@ fn check_answer(socket: &Path, bytes: &[u8; HELLO_BYTES]) -> Result<(), Error> {
 }
 
 fn late(socket: &Path, after: Duration) -> Error {
-    Error::TimedOut {
-        path: socket.to_owned(),
-        operation: "connecting to freemkvd at",
-        after,
-    }
+    Error::TimedOut { path: socket.to_owned(), operation: "connecting to freemkvd at", after }
 }
 
 pub(crate) fn io_error(path: &Path, operation: &'static str, cause: io::Error) -> Error {
-    Error::Io {
-        path: path.to_owned(),
-        operation,
-        offset: None,
-        cause: Arc::new(cause),
-    }
+    Error::Io { path: path.to_owned(), operation, offset: None, cause: Arc::new(cause) }
 }
 
 /// The answers of one connection, in order.
@@ -146,10 +121,7 @@ pub(crate) struct Answers {
 
 impl Answers {
     pub(crate) fn new(stream: Arc<Stream>) -> Self {
-        Self {
-            stream,
-            decoder: Decoder::new(Sender::Daemon),
-        }
+        Self { stream, decoder: Decoder::new(Sender::Daemon) }
     }
 
     /// Blocks until the next answer is whole; with it comes the sequence number that it is for. The

@@ -40,12 +40,7 @@ impl Control {
     pub fn connect(socket: Option<&Path>, timeout: Duration) -> Result<Self, Error> {
         let socket = locate(socket).socket()?;
         let stream = connect(&socket, timeout)?;
-        Ok(Self {
-            socket,
-            timeout,
-            stream: Some(stream),
-            request: 0,
-        })
+        Ok(Self { socket, timeout, stream: Some(stream), request: 0 })
     }
 
     /// The socket that it is connected to.
@@ -70,10 +65,7 @@ impl Control {
             }),
             other => Err(self.lost(io::Error::new(
                 io::ErrorKind::InvalidData,
-                format!(
-                    "{:?} does not answer a request for the status",
-                    other.kind()
-                ),
+                format!("{:?} does not answer a request for the status", other.kind()),
             ))),
         }
     }

@@ -214,10 +214,7 @@ impl From<Error> for io::Error {
 /// `ConnectionRefused` is a socket that nobody listens at any more, or a directory that a container
 /// runtime made where a socket should have been.
 fn is_absent(source: &io::Error) -> bool {
-    matches!(
-        source.kind(),
-        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
-    )
+    matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
 }
 
 fn reach_hint(source: &io::Error) -> String {
@@ -231,11 +228,7 @@ fn reach_hint(source: &io::Error) -> String {
 }
 
 fn reason(failure: &Failure) -> String {
-    if failure.message.is_empty() {
-        failure.code.to_string()
-    } else {
-        failure.message.clone()
-    }
+    if failure.message.is_empty() { failure.code.to_string() } else { failure.message.clone() }
 }
 
 /// What the daemon said, which is a sentence that names the file, or at least a reason.

@@ -89,10 +89,7 @@ pub(crate) struct Link {
 impl Link {
     /// A link whose first frame is `open`.
     pub(crate) fn new(pool: Pool, open: proto::Open) -> Self {
-        let open = Numbered {
-            sequence: 0,
-            command: Command::Open(open),
-        };
+        let open = Numbered { sequence: 0, command: Command::Open(open) };
         Self {
             outbox: VecDeque::from([open]),
             in_flight: VecDeque::new(),
@@ -129,11 +126,7 @@ impl Link {
     pub(crate) fn push_write(&mut self, offset: u64, part: Part) {
         let len = part.range.len();
         let last = self.outbox.back_mut().map(|last| &mut last.command);
-        if let Some(Command::Write {
-            offset: begin,
-            parts,
-        }) = last
-        {
+        if let Some(Command::Write { offset: begin, parts }) = last {
             let so_far: usize = parts.iter().map(|part| part.range.len()).sum();
             if *begin + so_far as u64 == offset && so_far + len <= WRITE_BYTES_MAX as usize {
                 parts.push(part);
@@ -307,10 +300,7 @@ impl Link {
 }
 
 fn nonsense(what: &str) -> io::Error {
-    io::Error::new(
-        io::ErrorKind::InvalidData,
-        format!("the daemon sent {what}"),
-    )
+    io::Error::new(io::ErrorKind::InvalidData, format!("the daemon sent {what}"))
 }
 
 fn wire(command: &Command) -> proto::Command {

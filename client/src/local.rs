@@ -94,12 +94,8 @@ impl Local {
     }
 
     fn fail(&mut self, operation: &'static str, offset: Option<u64>, cause: io::Error) -> Error {
-        let error = Error::Io {
-            path: self.path.clone(),
-            operation,
-            offset,
-            cause: Arc::new(cause),
-        };
+        let error =
+            Error::Io { path: self.path.clone(), operation, offset, cause: Arc::new(cause) };
         self.failed.get_or_insert(error).clone()
     }
 
@@ -148,10 +144,7 @@ impl Local {
                 let _ = sender.send(synced);
             })
             .map_err(|cause| io_error(&self.path, "start a thread for", cause))?;
-        Ok(Syncing {
-            result,
-            covers_bytes: self.written_bytes,
-        })
+        Ok(Syncing { result, covers_bytes: self.written_bytes })
     }
 
     fn end_sync(&mut self, syncing: Syncing, patience: &Patience) -> Result<(), Error> {
@@ -199,11 +192,7 @@ impl Outlet for Local {
         let mut result = Ok(());
         for item in leaving.drain(..) {
             let slot = match item {
-                Leaving::Write {
-                    offset,
-                    slot,
-                    range,
-                } => {
+                Leaving::Write { offset, slot, range } => {
                     result = result.and_then(|()| self.write_at(offset, &slot[range]));
                     slot
                 }
@@ -218,9 +207,8 @@ impl Outlet for Local {
         self.check()?;
         let end = offset + len;
         let metadata = self.file.metadata();
-        let len_bytes = metadata
-            .map_err(|cause| self.fail("get the length of", None, cause))?
-            .len();
+        let len_bytes =
+            metadata.map_err(|cause| self.fail("get the length of", None, cause))?.len();
         let mut at = offset;
         while at < end.min(len_bytes) {
             let left = usize::try_from(end.min(len_bytes) - at).unwrap_or(usize::MAX);

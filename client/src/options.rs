@@ -140,11 +140,7 @@ impl Options {
     /// [`Error::NoDaemon`], [`Error::Refused`], [`Error::Failed`] when the daemon can't or may not
     /// create it, [`Error::TimedOut`], [`Error::Invalid`] for options out of range.
     pub fn create(&self, path: impl AsRef<Path>) -> Result<RipFile, Error> {
-        let mode = if self.create_new {
-            OpenMode::CreateNew
-        } else {
-            OpenMode::Create
-        };
+        let mode = if self.create_new { OpenMode::CreateNew } else { OpenMode::Create };
         self.open_as(path.as_ref(), mode)
     }
 
@@ -188,22 +184,15 @@ impl Options {
 
     /// Rule 2. The number of slots that the options come to.
     fn check(&self, path: &Path) -> Result<usize, Error> {
-        let invalid = |message| Error::Invalid {
-            path: path.to_owned(),
-            message,
-        };
+        let invalid = |message| Error::Invalid { path: path.to_owned(), message };
         if !(MIB..=64 * MIB).contains(&self.window_bytes) {
             return Err(invalid("the patch window must be 1 to 64 MiB"));
         }
-        let limit = self
-            .memory_limit_bytes
-            .unwrap_or(self.window_bytes + IN_FLIGHT_BYTES);
+        let limit = self.memory_limit_bytes.unwrap_or(self.window_bytes + IN_FLIGHT_BYTES);
         let slots = usize::try_from(limit / SLOT_BYTES as u64).unwrap_or(usize::MAX);
         // One more than the window can hold, so that something is always on its way.
         if slots <= Window::slots_max(self.window_bytes, 1) {
-            return Err(invalid(
-                "the memory limit must be at least the patch window and 4 MiB",
-            ));
+            return Err(invalid("the memory limit must be at least the patch window and 4 MiB"));
         }
         Ok(slots)
     }

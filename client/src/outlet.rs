@@ -53,11 +53,7 @@ pub(crate) struct Patience {
 
 impl Patience {
     pub(crate) fn new(operation: &'static str, halt: Option<&Arc<AtomicBool>>) -> Self {
-        Self {
-            operation,
-            deadline: None,
-            halt: halt.cloned(),
-        }
+        Self { operation, deadline: None, halt: halt.cloned() }
     }
 
     pub(crate) fn with_timeout(mut self, timeout: Duration) -> Self {
@@ -69,22 +65,14 @@ impl Patience {
     /// How long to wait before asking again, or why not to wait any longer.
     pub(crate) fn next(&self, path: &Path) -> Result<Duration, Error> {
         let (path, operation) = (path.to_owned(), self.operation);
-        if self
-            .halt
-            .as_ref()
-            .is_some_and(|h| h.load(Ordering::Relaxed))
-        {
+        if self.halt.as_ref().is_some_and(|h| h.load(Ordering::Relaxed)) {
             return Err(Error::Halted { path, operation });
         }
         let Some((at, after)) = self.deadline else {
             return Ok(TICK);
         };
         match at.saturating_duration_since(Instant::now()) {
-            Duration::ZERO => Err(Error::TimedOut {
-                path,
-                operation,
-                after,
-            }),
+            Duration::ZERO => Err(Error::TimedOut { path, operation, after }),
             left => Ok(left.min(TICK)),
         }
     }

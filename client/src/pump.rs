@@ -98,10 +98,8 @@ impl Shared {
                 self.work.notify_one();
             }
             let left = patience.next(&self.path)?;
-            (link, _) = self
-                .progress
-                .wait_timeout(link, left)
-                .unwrap_or_else(PoisonError::into_inner);
+            (link, _) =
+                self.progress.wait_timeout(link, left).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
@@ -122,10 +120,7 @@ impl Shared {
         let mut head = Vec::new();
         while let Some(body) = self.next_frames(&mut head) {
             let mut slices = vec![IoSlice::new(&head)];
-            slices.extend(
-                body.iter()
-                    .map(|part| IoSlice::new(&part.slot[part.range.clone()])),
-            );
+            slices.extend(body.iter().map(|part| IoSlice::new(&part.slot[part.range.clone()])));
             if write_all(&self.stream, &mut slices).is_err() {
                 // The receiver reads what is left and then the end (rule 3).
                 platform::hang_up(&self.stream);
@@ -159,10 +154,7 @@ impl Shared {
                     Ok(body) => Some(body),
                     Err(error) => {
                         let cause = io::Error::new(io::ErrorKind::InvalidInput, error);
-                        self.fail(
-                            &mut link,
-                            io_error(&self.path, "encode a command for", cause),
-                        );
+                        self.fail(&mut link, io_error(&self.path, "encode a command for", cause));
                         self.progress.notify_one();
                         None
                     }
@@ -206,11 +198,7 @@ impl Shared {
     fn refusal(&self, link: &Link, failure: Failure) -> Error {
         Error::Failed {
             path: self.path.clone(),
-            operation: if link.opened.is_some() {
-                "write"
-            } else {
-                "open"
-            },
+            operation: if link.opened.is_some() { "write" } else { "open" },
             failure,
         }
     }

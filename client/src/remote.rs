@@ -65,14 +65,9 @@ impl Remote {
         let stream = connect(opening.socket, opening.timeout)?;
         let link = Link::new(Pool::new(opening.slots), open);
         let shared = Shared::start(path, stream, link)?;
-        let opened = shared
-            .wait(&patience, |link| link.opened)
-            .inspect_err(|_| shared.give_up())?;
-        let remote = Self {
-            shared,
-            halt: opening.halt,
-            stream_id: opened.stream,
-        };
+        let opened =
+            shared.wait(&patience, |link| link.opened).inspect_err(|_| shared.give_up())?;
+        let remote = Self { shared, halt: opening.halt, stream_id: opened.stream };
         Ok((remote, opened.len_bytes))
     }
 
@@ -119,11 +114,7 @@ impl Outlet for Remote {
         self.shared.with(|link| {
             for item in leaving.drain(..) {
                 match item {
-                    Leaving::Write {
-                        offset,
-                        slot,
-                        range,
-                    } => {
+                    Leaving::Write { offset, slot, range } => {
                         link.push_write(offset, Part { slot, range });
                     }
                     Leaving::Release(slot) => {

@@ -66,11 +66,7 @@ pub(crate) struct Pool {
 impl Pool {
     /// An empty pool that will allocate up to `limit` slots, each when it is first needed.
     pub(crate) fn new(limit: usize) -> Self {
-        Self {
-            free: Vec::new(),
-            allocated: 0,
-            limit,
-        }
+        Self { free: Vec::new(), allocated: 0, limit }
     }
 
     /// A slot that nobody else holds, or `None` while all are in use.

@@ -104,16 +104,7 @@ impl RipFile {
         sync_timeout: Duration,
         drop_wait: Duration,
     ) -> Self {
-        Self {
-            path,
-            outlet,
-            window,
-            position: 0,
-            len,
-            sync_timeout,
-            drop_wait,
-            is_over: false,
-        }
+        Self { path, outlet, window, position: 0, len, sync_timeout, drop_wait, is_over: false }
     }
 
     /// The file, as an absolute path.
@@ -216,10 +207,7 @@ impl RipFile {
         self.hand_over()?;
         self.is_over = true;
         let len_bytes = self.outlet.finish(self.sync_timeout)?;
-        Ok(Finished {
-            len_bytes,
-            progress: self.outlet.progress(),
-        })
+        Ok(Finished { len_bytes, progress: self.outlet.progress() })
     }
 
     /// Gives the stream up: what was not written yet is dropped, the file stays as it is.
@@ -233,22 +221,15 @@ impl RipFile {
     }
 
     fn check(&self) -> Result<(), Error> {
-        if self.outlet.is_failed() {
-            self.outlet.failure().map_or(Ok(()), Err)
-        } else {
-            Ok(())
-        }
+        if self.outlet.is_failed() { self.outlet.failure().map_or(Ok(()), Err) } else { Ok(()) }
     }
 
     /// Where `len` bytes at `offset` end, if a file can be that long.
     fn end_of(&self, offset: u64, len: u64) -> Result<u64, Error> {
-        offset
-            .checked_add(len)
-            .filter(|end| *end <= OFFSET_MAX)
-            .ok_or_else(|| Error::Invalid {
-                path: self.path.clone(),
-                message: "beyond what a file can hold",
-            })
+        offset.checked_add(len).filter(|end| *end <= OFFSET_MAX).ok_or_else(|| Error::Invalid {
+            path: self.path.clone(),
+            message: "beyond what a file can hold",
+        })
     }
 
     /// Takes all of `bytes` to `offset`.

@@ -50,11 +50,7 @@ pub(crate) enum Step {
 #[derive(Debug)]
 pub(crate) enum Leaving {
     /// `slot[range]` belongs at `offset`.
-    Write {
-        offset: u64,
-        slot: Arc<Slot>,
-        range: Range<usize>,
-    },
+    Write { offset: u64, slot: Arc<Slot>, range: Range<usize> },
     /// Nothing in it is new; its memory is free for others.
     Release(Arc<Slot>),
 }
@@ -206,11 +202,7 @@ impl Window {
         self.leaving.push_back(if dirty.is_empty() {
             Leaving::Release(slot)
         } else {
-            Leaving::Write {
-                offset: number * SLOT + dirty.start as u64,
-                slot,
-                range: dirty,
-            }
+            Leaving::Write { offset: number * SLOT + dirty.start as u64, slot, range: dirty }
         });
     }
 
@@ -227,10 +219,7 @@ impl Window {
             let Some(slot) = self.spare.take() else {
                 return Step::NeedSlot;
             };
-            self.run = Some(Run {
-                slot,
-                range: offset..offset,
-            });
+            self.run = Some(Run { slot, range: offset..offset });
         }
         let Some(run) = &mut self.run else {
             return Step::NeedSlot;
@@ -247,11 +236,7 @@ impl Window {
         if let Some(Run { slot, range }) = self.run.take() {
             let (number, from) = place(range.start);
             let to = within(number * SLOT, range.end);
-            self.leaving.push_back(Leaving::Write {
-                offset: range.start,
-                slot,
-                range: from..to,
-            });
+            self.leaving.push_back(Leaving::Write { offset: range.start, slot, range: from..to });
         }
     }
 
@@ -312,10 +297,7 @@ fn within(begin: u64, offset: u64) -> usize {
 }
 
 #[inline]
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "at most the slots of one window"
-)]
+#[expect(clippy::cast_possible_truncation, reason = "at most the slots of one window")]
 fn slot_index(number: u64) -> usize {
     number as usize
 }

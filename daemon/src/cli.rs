@@ -38,13 +38,7 @@ impl Cli {
     /// Where the configuration comes from.
     #[must_use]
     pub fn source(&self) -> Source {
-        let overrides = Overrides {
-            socket: self.socket.clone(),
-            roots: self.roots.clone(),
-        };
-        Source {
-            file: self.config.clone(),
-            overrides,
-        }
+        let overrides = Overrides { socket: self.socket.clone(), roots: self.roots.clone() };
+        Source { file: self.config.clone(), overrides }
     }
 }

@@ -12,9 +12,7 @@ impl Clock {
     /// A clock that shows zero.
     #[must_use]
     pub fn start() -> Self {
-        Self {
-            start: Instant::now(),
-        }
+        Self { start: Instant::now() }
     }
 
     /// Time since the start.

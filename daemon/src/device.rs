@@ -78,10 +78,7 @@ impl Devices {
         if let Some(known) = by_id.get(&info.id).and_then(Weak::upgrade) {
             return known;
         }
-        let device = Arc::new(Device {
-            info,
-            stats: Mutex::default(),
-        });
+        let device = Arc::new(Device { info, stats: Mutex::default() });
         by_id.insert(device.info.id.clone(), Arc::downgrade(&device));
         device
     }
@@ -101,12 +98,7 @@ mod tests {
 
     fn info(id: &str) -> storage::Device {
         let text = String::new;
-        storage::Device {
-            id: id.to_owned(),
-            mount: text(),
-            filesystem: text(),
-            drain: "none",
-        }
+        storage::Device { id: id.to_owned(), mount: text(), filesystem: text(), drain: "none" }
     }
 
     #[test]

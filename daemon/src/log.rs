@@ -14,10 +14,7 @@ pub fn start(level: Level) {
         // FREEMKVD_STREAM, FREEMKVD_PATH, ...: see freemkvd(8).
         if let Ok(journal) = tracing_journald::layer() {
             let journal = journal.with_field_prefix(Some("FREEMKVD".to_owned()));
-            tracing_subscriber::registry()
-                .with(level)
-                .with(journal)
-                .init();
+            tracing_subscriber::registry().with(level).with(journal).init();
             return;
         }
     }

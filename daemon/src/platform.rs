@@ -31,18 +31,14 @@ pub fn auto_budget_bytes() -> u64 {
     {
         use procfs::Current;
         let page_bytes = crate::storage::page_bytes();
-        let available = procfs::Meminfo::current()
-            .ok()
-            .and_then(|info| info.mem_available);
+        let available = procfs::Meminfo::current().ok().and_then(|info| info.mem_available);
         let threshold = procfs::vmstat()
             .ok()
             .and_then(|stats| stats.get("nr_dirty_background_threshold").copied())
             .and_then(|pages| u64::try_from(pages).ok());
         let tenth = available.map_or(most, |bytes| bytes / 10);
         let below = threshold.map_or(most, |pages| pages * page_bytes / 10 * 8);
-        most.min(tenth)
-            .min(below)
-            .max(crate::budget::LIMIT_BYTES_MIN)
+        most.min(tenth).min(below).max(crate::budget::LIMIT_BYTES_MIN)
     }
     #[cfg(not(target_os = "linux"))]
     most
@@ -55,10 +51,7 @@ pub fn raise_descriptor_limit() -> Option<u64> {
     {
         use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
         let limit = getrlimit(Resource::Nofile);
-        let raised = Rlimit {
-            current: limit.maximum,
-            maximum: limit.maximum,
-        };
+        let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
         // What can't be raised stays as it is; the limits of the configuration are checked against it.
         let _ = setrlimit(Resource::Nofile, raised);
         getrlimit(Resource::Nofile).current

@@ -33,11 +33,7 @@ impl Rate {
 
     /// The rate as of the last sample.
     #[must_use]
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "never negative"
-    )]
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "never negative")]
     pub fn bytes_per_second(&self) -> u64 {
         self.bytes_per_second as u64
     }

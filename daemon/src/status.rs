@@ -21,10 +21,8 @@ const STALLED: Duration = Duration::from_secs(2);
 /// The whole report.
 #[must_use]
 pub fn assemble(shop: &Shop, queues: &Queues, records: &[Arc<Record>], draining: bool) -> Status {
-    let seen: Vec<(&Arc<Record>, Snapshot)> = records
-        .iter()
-        .map(|record| (record, record.snapshot()))
-        .collect();
+    let seen: Vec<(&Arc<Record>, Snapshot)> =
+        records.iter().map(|record| (record, record.snapshot())).collect();
     let (limit_bytes, charged_bytes) = shop.gate.limit_and_charged_bytes();
     let snapshots = || seen.iter().map(|(_, snapshot)| snapshot);
     Status {
@@ -32,11 +30,7 @@ pub fn assemble(shop: &Shop, queues: &Queues, records: &[Arc<Record>], draining:
         protocol: VERSION_HIGHEST,
         pid: std::process::id(),
         uptime_seconds: shop.clock.now().as_secs(),
-        state: if draining {
-            DaemonState::Draining
-        } else {
-            DaemonState::Running
-        },
+        state: if draining { DaemonState::Draining } else { DaemonState::Running },
         budget: Budget {
             limit_bytes,
             charged_bytes,
@@ -50,10 +44,7 @@ pub fn assemble(shop: &Shop, queues: &Queues, records: &[Arc<Record>], draining:
             .iter()
             .map(|device| {
                 let on_it = |snapshot: &&Snapshot| {
-                    snapshot
-                        .device
-                        .as_ref()
-                        .is_some_and(|other| Arc::ptr_eq(device, other))
+                    snapshot.device.as_ref().is_some_and(|other| Arc::ptr_eq(device, other))
                 };
                 let stalled = snapshots()
                     .filter(on_it)
@@ -62,17 +53,10 @@ pub fn assemble(shop: &Shop, queues: &Queues, records: &[Arc<Record>], draining:
                     id: device.info.id.clone(),
                     mount: device.info.mount.clone(),
                     filesystem: device.info.filesystem.clone(),
-                    state: if stalled {
-                        DeviceState::Stalled
-                    } else {
-                        DeviceState::Healthy
-                    },
+                    state: if stalled { DeviceState::Stalled } else { DeviceState::Healthy },
                     drain: device.info.drain.to_owned(),
                     limit_bytes,
-                    charged_bytes: snapshots()
-                        .filter(on_it)
-                        .map(|seen| seen.charged_bytes)
-                        .sum(),
+                    charged_bytes: snapshots().filter(on_it).map(|seen| seen.charged_bytes).sum(),
                     rate_bytes_per_second: device.bytes_per_second(),
                     completion_ms_p95: millis(device.completion_p95()),
                 }
@@ -92,16 +76,8 @@ pub fn assemble(shop: &Shop, queues: &Queues, records: &[Arc<Record>], draining:
 pub fn sentence(status: &Status) -> String {
     let open = |stream: &&Stream| stream.state != StreamState::Failed;
     let count = status.streams.iter().filter(open).count();
-    let rate: u64 = status
-        .streams
-        .iter()
-        .map(|stream| stream.in_bytes_per_second)
-        .sum();
-    let Budget {
-        limit_bytes,
-        charged_bytes,
-        ..
-    } = status.budget;
+    let rate: u64 = status.streams.iter().map(|stream| stream.in_bytes_per_second).sum();
+    let Budget { limit_bytes, charged_bytes, .. } = status.budget;
     let mut line = format!(
         "{count} stream{}, {}/s in, {} of {} dirty",
         if count == 1 { "" } else { "s" },
@@ -113,21 +89,14 @@ pub fn sentence(status: &Status) -> String {
     if failed > 0 {
         line += &format!(", {failed} failed");
     }
-    for device in status
-        .devices
-        .iter()
-        .filter(|device| device.state == DeviceState::Stalled)
-    {
+    for device in status.devices.iter().filter(|device| device.state == DeviceState::Stalled) {
         line += &format!(", {} stalled", device.mount);
     }
     line
 }
 
 fn ended_badly(snapshot: &Snapshot) -> bool {
-    let badly = matches!(
-        snapshot.activity,
-        StreamState::Failed | StreamState::Abandoned
-    );
+    let badly = matches!(snapshot.activity, StreamState::Failed | StreamState::Abandoned);
     // A refused Open never was a stream.
     badly && snapshot.was_opened
 }
@@ -139,11 +108,7 @@ fn stream(record: &Record, seen: &Snapshot) -> Stream {
         client_pid: record.client.pid,
         client_uid: record.client.uid,
         path: record.path.display().to_string(),
-        device: seen
-            .device
-            .as_ref()
-            .map(|device| device.info.id.clone())
-            .unwrap_or_default(),
+        device: seen.device.as_ref().map(|device| device.info.id.clone()).unwrap_or_default(),
         state: seen.activity,
         state_seconds: blocked.map_or(seen.activity_age, |(_, age)| age).as_secs(),
         blocked_in: blocked.map(|(name, _)| name.to_owned()),
@@ -175,9 +140,7 @@ fn queued_bytes(seen: &Snapshot) -> u64 {
 
 /// `None` when one of those that hold something can't be asked: a part is not the whole.
 fn kernel_dirty_bytes<'a>(seen: impl Iterator<Item = &'a Snapshot>) -> Option<u64> {
-    seen.filter(|seen| seen.charged_bytes > 0)
-        .map(|seen| seen.kernel_dirty_bytes)
-        .sum()
+    seen.filter(|seen| seen.charged_bytes > 0).map(|seen| seen.kernel_dirty_bytes).sum()
 }
 
 fn millis(time: Duration) -> u64 {

@@ -29,9 +29,7 @@ pub fn stopping() {
 /// The drain may take that much longer from now on.
 pub fn extend(time: Duration) {
     #[cfg(target_os = "linux")]
-    notify(&[NotifyState::ExtendTimeoutUsec(
-        u32::try_from(time.as_micros()).unwrap_or(u32::MAX),
-    )]);
+    notify(&[NotifyState::ExtendTimeoutUsec(u32::try_from(time.as_micros()).unwrap_or(u32::MAX))]);
     #[cfg(not(target_os = "linux"))]
     let _ = time;
 }

@@ -38,13 +38,7 @@ impl Decoder {
     /// A decoder for what `from` sends after the hello.
     #[must_use]
     pub fn new(from: Sender) -> Self {
-        Self {
-            from,
-            body_of: None,
-            header: [0; HEADER_BYTES],
-            body: Vec::new(),
-            filled: 0,
-        }
+        Self { from, body_of: None, header: [0; HEADER_BYTES], body: Vec::new(), filled: 0 }
     }
 
     /// The memory to read into next. Never empty. It ends where the header or the body ends, so that
@@ -70,10 +64,7 @@ impl Decoder {
     /// # Panics
     /// When `count` is more than the space was.
     pub fn advance(&mut self, count: usize) -> Result<Step<'_>, FrameError> {
-        assert!(
-            count <= self.space().len(),
-            "more bytes were read than there was space"
-        );
+        assert!(count <= self.space().len(), "more bytes were read than there was space");
         self.filled += count;
         if self.body_of.is_none() {
             if self.filled < HEADER_BYTES {
@@ -151,9 +142,7 @@ impl Command {
             Kind::Abort => Self::Abort,
             Kind::Status => Self::Status,
             _ => {
-                return Err(FrameError::UnknownKind {
-                    number: kind as u16,
-                });
+                return Err(FrameError::UnknownKind { number: kind as u16 });
             }
         })
     }
@@ -209,9 +198,7 @@ impl Reply {
             Kind::GoingAway => Self::GoingAway(decode(kind, body)?),
             Kind::StatusReport => Self::StatusReport(decode(kind, body)?),
             _ => {
-                return Err(FrameError::UnknownKind {
-                    number: kind as u16,
-                });
+                return Err(FrameError::UnknownKind { number: kind as u16 });
             }
         })
     }

@@ -82,20 +82,13 @@ impl Kind {
     /// The kind of this number.
     #[must_use]
     pub fn from_number(number: u16) -> Option<Self> {
-        Self::ALL
-            .iter()
-            .copied()
-            .find(|kind| *kind as u16 == number)
+        Self::ALL.iter().copied().find(|kind| *kind as u16 == number)
     }
 
     /// Who may send it. The highest bit of the low byte tells.
     #[must_use]
     pub const fn sender(self) -> Sender {
-        if self as u16 & 0x80 == 0 {
-            Sender::Client
-        } else {
-            Sender::Daemon
-        }
+        if self as u16 & 0x80 == 0 { Sender::Client } else { Sender::Daemon }
     }
 
     /// Longest body of this kind in bytes.
@@ -128,15 +121,8 @@ impl Header {
     /// [`FrameError::TooLarge`] when the kind does not allow such a body.
     pub fn new(kind: Kind, length: usize, sequence: u64) -> Result<Self, FrameError> {
         match u32::try_from(length) {
-            Ok(length) if length <= kind.body_bytes_max() => Ok(Self {
-                kind,
-                length,
-                sequence,
-            }),
-            _ => Err(FrameError::TooLarge {
-                kind,
-                length: length as u64,
-            }),
+            Ok(length) if length <= kind.body_bytes_max() => Ok(Self { kind, length, sequence }),
+            _ => Err(FrameError::TooLarge { kind, length: length as u64 }),
         }
     }
 
@@ -264,9 +250,7 @@ mod tests {
             };
             assert_eq!(
                 Header::decode(&header.encode(), other),
-                Err(FrameError::UnknownKind {
-                    number: kind as u16
-                })
+                Err(FrameError::UnknownKind { number: kind as u16 })
             );
         }
     }
@@ -277,10 +261,7 @@ mod tests {
             let length = kind.body_bytes_max() + 1;
             assert_eq!(
                 Header::decode(&raw(kind as u16, 0, length), kind.sender()),
-                Err(FrameError::TooLarge {
-                    kind,
-                    length: u64::from(length)
-                })
+                Err(FrameError::TooLarge { kind, length: u64::from(length) })
             );
         }
     }
@@ -288,21 +269,9 @@ mod tests {
     #[test]
     fn flags_unknown_kinds_and_empty_writes_are_refused() {
         let decode = |bytes| Header::decode(&bytes, Sender::Client);
-        assert_eq!(
-            decode(raw(0, 0, 0)),
-            Err(FrameError::UnknownKind { number: 0 })
-        );
-        assert_eq!(
-            decode(raw(0x7f, 0, 0)),
-            Err(FrameError::UnknownKind { number: 0x7f })
-        );
-        assert_eq!(
-            decode(raw(2, 1, 8)),
-            Err(FrameError::Flags {
-                kind: Kind::Write,
-                flags: 1
-            })
-        );
+        assert_eq!(decode(raw(0, 0, 0)), Err(FrameError::UnknownKind { number: 0 }));
+        assert_eq!(decode(raw(0x7f, 0, 0)), Err(FrameError::UnknownKind { number: 0x7f }));
+        assert_eq!(decode(raw(2, 1, 8)), Err(FrameError::Flags { kind: Kind::Write, flags: 1 }));
         assert_eq!(decode(raw(2, 0, 0)), Err(FrameError::EmptyWrite));
     }
 }

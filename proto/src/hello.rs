@@ -26,10 +26,7 @@ pub struct ClientHello {
 
 impl ClientHello {
     /// What this crate speaks.
-    pub const THIS: Self = Self {
-        lowest: VERSION_LOWEST,
-        highest: VERSION_HIGHEST,
-    };
+    pub const THIS: Self = Self { lowest: VERSION_LOWEST, highest: VERSION_HIGHEST };
 
     /// The bytes on the wire.
     #[must_use]
@@ -46,19 +43,12 @@ impl ClientHello {
     /// # Errors
     /// [`ErrorCode::BAD_HELLO`] when these bytes are not from a freemkvd client of any version.
     pub fn decode(bytes: &[u8; HELLO_BYTES]) -> Result<Self, ErrorCode> {
-        let hello = Self {
-            lowest: u16_at(bytes, 8),
-            highest: u16_at(bytes, 10),
-        };
+        let hello = Self { lowest: u16_at(bytes, 8), highest: u16_at(bytes, 10) };
         let sane = bytes[..8] == MAGIC
             && bytes[12..] == [0; 4]
             && hello.lowest >= 1
             && hello.lowest <= hello.highest;
-        if sane {
-            Ok(hello)
-        } else {
-            Err(ErrorCode::BAD_HELLO)
-        }
+        if sane { Ok(hello) } else { Err(ErrorCode::BAD_HELLO) }
     }
 
     /// The daemon's answer: the highest common version, or a refusal.
@@ -96,11 +86,7 @@ impl DaemonHello {
     /// A refusal by this version of the daemon.
     #[must_use]
     pub const fn refuse(reason: ErrorCode) -> Self {
-        Self::Refused {
-            reason,
-            lowest: VERSION_LOWEST,
-            highest: VERSION_HIGHEST,
-        }
+        Self::Refused { reason, lowest: VERSION_LOWEST, highest: VERSION_HIGHEST }
     }
 
     /// The bytes on the wire.
@@ -108,11 +94,7 @@ impl DaemonHello {
     pub fn encode(self) -> [u8; HELLO_BYTES] {
         let (version, lowest, highest, reason) = match self {
             Self::Accepted { version } => (version, VERSION_LOWEST, VERSION_HIGHEST, 0),
-            Self::Refused {
-                reason,
-                lowest,
-                highest,
-            } => (0, lowest, highest, reason.0),
+            Self::Refused { reason, lowest, highest } => (0, lowest, highest, reason.0),
         };
         let mut bytes = [0; HELLO_BYTES];
         bytes[..8].copy_from_slice(&MAGIC);
@@ -152,11 +134,7 @@ mod tests {
     #[test]
     fn hello_bytes_are_frozen() {
         assert_eq!(
-            ClientHello {
-                lowest: 1,
-                highest: 2
-            }
-            .encode(),
+            ClientHello { lowest: 1, highest: 2 }.encode(),
             *b"FREEMKVD\x01\0\x02\0\0\0\0\0"
         );
         assert_eq!(
@@ -173,10 +151,9 @@ mod tests {
     fn both_sides_read_what_the_other_wrote() {
         let hello = ClientHello::THIS;
         assert_eq!(ClientHello::decode(&hello.encode()), Ok(hello));
-        for answer in [
-            DaemonHello::Accepted { version: 7 },
-            DaemonHello::refuse(ErrorCode::GOING_AWAY),
-        ] {
+        for answer in
+            [DaemonHello::Accepted { version: 7 }, DaemonHello::refuse(ErrorCode::GOING_AWAY)]
+        {
             let read = DaemonHello::decode(&answer.encode());
             assert_eq!(read, Ok(answer));
         }
@@ -186,12 +163,7 @@ mod tests {
     fn the_highest_common_version_wins_and_none_is_refused() {
         let ask = |lowest, highest| ClientHello { lowest, highest }.answer();
         assert_eq!(ask(1, 1), DaemonHello::Accepted { version: 1 });
-        assert_eq!(
-            ask(1, 9),
-            DaemonHello::Accepted {
-                version: VERSION_HIGHEST
-            }
-        );
+        assert_eq!(ask(1, 9), DaemonHello::Accepted { version: VERSION_HIGHEST });
         assert_eq!(ask(8, 9), DaemonHello::refuse(ErrorCode::VERSION));
     }
 
@@ -207,9 +179,6 @@ mod tests {
             let bytes = ClientHello { lowest, highest }.encode();
             assert_eq!(ClientHello::decode(&bytes), Err(ErrorCode::BAD_HELLO));
         }
-        assert_eq!(
-            DaemonHello::decode(b"HTTP/1.1 400 Bad"),
-            Err(ErrorCode::BAD_HELLO)
-        );
+        assert_eq!(DaemonHello::decode(b"HTTP/1.1 400 Bad"), Err(ErrorCode::BAD_HELLO));
     }
 }

@@ -16,7 +16,4 @@ pub const PATH_BYTES_MAX: usize = 4095;
 /// Highest file offset plus one: `off_t` is signed on every platform served.
 pub const OFFSET_MAX: u64 = i64::MAX as u64;
 
-const _: () = assert!(
-    PATH_BYTES_MAX < CONTROL_BYTES_MAX as usize,
-    "an Open must fit its frame"
-);
+const _: () = assert!(PATH_BYTES_MAX < CONTROL_BYTES_MAX as usize, "an Open must fit its frame");

@@ -39,9 +39,7 @@ impl WirePath {
             Some(OsString::from_vec(self.0).into())
         }
         #[cfg(not(unix))]
-        String::from_utf8(self.0)
-            .ok()
-            .map(|text| OsString::from(text).into())
+        String::from_utf8(self.0).ok().map(|text| OsString::from(text).into())
     }
 }
 
@@ -157,12 +155,7 @@ impl Failure {
     /// A failure that has neither errno nor place.
     #[must_use]
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self {
-            code,
-            errno: None,
-            offset: None,
-            message: message.into(),
-        }
+        Self { code, errno: None, offset: None, message: message.into() }
     }
 }
 

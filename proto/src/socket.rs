@@ -10,11 +10,7 @@ pub const SOCKET_ENV: &str = "FREEMKVD_SOCKET";
 /// The system-wide daemon's socket, or pipe.
 #[must_use]
 pub fn system_socket() -> PathBuf {
-    if cfg!(windows) {
-        r"\\.\pipe\freemkvd".into()
-    } else {
-        "/run/freemkvd/freemkvd.sock".into()
-    }
+    if cfg!(windows) { r"\\.\pipe\freemkvd".into() } else { "/run/freemkvd/freemkvd.sock".into() }
 }
 
 /// The socket of a daemon that a person started without a configuration.
@@ -40,18 +36,9 @@ mod tests {
     #[test]
     fn a_user_has_a_socket_of_their_own_and_root_has_the_systems() {
         let path = |dir: Option<&str>, uid| user_socket(dir.map(OsStr::new), uid);
-        assert_eq!(
-            path(Some("/run/user/7"), 7),
-            PathBuf::from("/run/user/7/freemkvd.sock")
-        );
-        assert_eq!(
-            path(None, 7),
-            PathBuf::from("/tmp/freemkvd-7/freemkvd.sock")
-        );
-        assert_eq!(
-            path(Some(""), 7),
-            PathBuf::from("/tmp/freemkvd-7/freemkvd.sock")
-        );
+        assert_eq!(path(Some("/run/user/7"), 7), PathBuf::from("/run/user/7/freemkvd.sock"));
+        assert_eq!(path(None, 7), PathBuf::from("/tmp/freemkvd-7/freemkvd.sock"));
+        assert_eq!(path(Some(""), 7), PathBuf::from("/tmp/freemkvd-7/freemkvd.sock"));
         assert_eq!(path(Some("/run/user/0"), 0), system_socket());
     }
 }

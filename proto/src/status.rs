@@ -164,9 +164,7 @@ impl Status {
     /// True when somebody should look: a failed or blocked stream, or a device that is not healthy.
     #[must_use]
     pub fn is_degraded(&self) -> bool {
-        self.devices
-            .iter()
-            .any(|device| device.state != DeviceState::Healthy)
+        self.devices.iter().any(|device| device.state != DeviceState::Healthy)
             || self.streams.iter().any(|stream| {
                 stream.error.is_some()
                     || stream.blocked_in.is_some()

@@ -80,24 +80,13 @@ mod unix {
             .into());
         }
 
-        let daemon = Daemon::start(
-            home.path(),
-            &format!("[budget]\ntotal = \"{}\"\n", args.budget),
-        );
-        println!(
-            "freemkvd runs (pid {}); four muxers begin to rip.\n",
-            daemon.pid()
-        );
+        let daemon =
+            Daemon::start(home.path(), &format!("[budget]\ntotal = \"{}\"\n", args.budget));
+        println!("freemkvd runs (pid {}); four muxers begin to rip.\n", daemon.pid());
         let rips = rip::start_all(home.path(), daemon.socket())?;
         let peak = watch::until_done(&daemon, &rips)?;
-        let done = rips
-            .into_iter()
-            .map(rip::Rip::finish)
-            .collect::<Result<Vec<_>, _>>()?;
-        println!(
-            "Verifying {} files against what their muxers sent ...",
-            done.len()
-        );
+        let done = rips.into_iter().map(rip::Rip::finish).collect::<Result<Vec<_>, _>>()?;
+        println!("Verifying {} files against what their muxers sent ...", done.len());
         let verdicts: Vec<_> = done.iter().map(rip::Done::verify).collect();
         report::print(&done, &verdicts, &peak);
         let (status, log) = daemon.stop();

@@ -57,9 +57,6 @@ pub(crate) fn print(done: &[Done], verdicts: &[Result<u64, VerifyError>], peak: 
 fn micros(micros: f64) -> String {
     match micros {
         micros if micros < 1e3 => format!("{micros:.1} us"),
-        micros => format!(
-            "{:.1} ms",
-            Duration::from_secs_f64(micros / 1e6).as_secs_f64() * 1e3
-        ),
+        micros => format!("{:.1} ms", Duration::from_secs_f64(micros / 1e6).as_secs_f64() * 1e3),
     }
 }

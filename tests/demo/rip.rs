@@ -58,11 +58,7 @@ pub(crate) fn start_all(dir: &Path, socket: &Path) -> Result<Vec<Rip>, Box<dyn E
     RIPS.iter()
         .zip(1..)
         .map(|(&(name, kind, content_seconds, speed), seed)| {
-            let trace = Trace {
-                kind,
-                seed,
-                content_seconds,
-            };
+            let trace = Trace { kind, seed, content_seconds };
             let path = dir.join(name);
             let child = Command::new(programs::muxer())
                 .env(SOCKET_ENV, socket)
@@ -75,12 +71,7 @@ pub(crate) fn start_all(dir: &Path, socket: &Path) -> Result<Vec<Rip>, Box<dyn E
                 .stderr(Stdio::piped())
                 .spawn()?;
             let waiter = std::thread::spawn(move || wait(child));
-            Ok(Rip {
-                name,
-                trace,
-                path,
-                waiter,
-            })
+            Ok(Rip { name, trace, path, waiter })
         })
         .collect()
 }
@@ -88,13 +79,11 @@ pub(crate) fn start_all(dir: &Path, socket: &Path) -> Result<Vec<Rip>, Box<dyn E
 fn wait(mut child: Child) -> Result<Report, String> {
     let mut said = String::new();
     if let Some(mut out) = child.stdout.take() {
-        out.read_to_string(&mut said)
-            .map_err(|error| error.to_string())?;
+        out.read_to_string(&mut said).map_err(|error| error.to_string())?;
     }
     let mut complaint = String::new();
     if let Some(mut err) = child.stderr.take() {
-        err.read_to_string(&mut complaint)
-            .map_err(|error| error.to_string())?;
+        err.read_to_string(&mut complaint).map_err(|error| error.to_string())?;
     }
     let status = child.wait().map_err(|error| error.to_string())?;
     if !status.success() {
@@ -111,20 +100,10 @@ impl Rip {
 
     /// What came of it.
     pub(crate) fn finish(self) -> Result<Done, Box<dyn Error>> {
-        let Self {
-            name,
-            trace,
-            path,
-            waiter,
-        } = self;
+        let Self { name, trace, path, waiter } = self;
         let report = waiter.join().map_err(|_| "a thread of the demo panicked")?;
         let report = report.map_err(|error| format!("{name}: {error}"))?;
-        Ok(Done {
-            name,
-            report,
-            trace,
-            path,
-        })
+        Ok(Done { name, report, trace, path })
     }
 }
 

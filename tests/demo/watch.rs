@@ -34,19 +34,12 @@ pub(crate) struct Peak {
 /// Shows the status until every muxer has ended.
 pub(crate) fn until_done(daemon: &Daemon, rips: &[Rip]) -> Result<Peak, Box<dyn Error>> {
     let is_terminal = io::stdout().is_terminal();
-    let show = if is_terminal {
-        SHOW_TERMINAL
-    } else {
-        SHOW_PLAIN
-    };
+    let show = if is_terminal { SHOW_TERMINAL } else { SHOW_PLAIN };
     let mut peak = Peak::default();
     let mut next = Instant::now() + SHOW_TERMINAL;
     let mut shown_lines = 0;
     while !rips.iter().all(Rip::is_done) {
-        let budget = daemon
-            .try_status()
-            .ok_or("freemkvd does not answer")?
-            .budget;
+        let budget = daemon.try_status().ok_or("freemkvd does not answer")?.budget;
         peak.limit_bytes = budget.limit_bytes;
         peak.charged_bytes = peak.charged_bytes.max(budget.charged_bytes);
         peak.kernel_dirty_bytes = peak.kernel_dirty_bytes.max(budget.kernel_dirty_bytes);

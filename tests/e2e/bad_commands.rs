@@ -68,11 +68,7 @@ const NOT_ALLOWED: [Case; 9] = [
         ErrorCode::OUT_OF_SEQUENCE,
         "Status on a connection that has a stream",
     ),
-    (
-        |peer| peer.content(1, b"again"),
-        ErrorCode::OUT_OF_SEQUENCE,
-        "command 1 where 2 is due",
-    ),
+    (|peer| peer.content(1, b"again"), ErrorCode::OUT_OF_SEQUENCE, "command 1 where 2 is due"),
     (
         |peer| peer.command(3, &Command::Sync),
         ErrorCode::OUT_OF_SEQUENCE,
@@ -127,12 +123,7 @@ fn a_command_that_is_not_allowed_ends_the_stream_and_keeps_what_came_before() {
     }
     for (mut peer, path) in peers {
         peer.wait_for_end();
-        assert_eq!(
-            std::fs::read(&path).unwrap(),
-            b"hello",
-            "{}",
-            path.display()
-        );
+        assert_eq!(std::fs::read(&path).unwrap(), b"hello", "{}", path.display());
     }
     neighbour.assert_unharmed();
     let end = daemon.wait_for("no charges", |status| status.devices.is_empty());
@@ -191,14 +182,8 @@ fn an_offset_that_the_file_system_does_not_have_is_its_error() {
     peer.content(3, b"x");
     let failure = peer.failure();
     assert_eq!(failure.code, ErrorCode::IO, "{failure:?}");
-    assert_eq!(
-        (failure.errno, failure.offset),
-        (refused.raw_os_error(), Some(offset))
-    );
-    assert!(
-        failure.message.contains(path.to_str().unwrap()),
-        "{failure:?}"
-    );
+    assert_eq!((failure.errno, failure.offset), (refused.raw_os_error(), Some(offset)));
+    assert!(failure.message.contains(path.to_str().unwrap()), "{failure:?}");
     // Latched: what comes later is not written.
     peer.command(4, &Command::Seek(Seek { offset: 0 }));
     peer.content(5, b"later");

@@ -15,19 +15,10 @@ fn a_hello_that_is_none_is_refused_with_the_reason() {
     let neighbour = Neighbour::start(&daemon, root.path());
     let mut reserved = ClientHello::THIS.encode();
     reserved[15] = 1;
-    let future = ClientHello {
-        lowest: 99,
-        highest: 120,
-    };
-    let backwards = ClientHello {
-        lowest: 2,
-        highest: 1,
-    };
+    let future = ClientHello { lowest: 99, highest: 120 };
+    let backwards = ClientHello { lowest: 2, highest: 1 };
     let cases: [(&[u8], ErrorCode); 5] = [
-        (
-            b"GET / HTTP/1.1\r\nHost: rips\r\n\r\n",
-            ErrorCode::BAD_HELLO,
-        ),
+        (b"GET / HTTP/1.1\r\nHost: rips\r\n\r\n", ErrorCode::BAD_HELLO),
         (&[0; 16], ErrorCode::BAD_HELLO),
         (&reserved, ErrorCode::BAD_HELLO),
         (&backwards.encode(), ErrorCode::BAD_HELLO),
@@ -35,11 +26,7 @@ fn a_hello_that_is_none_is_refused_with_the_reason() {
     ];
     for (bytes, code) in cases {
         let mut peer = Peer::connect(daemon.socket());
-        let expected = DaemonHello::Refused {
-            reason: code,
-            lowest: 1,
-            highest: 1,
-        };
+        let expected = DaemonHello::Refused { reason: code, lowest: 1, highest: 1 };
         assert_eq!(peer.hello(bytes), Some(expected));
         peer.wait_for_end();
     }
@@ -54,11 +41,7 @@ fn a_hello_that_is_none_is_refused_with_the_reason() {
 type Case = (fn(&mut Peer), ErrorCode, &'static str);
 
 const NO_FRAMES: [Case; 10] = [
-    (
-        |peer| peer.header(0x7f, 0, 0, 1),
-        ErrorCode::UNKNOWN_KIND,
-        "0x007f is unknown",
-    ),
+    (|peer| peer.header(0x7f, 0, 0, 1), ErrorCode::UNKNOWN_KIND, "0x007f is unknown"),
     (
         |peer| peer.header(Kind::Progress as u16, 0, 0, 1),
         ErrorCode::UNKNOWN_KIND,
@@ -133,11 +116,7 @@ fn a_frame_that_is_none_is_refused_before_a_stream() {
     let mut peer = Peer::greet(daemon.socket());
     peer.header(Kind::Open as u16, 0, 64, 0);
     peer.send(&[0xee; 64]);
-    assert_says(
-        &peer.failure(),
-        ErrorCode::BAD_FRAME,
-        "Open frame with a malformed body",
-    );
+    assert_says(&peer.failure(), ErrorCode::BAD_FRAME, "Open frame with a malformed body");
     peer.hang_up();
     neighbour.assert_unharmed();
 }
@@ -170,9 +149,7 @@ fn a_frame_that_is_none_ends_a_stream_and_keeps_what_came_before() {
         assert_eq!(std::fs::read(&path).unwrap(), b"before");
     }
     neighbour.assert_unharmed();
-    let status = daemon.wait_for("all of them to be abandoned", |status| {
-        status.devices.is_empty()
-    });
+    let status = daemon.wait_for("all of them to be abandoned", |status| status.devices.is_empty());
     assert_eq!(status.streams.len(), NO_FRAMES.len());
     assert_eq!(status.budget.charged_bytes, 0);
 }

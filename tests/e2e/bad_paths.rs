@@ -66,13 +66,7 @@ fn nothing_but_a_regular_file_is_opened() {
     let inside = |name: &str| root.path().join(name);
     std::fs::create_dir(inside("directory")).unwrap();
     mknodat(CWD, inside("fifo"), FileType::Fifo, Mode::RWXU, 0).unwrap();
-    let reader = mknodat(
-        CWD,
-        inside("fifo with a reader"),
-        FileType::Fifo,
-        Mode::RWXU,
-        0,
-    );
+    let reader = mknodat(CWD, inside("fifo with a reader"), FileType::Fifo, Mode::RWXU, 0);
     reader.unwrap();
     let _listener = std::os::unix::net::UnixListener::bind(inside("socket")).unwrap();
     let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::NONBLOCK;
@@ -102,12 +96,7 @@ fn a_missing_directory_or_file_is_named() {
     let long = root.path().join("n".repeat(300));
     refused(&daemon, &long, ErrorCode::OPEN_FAILED, "too long");
     std::fs::write(&path, b"").unwrap();
-    refused(
-        &daemon,
-        &path.join("below"),
-        ErrorCode::OPEN_FAILED,
-        "irectory",
-    );
+    refused(&daemon, &path.join("below"), ErrorCode::OPEN_FAILED, "irectory");
 }
 
 #[test]
@@ -128,11 +117,7 @@ fn what_is_not_a_path_is_refused() {
         let failure = peer.failure();
         assert_eq!(failure.code, ErrorCode::BAD_PATH, "{failure:?}");
         assert!(failure.message.contains(words), "{failure:?}");
-        assert!(
-            failure
-                .message
-                .contains("send an absolute path of at most 4095 bytes")
-        );
+        assert!(failure.message.contains("send an absolute path of at most 4095 bytes"));
         peer.hang_up();
     }
     neighbour.assert_unharmed();
@@ -154,18 +139,8 @@ fn permissions_hold() {
         eprintln!("skipped: whoever runs this may write everything");
         return;
     }
-    refused(
-        &daemon,
-        &file,
-        ErrorCode::PERMISSION,
-        "let the daemon's user write there",
-    );
-    refused(
-        &daemon,
-        &directory.join("new"),
-        ErrorCode::PERMISSION,
-        "ermission",
-    );
+    refused(&daemon, &file, ErrorCode::PERMISSION, "let the daemon's user write there");
+    refused(&daemon, &directory.join("new"), ErrorCode::PERMISSION, "ermission");
     let error: std::io::Error = daemon.options().create(&file).unwrap_err().into();
     assert_eq!(error.kind(), std::io::ErrorKind::PermissionDenied);
     assert_eq!(Error::inside(&error).unwrap().errno(), Some(13));

@@ -21,14 +21,8 @@ struct Prefix {
 impl Write for Prefix {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut found = Vec::with_capacity(bytes.len());
-        let count = (&mut self.file)
-            .take(bytes.len() as u64)
-            .read_to_end(&mut found)?;
-        assert!(
-            found == bytes[..count],
-            "differs after offset {}",
-            self.matched
-        );
+        let count = (&mut self.file).take(bytes.len() as u64).read_to_end(&mut found)?;
+        assert!(found == bytes[..count], "differs after offset {}", self.matched);
         self.matched += count as u64;
         match count == bytes.len() {
             true => Ok(count),
@@ -60,10 +54,7 @@ impl Sink for Prefix {
 
 /// Starts a muxer, kills it when it has handed over `after` bytes, and waits for the end of it.
 fn killed(daemon: &Daemon, trace: &str, seconds: f64, out: &Path, after: u64) -> Status {
-    let mut muxer = muxer(daemon, trace, seconds, out)
-        .args(["--speed", "5"])
-        .spawn()
-        .unwrap();
+    let mut muxer = muxer(daemon, trace, seconds, out).args(["--speed", "5"]).spawn().unwrap();
     let path = out.to_str().unwrap();
     let ours = |status: &Status| status.streams.iter().position(|stream| stream.path == path);
     daemon.wait_for("bytes of the muxer", |status| {
@@ -89,29 +80,15 @@ fn a_killed_muxer_leaves_what_it_had_handed_over() {
     let path = root.path().join("film.m2ts");
     let status = killed(&daemon, "m2ts", 60.0, &path, 10 * MIB);
     assert!(status.is_degraded());
-    let stream = status
-        .streams
-        .iter()
-        .find(|stream| stream.path == path.to_str().unwrap());
+    let stream = status.streams.iter().find(|stream| stream.path == path.to_str().unwrap());
     let durable = stream.unwrap().durable_bytes;
-    let mut prefix = Prefix {
-        file: File::open(&path).unwrap(),
-        matched: 0,
-    };
+    let mut prefix = Prefix { file: File::open(&path).unwrap(), matched: 0 };
     assert_eq!(prefix.file.metadata().unwrap().len(), durable);
-    let trace = Trace {
-        kind: Kind::M2ts,
-        seed: 1,
-        content_seconds: 60.0,
-    };
+    let trace = Trace { kind: Kind::M2ts, seed: 1, content_seconds: 60.0 };
     let end = trace.run_unbuffered(&mut prefix, &mut |_| ()).unwrap_err();
     assert_eq!(end.kind(), io::ErrorKind::UnexpectedEof);
     assert_eq!(prefix.matched, durable);
-    daemon.wait_for_log(&[
-        "WARN",
-        " is gone; what it had handed over is on disk",
-        "film.m2ts",
-    ]);
+    daemon.wait_for_log(&["WARN", " is gone; what it had handed over is on disk", "film.m2ts"]);
     neighbour.assert_unharmed();
     let (end, log) = daemon.stop();
     assert!(end.success(), "{log}");
@@ -123,11 +100,7 @@ fn a_killed_patch_pass_leaves_each_byte_old_or_new() {
     let daemon = Daemon::start(root.path(), "");
     let (path, after) = (root.path().join("disc.iso"), root.path().join("after"));
     let seconds = 30.0;
-    let trace = |kind| Trace {
-        kind,
-        seed: 1,
-        content_seconds: seconds,
-    };
+    let trace = |kind| Trace { kind, seed: 1, content_seconds: seconds };
     let mut image = File::create(&path).unwrap();
     trace(Kind::Sweep).run(&mut image, &mut |_| ()).unwrap();
     drop(image);
@@ -140,16 +113,9 @@ fn a_killed_patch_pass_leaves_each_byte_old_or_new() {
     assert!(status.is_degraded());
     let found = std::fs::read(&path).unwrap();
     assert_eq!(found.len(), old.len());
-    let sectors = || {
-        found
-            .chunks(2048)
-            .zip(old.chunks(2048).zip(new.chunks(2048)))
-    };
+    let sectors = || found.chunks(2048).zip(old.chunks(2048).zip(new.chunks(2048)));
     assert!(sectors().all(|(found, (old, new))| found == old || found == new));
-    assert!(
-        sectors().any(|(found, (old, _))| found != old),
-        "nothing was patched"
-    );
+    assert!(sectors().any(|(found, (old, _))| found != old), "nothing was patched");
 }
 
 #[test]
@@ -161,8 +127,6 @@ fn a_failed_or_abandoned_stream_is_shown_for_as_long_as_configured() {
     let status = killed(&daemon, "m2ts", 60.0, &path, MIB);
     assert_eq!(status.streams.len(), 1);
     assert!(status.is_degraded());
-    let end = daemon.wait_for("the stream to be forgotten", |status| {
-        status.streams.is_empty()
-    });
+    let end = daemon.wait_for("the stream to be forgotten", |status| status.streams.is_empty());
     assert!(!end.is_degraded());
 }

@@ -89,10 +89,7 @@ fn flush_means_written_and_sync_means_durable() {
 fn far_seeks_and_patches_are_counted() {
     let root = scratch();
     let daemon = Daemon::start(root.path(), "");
-    let mut file = daemon
-        .options()
-        .create(root.path().join("film.mkv"))
-        .unwrap();
+    let mut file = daemon.options().create(root.path().join("film.mkv")).unwrap();
     write_pattern(&mut file, 1, 0, 60 * MIB).unwrap();
     for offset in [0, 100_000, 200_000] {
         file.seek(SeekFrom::Start(offset)).unwrap();
@@ -112,10 +109,7 @@ fn far_seeks_and_patches_are_counted() {
 fn an_idle_stream_holds_no_charge() {
     let root = scratch();
     let daemon = Daemon::start(root.path(), "");
-    let mut file = daemon
-        .options()
-        .create(root.path().join("film.mkv"))
-        .unwrap();
+    let mut file = daemon.options().create(root.path().join("film.mkv")).unwrap();
     write_pattern(&mut file, 1, 0, 20 * MIB).unwrap();
     file.flush().unwrap();
     daemon.wait_for("a clean file", |status| {
@@ -158,11 +152,7 @@ fn the_writer_thread_shows_the_stream_and_its_file() {
     let root = scratch();
     let daemon = Daemon::start(root.path(), "");
     let mut files = Vec::new();
-    for name in [
-        "film.mkv",
-        "A Long Title (2026).mkv",
-        "s\u{00fc}\u{00df}\u{6f22}\u{5b57}.mkv",
-    ] {
+    for name in ["film.mkv", "A Long Title (2026).mkv", "s\u{00fc}\u{00df}\u{6f22}\u{5b57}.mkv"] {
         let file = daemon.options().create(root.path().join(name)).unwrap();
         let stream = file.stream_id().unwrap();
         let mut expected = format!("{stream}:{name}");

@@ -26,10 +26,7 @@ fn a_file_that_is_being_written_is_refused_under_every_name_it_has() {
             let error = error.unwrap_err();
             assert_eq!(error.code(), Some(ErrorCode::IN_USE), "{error}");
             let text = error.to_string();
-            let by = format!(
-                "{} is already being written by stream {stream}",
-                name.display()
-            );
+            let by = format!("{} is already being written by stream {stream}", name.display());
             assert!(text.contains(&by), "{text}");
         }
     }
@@ -50,9 +47,6 @@ fn a_new_file_is_not_made_of_one_that_exists() {
     let error = new().unwrap_err();
     assert_eq!(error.code(), Some(ErrorCode::EXISTS), "{error}");
     assert_eq!(error.kind(), std::io::ErrorKind::AlreadyExists);
-    assert!(
-        error.to_string().contains(path.to_str().unwrap()),
-        "{error}"
-    );
+    assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
     assert_eq!(std::fs::read(&path).unwrap(), b"precious");
 }

@@ -21,11 +21,7 @@ struct Seen {
 fn assert_plausible(status: &Status) {
     let budget = &status.budget;
     assert!(budget.charged_bytes <= budget.limit_bytes, "{budget:?}");
-    let queued: u64 = status
-        .streams
-        .iter()
-        .map(|stream| stream.queued_bytes)
-        .sum();
+    let queued: u64 = status.streams.iter().map(|stream| stream.queued_bytes).sum();
     assert_eq!(budget.queued_bytes, queued);
     assert!(queued <= budget.queue_limit_bytes);
     for stream in &status.streams {
@@ -81,10 +77,7 @@ fn four_streams_verify_and_status_shows_plausible_numbers_meanwhile() {
             seen.written_bytes = seen.written_bytes.max(stream.written_bytes);
             seen.pid = stream.client_pid;
         }
-        let rates = status
-            .devices
-            .iter()
-            .map(|device| device.rate_bytes_per_second);
+        let rates = status.devices.iter().map(|device| device.rate_bytes_per_second);
         device_rate = device_rate.max(rates.max().unwrap_or(0));
         all_succeeded(&mut muxers)
     });
@@ -112,9 +105,7 @@ fn the_smallest_budget_holds_in_every_report() {
     std::thread::scope(|scope| {
         let writers: Vec<_> = (0..4)
             .map(|number| {
-                let mut file = daemon
-                    .options()
-                    .create(root.path().join(number.to_string()));
+                let mut file = daemon.options().create(root.path().join(number.to_string()));
                 scope.spawn(move || {
                     let file = file.as_mut().unwrap();
                     write_pattern(file, number, 0, 48 * MIB).unwrap();

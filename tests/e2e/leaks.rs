@@ -30,9 +30,7 @@ fn nothing_is_left_of_a_hundred_streams() {
             .map(|number| {
                 let options = daemon.options().window_bytes(MIB);
                 let options = options.size_hint(number * MIB);
-                let mut file = options
-                    .create(root.path().join(number.to_string()))
-                    .unwrap();
+                let mut file = options.create(root.path().join(number.to_string())).unwrap();
                 write_pattern(&mut file, number, 0, number * MIB / 2).unwrap();
                 Some(file)
             })
@@ -43,10 +41,8 @@ fn nothing_is_left_of_a_hundred_streams() {
             .spawn()
             .unwrap();
         daemon.wait_for("the muxer's stream", |status| {
-            let live = status
-                .streams
-                .iter()
-                .filter(|stream| stream.client_pid == Some(process.id()));
+            let live =
+                status.streams.iter().filter(|stream| stream.client_pid == Some(process.id()));
             live.count() == 1
         });
         for number in order(seed + round, 10) {
@@ -75,10 +71,7 @@ fn nothing_is_left_of_a_hundred_streams() {
     let settled =
         wait_until(|| daemon.descriptors() <= baseline.0 && daemon.threads().len() <= baseline.1);
     let now = (daemon.descriptors(), daemon.threads().len());
-    assert!(
-        settled,
-        "descriptors and threads were {baseline:?}, are {now:?}"
-    );
+    assert!(settled, "descriptors and threads were {baseline:?}, are {now:?}");
     let end = daemon.wait_for("no charges", |status| {
         status.budget.charged_bytes == 0 && status.devices.is_empty()
     });

@@ -35,10 +35,7 @@ fn two_hundred_streams_at_once_all_come_out_right() {
             let status = daemon.status();
             let budget = &status.budget;
             assert!(budget.charged_bytes <= budget.limit_bytes, "{budget:?}");
-            assert!(
-                budget.queued_bytes <= budget.queue_limit_bytes,
-                "{budget:?}"
-            );
+            assert!(budget.queued_bytes <= budget.queue_limit_bytes, "{budget:?}");
             status.streams.is_empty()
         }));
     });
@@ -62,10 +59,7 @@ fn one_stream_more_than_allowed_is_refused_until_one_ends() {
         let error = daemon.options().create(path(3)).unwrap_err();
         assert_eq!(error.code(), Some(ErrorCode::TOO_MANY_STREAMS), "{error}");
         let text = error.to_string();
-        assert!(
-            text.contains("3 streams are open, as many as limits.streams allows"),
-            "{text}"
-        );
+        assert!(text.contains("3 streams are open, as many as limits.streams allows"), "{text}");
         assert!(text.contains(path(3).to_str().unwrap()), "{text}");
     }
     assert!(!path(3).exists());
@@ -98,15 +92,8 @@ fn one_connection_more_than_allowed_is_refused_until_one_ends() {
         }
         peers.len() == 3
     }));
-    let error = daemon
-        .options()
-        .create(root.path().join("refused"))
-        .unwrap_err();
-    assert_eq!(
-        error.code(),
-        Some(ErrorCode::TOO_MANY_CONNECTIONS),
-        "{error}"
-    );
+    let error = daemon.options().create(root.path().join("refused")).unwrap_err();
+    assert_eq!(error.code(), Some(ErrorCode::TOO_MANY_CONNECTIONS), "{error}");
     let text = error.to_string();
     assert!(text.contains("too many connections"), "{text}");
     assert!(text.contains(daemon.socket().to_str().unwrap()), "{text}");

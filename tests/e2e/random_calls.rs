@@ -8,11 +8,7 @@ use freemkvd_tests::ops::{Limits, apply, sequence};
 use crate::support::{MIB, assert_same, scratch};
 
 /// More than the larger patch window, so that sequences leave it.
-const LIMITS: Limits = Limits {
-    ops: 150,
-    len: 24 * MIB,
-    written: 24 * MIB,
-};
+const LIMITS: Limits = Limits { ops: 150, len: 24 * MIB, written: 24 * MIB };
 
 fn leaves_the_bytes_of_a_file(window_bytes: u64) {
     let root = scratch();

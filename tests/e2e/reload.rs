@@ -25,9 +25,7 @@ fn new_limits_take_effect_and_are_named() {
     let config = "[budget]\ntotal = \"16MiB\"\n[stream]\nqueue_total = \"128MiB\"\n\
                   [limits]\nstreams = 2\n[log]\nlevel = \"debug\"\n";
     reload(&daemon, config);
-    let status = daemon.wait_for("the new budget", |status| {
-        status.budget.limit_bytes == 16 * MIB
-    });
+    let status = daemon.wait_for("the new budget", |status| status.budget.limit_bytes == 16 * MIB);
     assert_eq!(status.budget.queue_limit_bytes, 128 * MIB);
     let line = daemon.wait_for_log(&["configuration reloaded"]);
     for words in [
@@ -39,10 +37,7 @@ fn new_limits_take_effect_and_are_named() {
         assert!(line.contains(words), "{words} is not in: {line}");
     }
     let _second = daemon.options().create(root.path().join("second")).unwrap();
-    let error = daemon
-        .options()
-        .create(root.path().join("third"))
-        .unwrap_err();
+    let error = daemon.options().create(root.path().join("third")).unwrap_err();
     assert_eq!(error.code(), Some(ErrorCode::TOO_MANY_STREAMS), "{error}");
     neighbour.assert_unharmed();
 }
@@ -65,10 +60,7 @@ fn a_changed_socket_needs_a_restart_and_new_roots_do_not() {
 
     reload(&daemon, &config(&other, &[root.path(), added.path()]));
     let line = daemon.wait_for_log(&["configuration reloaded"]);
-    let needs = format!(
-        "needs a restart: daemon.socket from {}",
-        daemon.socket().display()
-    );
+    let needs = format!("needs a restart: daemon.socket from {}", daemon.socket().display());
     assert!(line.contains(&needs), "{line}");
     assert!(line.contains("changed: daemon.roots from"), "{line}");
     daemon.options().create(&path).unwrap().finish().unwrap();
@@ -85,11 +77,7 @@ fn a_broken_file_keeps_what_was_and_its_line_is_named() {
     let cases = [
         ("\n[budget]\ntotal = \"1MiB\"\n", 3, "at least 8.0 MiB"),
         ("[budget]\ntotal = 5\n", 2, "expected a string"),
-        (
-            "[budget]\n\n\ntotals = \"64MiB\"\n",
-            4,
-            "unknown field `totals`",
-        ),
+        ("[budget]\n\n\ntotals = \"64MiB\"\n", 4, "unknown field `totals`"),
         ("[budget\n", 1, ""),
         ("\n\n\n\n[limits]\nstreams = 0\n", 6, "at least 1"),
     ];

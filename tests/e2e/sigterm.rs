@@ -32,10 +32,7 @@ fn a_stop_writes_what_was_accepted_and_tells_the_muxers() {
             .collect();
         daemon.wait_for("all of them to write", |status| {
             status.streams.len() == 4
-                && status
-                    .streams
-                    .iter()
-                    .all(|stream| stream.accepted_bytes > 8 * MIB)
+                && status.streams.iter().all(|stream| stream.accepted_bytes > 8 * MIB)
         });
         let (end, log) = daemon.stop();
         assert!(end.success(), "{log}");
@@ -54,21 +51,13 @@ fn a_stop_writes_what_was_accepted_and_tells_the_muxers() {
     for (number, (error, progress)) in (0..).zip(&ends) {
         let len = pattern::prefix_len(number, &path(number)).unwrap();
         assert!(len >= progress.accepted_bytes, "{len} of {progress:?}");
-        let Error::Lost {
-            written_bytes,
-            durable_bytes,
-            ..
-        } = inside(error)
-        else {
+        let Error::Lost { written_bytes, durable_bytes, .. } = inside(error) else {
             panic!("{error}");
         };
         assert_eq!((*written_bytes, *durable_bytes), (len, len), "{error}");
         let text = error.to_string();
         assert!(text.contains("it was shutting down"), "{text}");
-        assert!(
-            text.contains(&format!("{len} bytes are known to be written")),
-            "{text}"
-        );
+        assert!(text.contains(&format!("{len} bytes are known to be written")), "{text}");
         assert!(text.contains(path(number).to_str().unwrap()), "{text}");
     }
 }
@@ -87,10 +76,7 @@ fn a_stop_says_so_on_the_wire_and_takes_no_new_streams() {
     peer.header(2, 0, 100, 2);
     peer.send(&[9; 50]);
     daemon.wait_for("the content", |status| {
-        status
-            .streams
-            .iter()
-            .any(|stream| stream.accepted_bytes == 7)
+        status.streams.iter().any(|stream| stream.accepted_bytes == 7)
     });
     daemon.signal(Signal::TERM);
     let drain_ms = peer.until(|_, reply| match reply {
@@ -125,10 +111,7 @@ fn a_stop_says_so_on_the_wire_and_takes_no_new_streams() {
 fn an_interrupt_from_the_keyboard_is_a_stop() {
     let root = scratch();
     let daemon = Daemon::start(root.path(), "");
-    let mut file = daemon
-        .options()
-        .create(root.path().join("film.mkv"))
-        .unwrap();
+    let mut file = daemon.options().create(root.path().join("film.mkv")).unwrap();
     write_pattern(&mut file, 1, 0, 10 * MIB).unwrap();
     daemon.signal(Signal::INT);
     let (end, log) = daemon.wait();

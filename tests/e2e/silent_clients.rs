@@ -32,10 +32,7 @@ fn whoever_does_not_say_what_they_want_is_disconnected() {
     for peer in [&mut only_hello, &mut half_an_open] {
         let failure = peer.failure();
         assert_eq!(failure.code, ErrorCode::HANDSHAKE_TIMEOUT, "{failure:?}");
-        assert_eq!(
-            failure.message,
-            "no request within 300 ms; open a stream or ask for status"
-        );
+        assert_eq!(failure.message, "no request within 300 ms; open a stream or ask for status");
     }
     // The daemon hangs up also on those who only ever listen.
     only_hello.wait_for_end();
@@ -100,10 +97,7 @@ fn a_client_that_asks_and_never_listens_is_made_to_wait() {
     assert!(!status.is_degraded());
     for number in 0..1000 {
         let reply = peers[0].reply();
-        assert!(
-            matches!(&reply, Some((n, Reply::StatusReport(_))) if *n == number),
-            "{reply:?}"
-        );
+        assert!(matches!(&reply, Some((n, Reply::StatusReport(_))) if *n == number), "{reply:?}");
     }
     assert!(daemon.resident_bytes().unwrap() < 64 * MIB);
     drop(peers);

@@ -65,12 +65,7 @@ fn a_hint_larger_than_the_file_system_is_refused_and_changes_nothing() {
             assert_eq!(error.code(), Some(ErrorCode::NO_SPACE_AHEAD), "{error}");
             assert_eq!(error.kind(), std::io::ErrorKind::StorageFull);
             let text = error.to_string();
-            for words in [
-                path.to_str().unwrap(),
-                "not enough space",
-                "available",
-                "free ",
-            ] {
+            for words in [path.to_str().unwrap(), "not enough space", "available", "free "] {
                 assert!(text.contains(words), "{words} is not in: {text}");
             }
         }

@@ -13,11 +13,7 @@ use crate::support::scratch;
 
 fn freemkvd(arguments: &[&str]) -> Output {
     let mut command = Command::new(programs::freemkvd());
-    command
-        .args(arguments)
-        .stdin(Stdio::null())
-        .output()
-        .unwrap()
+    command.args(arguments).stdin(Stdio::null()).output().unwrap()
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -39,10 +35,7 @@ fn a_second_daemon_on_the_same_socket_refuses() {
              or choose another socket with --socket\n"
         )
     );
-    assert!(
-        first.try_status().is_some(),
-        "the first one's socket is gone"
-    );
+    assert!(first.try_status().is_some(), "the first one's socket is gone");
 }
 
 #[test]
@@ -53,11 +46,7 @@ fn the_socket_of_a_killed_daemon_is_replaced() {
     assert!(wait_until(|| first.ended().is_some()));
     assert!(first.socket().exists());
     let mut command = Command::new(programs::freemkvd());
-    command
-        .arg("--root")
-        .arg(root.path())
-        .arg("--socket")
-        .arg(first.socket());
+    command.arg("--root").arg(root.path()).arg("--socket").arg(first.socket());
     let second = Daemon::start_as(daemon::home(), first.socket().to_owned(), command);
     let path = root.path().join("film.mkv");
     second.options().create(&path).unwrap().finish().unwrap();
@@ -105,10 +94,7 @@ fn check_config_says_what_is_wrong_and_where() {
         let invalid = check(config);
         assert_eq!(invalid.status.code(), Some(2), "{config}");
         let said = text(&invalid.stderr);
-        assert!(
-            said.starts_with(&format!("freemkvd: {name}:{line}: ")),
-            "{said}"
-        );
+        assert!(said.starts_with(&format!("freemkvd: {name}:{line}: ")), "{said}");
         assert!(said.contains(words), "{words} is not in: {said}");
         assert_eq!(text(&invalid.stdout), "");
     }
@@ -155,15 +141,7 @@ fn a_users_own_daemon_is_found_without_naming_its_socket() {
     assert_eq!(mode & 0o777, 0o600, "others could write as this user");
     let mut muxer = as_user(Command::new(programs::muxer()), socket.parent().unwrap());
     muxer
-        .args([
-            "--trace",
-            "m2ts",
-            "--content-seconds",
-            "1",
-            "--sink",
-            "daemon",
-            "--verify",
-        ])
+        .args(["--trace", "m2ts", "--content-seconds", "1", "--sink", "daemon", "--verify"])
         .arg("--out")
         .arg(root.path().join("film.m2ts"));
     assert!(muxer.status().unwrap().success(), "{}", daemon.log());
@@ -184,10 +162,5 @@ fn with_nothing_said_it_starts_and_names_what_is_missing() {
         assert!(error.to_string().contains("/srv/rips/film.mkv"), "{error}");
     }
     let outside = daemon.options().create("/tmp/film.mkv").unwrap_err();
-    assert!(
-        outside
-            .to_string()
-            .contains("outside the daemon's roots (/srv/rips)"),
-        "{outside}"
-    );
+    assert!(outside.to_string().contains("outside the daemon's roots (/srv/rips)"), "{outside}");
 }

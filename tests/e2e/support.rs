@@ -35,12 +35,7 @@ pub(crate) fn muxer(daemon: &Daemon, trace: &str, seconds: f64, out: &Path) -> C
     command
         .env("FREEMKVD_SOCKET", daemon.socket())
         .args(["--trace", trace, "--content-seconds", &seconds.to_string()])
-        .args([
-            "--sink".as_ref(),
-            "daemon".as_ref(),
-            "--out".as_ref(),
-            out.as_os_str(),
-        ])
+        .args(["--sink".as_ref(), "daemon".as_ref(), "--out".as_ref(), out.as_os_str()])
         .stdin(Stdio::null())
         .stdout(Stdio::null());
     command
@@ -98,10 +93,7 @@ const NEIGHBOUR_SEED: u64 = 0xbeef;
 impl Neighbour {
     pub(crate) fn start(daemon: &Daemon, root: &Path) -> Self {
         let path = root.join("neighbour.mkv");
-        let mut file = daemon
-            .options()
-            .create(&path)
-            .expect("room for a neighbour");
+        let mut file = daemon.options().create(&path).expect("room for a neighbour");
         let stop = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&stop);
         let thread = thread::spawn(move || {

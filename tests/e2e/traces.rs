@@ -10,11 +10,7 @@ fn comes_out_right(kind: Kind, content_seconds: f64) {
     let root = scratch();
     let daemon = Daemon::start(root.path(), "");
     let path = root.path().join("rip");
-    let trace = |kind| Trace {
-        kind,
-        seed: 1,
-        content_seconds,
-    };
+    let trace = |kind| Trace { kind, seed: 1, content_seconds };
     let run = |trace: Trace, mut file: freemkvd_client::RipFile| {
         trace.run_unbuffered(&mut file, &mut |_| ()).unwrap();
         file.finish().unwrap()

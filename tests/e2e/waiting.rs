@@ -21,10 +21,7 @@ fn the_halt_flag_ends_a_write_that_waits_and_nothing_is_lost() {
     let daemon = Daemon::start(root.path(), "");
     let path = root.path().join("film.mkv");
     let halt = Arc::new(AtomicBool::new(false));
-    let options = daemon
-        .options()
-        .window_bytes(MIB)
-        .memory_limit_bytes(6 * MIB);
+    let options = daemon.options().window_bytes(MIB).memory_limit_bytes(6 * MIB);
     let mut file = options.halt(Arc::clone(&halt)).create(&path).unwrap();
     daemon.signal(Signal::STOP);
     let taken = AtomicU64::new(0);
@@ -72,9 +69,7 @@ fn a_sync_that_is_late_says_so_and_may_be_asked_again() {
     daemon.signal(Signal::STOP);
     let since = Instant::now();
     for _ in 0..2 {
-        let late = file
-            .sync_all_timeout(Duration::from_millis(200))
-            .unwrap_err();
+        let late = file.sync_all_timeout(Duration::from_millis(200)).unwrap_err();
         assert_eq!(late.kind(), io::ErrorKind::TimedOut);
         assert!(matches!(inside(&late), Error::TimedOut { .. }), "{late}");
     }
@@ -99,18 +94,11 @@ fn a_drop_waits_only_as_long_as_it_was_told() {
     daemon.signal(Signal::STOP);
     let since = Instant::now();
     drop(file);
-    assert!(
-        since.elapsed() < SOON,
-        "dropped after {:?}",
-        since.elapsed()
-    );
+    assert!(since.elapsed() < SOON, "dropped after {:?}", since.elapsed());
     daemon.signal(Signal::CONT);
     // What is late is handed over in the background.
     daemon.wait_for("the rest to be written", |status| {
-        status
-            .streams
-            .iter()
-            .all(|stream| stream.durable_bytes == MIB)
+        status.streams.iter().all(|stream| stream.durable_bytes == MIB)
     });
     assert_eq!(pattern::prefix_len(1, &path).unwrap(), MIB);
 }

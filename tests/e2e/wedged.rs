@@ -18,13 +18,9 @@ fn stuck(daemon: &Daemon, path: &std::path::Path) -> Option<(RipFile, Held)> {
     let mut file = options.window_bytes(MIB).create(path).unwrap();
     let held = Held::writer(daemon, file.stream_id().unwrap())?;
     write_pattern(&mut file, 1, 0, 20 * MIB).unwrap();
-    let late = file
-        .sync_all_timeout(Duration::from_millis(50))
-        .unwrap_err();
+    let late = file.sync_all_timeout(Duration::from_millis(50)).unwrap_err();
     assert!(matches!(inside(&late), Error::TimedOut { .. }), "{late}");
-    daemon.wait_for("a full queue", |status| {
-        status.budget.queued_bytes == 20 * MIB
-    });
+    daemon.wait_for("a full queue", |status| status.budget.queued_bytes == 20 * MIB);
     Some((file, held))
 }
 
@@ -37,10 +33,7 @@ fn a_stuck_stream_harms_no_other_and_goes_on_when_it_can() {
         return;
     };
     let neighbour = Neighbour::start(&daemon, root.path());
-    let mut other = daemon
-        .options()
-        .create(root.path().join("other.mkv"))
-        .unwrap();
+    let mut other = daemon.options().create(root.path().join("other.mkv")).unwrap();
     write_pattern(&mut other, 2, 0, 64 * MIB).unwrap();
     other.finish().unwrap();
     let since = Instant::now();
@@ -85,10 +78,7 @@ fn a_second_stop_does_not_wait_for_a_stuck_stream() {
     ] {
         assert!(lost.contains(words), "{words} is not in: {lost}");
     }
-    assert!(
-        !log.contains("everything that was accepted is durable"),
-        "{log}"
-    );
+    assert!(!log.contains("everything that was accepted is durable"), "{log}");
     assert_eq!(pattern::prefix_len(2, &path).unwrap(), 20 * MIB);
     drop(file);
 }

@@ -26,9 +26,7 @@ fn mux<W: Write + Seek>(sink: W) -> W {
     let video = MediaConfig::AvcConfig(AvcConfig {
         width: 1920,
         height: 1080,
-        seq_param_set: vec![
-            0x67, 0x42, 0xc0, 0x1e, 0xd9, 0x00, 0x78, 0x02, 0x27, 0xe5, 0x84,
-        ],
+        seq_param_set: vec![0x67, 0x42, 0xc0, 0x1e, 0xd9, 0x00, 0x78, 0x02, 0x27, 0xe5, 0x84],
         pic_param_set: vec![0x68, 0xcb, 0x83, 0xcb, 0x20],
     });
     let track = |track_type, media_conf| TrackConfig {
@@ -51,9 +49,7 @@ fn mux<W: Write + Seek>(sink: W) -> W {
                 .collect::<Vec<_>>()
                 .into(),
         };
-        writer
-            .write_sample(1, &sample(8_000 + frame % 17 * 1_000, 1))
-            .unwrap();
+        writer.write_sample(1, &sample(8_000 + frame % 17 * 1_000, 1)).unwrap();
         writer.write_sample(2, &sample(700 + frame % 5, 2)).unwrap();
     }
     writer.write_end().unwrap();
@@ -69,11 +65,7 @@ fn an_mp4_library_writes_the_same_through_the_daemon_as_to_a_file() {
     let file = mux(daemon.options().create(&ripped).unwrap());
     let frames_sent = file.progress().frames_sent;
     file.finish().unwrap();
-    assert!(
-        frames_sent < 1000,
-        "{frames_sent} frames for {} samples",
-        2 * FRAMES
-    );
+    assert!(frames_sent < 1000, "{frames_sent} frames for {} samples", 2 * FRAMES);
     assert_identical(&plain, &ripped);
 }
 
@@ -83,35 +75,20 @@ fn an_mp4_from_the_library_is_understood_by_ffprobe() {
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let daemon = Daemon::start(dir.path(), "");
     let ripped = dir.path().join("ripped.mp4");
-    mux(daemon.options().create(&ripped).unwrap())
-        .finish()
-        .unwrap();
+    mux(daemon.options().create(&ripped).unwrap()).finish().unwrap();
     let probe = Command::new("ffprobe")
         .args(["-v", "error", "-count_packets", "-select_streams", "v:0"])
-        .args([
-            "-show_entries",
-            "stream=codec_name,nb_read_packets",
-            "-of",
-            "csv=p=0",
-        ])
+        .args(["-show_entries", "stream=codec_name,nb_read_packets", "-of", "csv=p=0"])
         .arg(&ripped)
         .output()
         .unwrap();
     let said = String::from_utf8(probe.stdout).unwrap();
-    assert_eq!(
-        said.trim(),
-        format!("h264,{FRAMES}"),
-        "{}",
-        String::from_utf8_lossy(&probe.stderr)
-    );
+    assert_eq!(said.trim(), format!("h264,{FRAMES}"), "{}", String::from_utf8_lossy(&probe.stderr));
 }
 
 /// Both files hold the same bytes.
 pub(crate) fn assert_identical(plain: &Path, ripped: &Path) {
-    let (plain, ripped) = (
-        std::fs::read(plain).unwrap(),
-        std::fs::read(ripped).unwrap(),
-    );
+    let (plain, ripped) = (std::fs::read(plain).unwrap(), std::fs::read(ripped).unwrap());
     assert!(!plain.is_empty(), "the muxer has written nothing");
     assert_eq!(plain.len(), ripped.len());
     let differs = plain.iter().zip(&ripped).position(|(a, b)| a != b);

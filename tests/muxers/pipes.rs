@@ -15,25 +15,11 @@ fn ffmpeg(format: &[&str]) -> Command {
     let mut command = Command::new("ffmpeg");
     command
         .args(["-v", "error", "-nostdin"])
-        .args([
-            "-f",
-            "lavfi",
-            "-i",
-            "testsrc2=size=1280x720:rate=25:duration=30",
-        ])
+        .args(["-f", "lavfi", "-i", "testsrc2=size=1280x720:rate=25:duration=30"])
         .args(["-f", "lavfi", "-i", "sine=frequency=440:duration=30"])
         // rawvideo-like quality: the point is the bytes, not the picture.
-        .args([
-            "-c:v", "mpeg4", "-q:v", "1", "-g", "25", "-threads", "1", "-c:a", "aac",
-        ])
-        .args([
-            "-flags",
-            "+bitexact",
-            "-fflags",
-            "+bitexact",
-            "-map_metadata",
-            "-1",
-        ])
+        .args(["-c:v", "mpeg4", "-q:v", "1", "-g", "25", "-threads", "1", "-c:a", "aac"])
+        .args(["-flags", "+bitexact", "-fflags", "+bitexact", "-map_metadata", "-1"])
         .args(format);
     command
 }
@@ -78,26 +64,15 @@ fn probe(path: &Path) -> String {
         .arg(path)
         .output()
         .unwrap();
-    assert!(
-        probe.stderr.is_empty(),
-        "{}",
-        String::from_utf8_lossy(&probe.stderr)
-    );
+    assert!(probe.stderr.is_empty(), "{}", String::from_utf8_lossy(&probe.stderr));
     String::from_utf8(probe.stdout).unwrap()
 }
 
 fn pipes_the_same_as_to_a_file(name: &str, format: &[&str]) {
     let bench = Bench::new();
-    let (plain, ripped) = (
-        bench.path(&format!("plain.{name}")),
-        bench.path(&format!("r.{name}")),
-    );
+    let (plain, ripped) = (bench.path(&format!("plain.{name}")), bench.path(&format!("r.{name}")));
     let mut to_file = ffmpeg(format);
-    let status = to_file
-        .arg("-")
-        .stdout(File::create(&plain).unwrap())
-        .status()
-        .unwrap();
+    let status = to_file.arg("-").stdout(File::create(&plain).unwrap()).status().unwrap();
     assert!(status.success());
     let mut to_pipe = ffmpeg(format);
     to_pipe.arg("-");
@@ -122,35 +97,19 @@ fn ffmpeg_transport_stream() {
 #[test]
 #[ignore = "needs ffmpeg"]
 fn ffmpeg_fragmented_mp4() {
-    pipes_the_same_as_to_a_file(
-        "mp4",
-        &["-f", "mp4", "-movflags", "frag_keyframe+empty_moov"],
-    );
+    pipes_the_same_as_to_a_file("mp4", &["-f", "mp4", "-movflags", "frag_keyframe+empty_moov"]);
 }
 
 #[test]
 #[ignore = "needs ffmpeg and mkvtoolnix"]
 fn mkvmerge_matroska() {
     let bench = Bench::new();
-    let (source, merged, ripped) = (
-        bench.path("source.mkv"),
-        bench.path("merged.mkv"),
-        bench.path("ripped.mkv"),
-    );
-    assert!(
-        ffmpeg(&["-f", "matroska"])
-            .arg(&source)
-            .status()
-            .unwrap()
-            .success()
-    );
+    let (source, merged, ripped) =
+        (bench.path("source.mkv"), bench.path("merged.mkv"), bench.path("ripped.mkv"));
+    assert!(ffmpeg(&["-f", "matroska"]).arg(&source).status().unwrap().success());
     // mkvmerge reads back what it wrote and has no output to a pipe: its file is what is piped.
-    let merging = Command::new("mkvmerge")
-        .args(["-q", "-o"])
-        .arg(&merged)
-        .arg(&source)
-        .status()
-        .unwrap();
+    let merging =
+        Command::new("mkvmerge").args(["-q", "-o"]).arg(&merged).arg(&source).status().unwrap();
     assert!(merging.success());
     let mut cat = Command::new("cat");
     cat.arg(&merged);
@@ -158,12 +117,7 @@ fn mkvmerge_matroska() {
     assert_identical(&merged, &ripped);
     let info = Command::new("mkvinfo").arg(&ripped).output().unwrap();
     let said = String::from_utf8(info.stdout).unwrap();
-    for part in [
-        "Segment: size",
-        "Cues",
-        "Codec ID: V_MPEG4",
-        "Codec ID: A_AC3",
-    ] {
+    for part in ["Segment: size", "Cues", "Codec ID: V_MPEG4", "Codec ID: A_AC3"] {
         assert!(said.contains(part), "mkvinfo does not see {part}:\n{said}");
     }
     assert_eq!(probe(&ripped), probe(&source));

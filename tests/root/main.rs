@@ -31,37 +31,20 @@ fn a_rip_comes_out_right_on(filesystem: &str, drain: &str) {
     let dir = tempfile::tempdir_in(mount(filesystem)).unwrap();
     let daemon = Daemon::start(dir.path(), "[budget]\ntotal = \"16MiB\"\n");
     let path = dir.path().join("film.mkv");
-    let trace = Trace {
-        kind: Kind::Bd,
-        seed: 7,
-        content_seconds: 30.0,
-    };
+    let trace = Trace { kind: Kind::Bd, seed: 7, content_seconds: 30.0 };
     let mut file = daemon.options().size_hint(300 * MIB).create(&path).unwrap();
     trace.run_unbuffered(&mut file, &mut |_| ()).unwrap();
     let seen = daemon.wait_for("the stream's device", |status| status.devices.len() == 1);
     let device = &seen.devices[0];
-    assert_eq!(
-        (device.filesystem.as_str(), device.drain.as_str()),
-        (filesystem, drain)
-    );
+    assert_eq!((device.filesystem.as_str(), device.drain.as_str()), (filesystem, drain));
     assert!(dir.path().starts_with(&device.mount), "{device:?}");
-    assert!(
-        seen.budget.charged_bytes <= seen.budget.limit_bytes,
-        "{seen:?}"
-    );
+    assert!(seen.budget.charged_bytes <= seen.budget.limit_bytes, "{seen:?}");
     file.finish().unwrap();
-    assert_eq!(
-        verify(&trace, &path).unwrap(),
-        std::fs::metadata(&path).unwrap().len()
-    );
+    assert_eq!(verify(&trace, &path).unwrap(), std::fs::metadata(&path).unwrap().len());
     // btrfs and overlayfs round up generously; 300 MiB were reserved for 120.
     let metadata = std::fs::metadata(&path).unwrap();
     let taken = metadata.blocks() * 512;
-    assert!(
-        taken < metadata.len() + 8 * MIB,
-        "{taken} bytes taken for {}",
-        metadata.len()
-    );
+    assert!(taken < metadata.len() + 8 * MIB, "{taken} bytes taken for {}", metadata.len());
     assert_eq!(daemon.status().budget.charged_bytes, 0);
     let (status, _) = daemon.stop();
     assert!(status.success());
@@ -99,10 +82,7 @@ fn fill(daemon: &Daemon, path: &Path) -> Error {
         if let Err(error) = file.write_all(&piece) {
             break error;
         }
-        assert!(
-            file.progress().accepted_bytes < 1 << 30,
-            "the file system never got full"
-        );
+        assert!(file.progress().accepted_bytes < 1 << 30, "the file system never got full");
     };
     let first = Error::inside(&error).unwrap().clone();
     // Latched: whatever is called afterwards says the same.
@@ -122,10 +102,7 @@ fn a_full_file_system_is_told_with_errno_offset_and_path() {
     let error = fill(&daemon, &path);
     assert_eq!(error.errno(), Some(28), "{error}");
     assert_eq!(error.kind(), std::io::ErrorKind::StorageFull);
-    assert!(
-        error.offset().is_some() && error.to_string().contains("film.mkv"),
-        "{error}"
-    );
+    assert!(error.offset().is_some() && error.to_string().contains("film.mkv"), "{error}");
     let seen = daemon.wait_for("the failed stream", |status| {
         status.streams.iter().any(|stream| stream.error.is_some())
     });
@@ -144,11 +121,7 @@ fn a_read_only_file_system_is_refused_as_such() {
     let daemon = Daemon::start(dir.path(), "");
     let remount = |how: &str| {
         let options = format!("remount,{how}");
-        let status = Command::new("mount")
-            .args(["-o", &options])
-            .arg(&mount)
-            .status()
-            .unwrap();
+        let status = Command::new("mount").args(["-o", &options]).arg(&mount).status().unwrap();
         assert!(status.success());
     };
     remount("ro");

@@ -59,12 +59,7 @@ impl<S> Counted<S> {
     pub fn new(inner: S) -> Self {
         let latency_ns = Histogram::new_with_bounds(1, LATENCY_NS_MAX, 3)
             .expect("an hour of nanoseconds at three digits is a valid range");
-        Self {
-            inner,
-            counts: Counts::default(),
-            position: 0,
-            latency_ns,
-        }
+        Self { inner, counts: Counts::default(), position: 0, latency_ns }
     }
 
     /// The counts so far.

@@ -69,20 +69,11 @@ impl Daemon {
             .stderr(File::create(&log).expect("the log can be written"))
             .spawn()
             .expect("freemkvd starts");
-        let mut daemon = Self {
-            child,
-            socket,
-            log,
-            home,
-        };
+        let mut daemon = Self { child, socket, log, home };
         let answers = wait_until(|| {
             daemon.try_status().is_some() || !matches!(daemon.child.try_wait(), Ok(None))
         });
-        assert!(
-            answers && daemon.try_status().is_some(),
-            "freemkvd: {}",
-            daemon.log()
-        );
+        assert!(answers && daemon.try_status().is_some(), "freemkvd: {}", daemon.log());
         daemon
     }
 
@@ -118,10 +109,7 @@ impl Daemon {
     /// A status report, or `None` when it does not answer.
     #[must_use]
     pub fn try_status(&self) -> Option<Status> {
-        Control::connect(Some(&self.socket), PATIENCE)
-            .ok()?
-            .status()
-            .ok()
+        Control::connect(Some(&self.socket), PATIENCE).ok()?.status().ok()
     }
 
     /// A status report.
@@ -207,9 +195,8 @@ impl Daemon {
         wait_until(|| {
             let log = self.log();
             let mut lines = log.lines();
-            line = lines
-                .find(|line| words.iter().all(|word| line.contains(word)))
-                .map(str::to_owned);
+            line =
+                lines.find(|line| words.iter().all(|word| line.contains(word))).map(str::to_owned);
             line.is_some()
         });
         line.unwrap_or_else(|| panic!("no line with {words:?} in the log:\n{}", self.log()))
@@ -229,8 +216,7 @@ impl Daemon {
         let text = std::fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
         let line = text.lines().find_map(|line| line.strip_prefix("RssAnon:"));
         let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
-        kib.map(|kib| kib << 10)
-            .ok_or_else(|| io::ErrorKind::InvalidData.into())
+        kib.map(|kib| kib << 10).ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
 }
 

@@ -31,9 +31,7 @@ impl Held {
         let stat = format!("/proc/{}/task/{number}/stat", daemon.pid());
         let sleeps = || {
             let text = std::fs::read_to_string(&stat).unwrap_or_default();
-            text.rsplit(") ")
-                .next()
-                .is_some_and(|rest| rest.starts_with('S'))
+            text.rsplit(") ").next().is_some_and(|rest| rest.starts_with('S'))
         };
         assert!(wait_until(sleeps), "the stream's thread does not rest");
         let thread = Pid::from_raw(number);
@@ -42,10 +40,7 @@ impl Held {
             return None;
         }
         ptrace::interrupt(thread).expect("a thread that is traced can be stopped");
-        let held = Self {
-            thread,
-            gone: false,
-        };
+        let held = Self { thread, gone: false };
         match held.wait() {
             Ok(WaitStatus::PtraceEvent(..) | WaitStatus::Stopped(..)) => Some(held),
             other => panic!("the thread did not stop: {other:?}"),
@@ -54,10 +49,9 @@ impl Held {
 
     /// Waits until the thread has died with its process. Until then the process is not over.
     pub fn wait_for_end(mut self) {
-        while !matches!(
-            self.wait(),
-            Ok(WaitStatus::Exited(..) | WaitStatus::Signaled(..)) | Err(_)
-        ) {}
+        while !matches!(self.wait(), Ok(WaitStatus::Exited(..) | WaitStatus::Signaled(..)) | Err(_))
+        {
+        }
         self.gone = true;
     }
 

@@ -10,17 +10,8 @@ use crate::sink::Sink;
 use crate::trace::{Payload, Random};
 
 /// Lengths at which implementations change their mind, in bytes.
-pub const EDGE_LENGTHS: [u64; 9] = [
-    0,
-    1,
-    4095,
-    4096,
-    64 << 10,
-    (1 << 20) - 1,
-    1 << 20,
-    (1 << 20) + 1,
-    8 << 20,
-];
+pub const EDGE_LENGTHS: [u64; 9] =
+    [0, 1, 4095, 4096, 64 << 10, (1 << 20) - 1, 1 << 20, (1 << 20) + 1, 8 << 20];
 
 /// One call.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,24 +57,14 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            ops: 200,
-            len: 48 << 20,
-            written: 128 << 20,
-        }
+        Self { ops: 200, len: 48 << 20, written: 128 << 20 }
     }
 }
 
 /// The calls that `seed` gives.
 pub fn sequence(seed: u64, limits: Limits) -> Vec<Op> {
     let random = Random::new(seed ^ 0x006f_7073);
-    let mut state = State {
-        random,
-        limits,
-        position: 0,
-        len: 0,
-        left: limits.written,
-    };
+    let mut state = State { random, limits, position: 0, len: 0, left: limits.written };
     (0..limits.ops).map(|_| state.next()).collect()
 }
 
@@ -101,10 +82,7 @@ impl State {
             0..45 => {
                 let len = self.room(self.position);
                 self.advance(len);
-                Op::Write {
-                    len,
-                    seed: self.random.below(1 << 32),
-                }
+                Op::Write { len, seed: self.random.below(1 << 32) }
             }
             45..75 => self.seek(),
             75..83 => Op::Position(self.position),
@@ -145,9 +123,7 @@ impl State {
     fn target(&mut self) -> u64 {
         let edge = EDGE_LENGTHS[self.random.index(EDGE_LENGTHS.len())];
         let target = match self.random.below(10) {
-            0..4 => self
-                .position
-                .saturating_sub(edge.min(self.random.below(16 << 10))),
+            0..4 => self.position.saturating_sub(edge.min(self.random.below(16 << 10))),
             4 => self.position.saturating_sub(edge),
             5 => self.position + edge,
             6 => self.len,
@@ -175,10 +151,7 @@ impl State {
             _ => SeekFrom::End(signed(target) - signed(self.len)),
         };
         self.position = target;
-        Op::Seek {
-            to,
-            reached: target,
-        }
+        Op::Seek { to, reached: target }
     }
 }
 
@@ -218,18 +191,10 @@ pub fn apply(ops: &[Op], sink: &mut impl Sink) -> Result<(), OpError> {
         match op.apply(sink, &mut payload) {
             Ok(None) => (),
             Ok(Some(reached)) => {
-                return Err(OpError::WrongPosition {
-                    nth,
-                    op: op.clone(),
-                    reached,
-                });
+                return Err(OpError::WrongPosition { nth, op: op.clone(), reached });
             }
             Err(source) => {
-                return Err(OpError::Failed {
-                    nth,
-                    op: op.clone(),
-                    source,
-                });
+                return Err(OpError::Failed { nth, op: op.clone(), source });
             }
         }
     }

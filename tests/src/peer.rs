@@ -35,10 +35,7 @@ impl Peer {
             .set_read_timeout(Some(PATIENCE))
             .and_then(|()| stream.set_write_timeout(Some(PATIENCE)));
         timeouts.expect("a socket has timeouts");
-        Self {
-            stream,
-            decoder: Decoder::new(Sender::Daemon),
-        }
+        Self { stream, decoder: Decoder::new(Sender::Daemon) }
     }
 
     /// Connects and agrees on a version.
@@ -49,10 +46,7 @@ impl Peer {
     pub fn greet(socket: &Path) -> Self {
         let mut peer = Self::connect(socket);
         let answer = peer.hello(&ClientHello::THIS.encode());
-        assert!(
-            matches!(answer, Some(DaemonHello::Accepted { .. })),
-            "{answer:?}"
-        );
+        assert!(matches!(answer, Some(DaemonHello::Accepted { .. })), "{answer:?}");
         peer
     }
 
@@ -100,12 +94,7 @@ impl Peer {
     /// Opens a stream, and leaves the answer on the connection.
     pub fn ask_to_open(&mut self, path: impl AsRef<Path>, mode: OpenMode) {
         let path = WirePath::from_path(path.as_ref()).expect("a path is bytes here");
-        let open = Open {
-            path,
-            mode,
-            size_hint_bytes: None,
-            transfer: Transfer::Inline,
-        };
+        let open = Open { path, mode, size_hint_bytes: None, transfer: Transfer::Inline };
         self.command(0, &Command::Open(open));
     }
 

@@ -26,10 +26,8 @@ pub fn muxer() -> &'static Path {
 
 fn build(package: &str, program: &str) -> PathBuf {
     let workspace = concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml");
-    let mut cargo = escargot::CargoBuild::new()
-        .manifest_path(workspace)
-        .package(package)
-        .bin(program);
+    let mut cargo =
+        escargot::CargoBuild::new().manifest_path(workspace).package(package).bin(program);
     if !cfg!(debug_assertions) {
         cargo = cargo.release();
     }

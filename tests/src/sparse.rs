@@ -38,9 +38,7 @@ impl Sparse {
 
     /// Indices of the stored chunks in `from..end`, in order.
     pub(crate) fn stored(&self, from: u64, end: u64) -> impl Iterator<Item = u64> {
-        self.chunks
-            .range(from..end.max(from))
-            .map(|(index, _)| *index)
+        self.chunks.range(from..end.max(from)).map(|(index, _)| *index)
     }
 
     /// Drops chunk `index`; it reads as zeros from now on.

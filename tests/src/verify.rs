@@ -127,11 +127,7 @@ impl Comparison {
         let expected_len = self.model.len();
         let shorter = self.file_len.min(expected_len);
         let len = self.file_len;
-        let differs = |offset| VerifyError::Differs {
-            offset,
-            len,
-            expected_len,
-        };
+        let differs = |offset| VerifyError::Differs { offset, len, expected_len };
         for index in 0..shorter.div_ceil(CHUNK_LEN) {
             if self.settled.contains(&index) {
                 continue;

@@ -50,11 +50,7 @@ fn sent(link: &mut Link) -> Vec<(Kind, u64)> {
 
 fn written(sequence: u64) -> Reply {
     let mark = Mark { sequence, bytes: 1 };
-    Reply::Progress(Progress {
-        accepted: mark,
-        written: mark,
-        durable: Mark::default(),
-    })
+    Reply::Progress(Progress { accepted: mark, written: mark, durable: Mark::default() })
 }
 
 #[test]
@@ -114,12 +110,8 @@ fn watermarks_that_can_not_be_are_not_believed() {
     assert!(link.answer(0, written(2)).is_ok());
     assert!(link.answer(0, written(1)).is_err());
     assert!(link.answer(9, Reply::Synced).is_err());
-    let opened = Reply::Opened(Opened {
-        stream: 1,
-        len_bytes: 0,
-        queue_limit_bytes: 0,
-        window_bytes: 0,
-    });
+    let opened =
+        Reply::Opened(Opened { stream: 1, len_bytes: 0, queue_limit_bytes: 0, window_bytes: 0 });
     assert!(link.answer(0, opened.clone()).is_ok());
     assert!(link.answer(0, opened).is_err());
 }
@@ -154,10 +146,7 @@ fn neighbours_that_were_not_sent_go_in_one_frame() {
     write(&mut link, 0, 100);
     write(&mut link, 100, 100);
     write(&mut link, 300, 100);
-    assert_eq!(
-        sent(&mut link),
-        [(Kind::Write, 1), (Kind::Seek, 2), (Kind::Write, 3)]
-    );
+    assert_eq!(sent(&mut link), [(Kind::Write, 1), (Kind::Seek, 2), (Kind::Write, 3)]);
     assert_eq!(link.answer(0, written(3)).unwrap(), Answered::GoesOn);
     // What is on its way is not touched any more.
     write(&mut link, 400, 100);

@@ -54,11 +54,7 @@ impl Bench {
     fn pass(&mut self) {
         while let Some(item) = self.window.leaving().pop_front() {
             match item {
-                Leaving::Write {
-                    offset,
-                    slot,
-                    range,
-                } => {
+                Leaving::Write { offset, slot, range } => {
                     let at = usize::try_from(offset).unwrap();
                     let end = at + range.len();
                     if self.file.len() < end {
@@ -118,10 +114,7 @@ fn slots_leave_as_many_at_once_as_the_outlet_takes() {
     bench.write(0, &pattern(5 * MIB - 1, 1));
     assert!(bench.left.is_empty());
     bench.write(5 * MIB - 1, b"x");
-    assert_eq!(
-        bench.left,
-        [0, 1, 2, 3].map(|slot| (slot * MIB as u64, MIB))
-    );
+    assert_eq!(bench.left, [0, 1, 2, 3].map(|slot| (slot * MIB as u64, MIB)));
 }
 
 #[test]
@@ -146,10 +139,7 @@ fn small_far_patches_in_a_row_leave_as_one() {
     }
     bench.write(104, b"back in the run");
     bench.flush();
-    let far: Vec<_> = bench.left[before..]
-        .iter()
-        .filter(|l| l.0 < MIB as u64)
-        .collect();
+    let far: Vec<_> = bench.left[before..].iter().filter(|l| l.0 < MIB as u64).collect();
     assert_eq!(far, [&(100, 8000)]);
 }
 
@@ -225,10 +215,7 @@ enum Act {
 
 /// Offsets and lengths around the edges of slots, where mistakes are.
 fn near_edges() -> impl Strategy<Value = usize> {
-    (
-        0..4_usize,
-        prop_oneof![0..12_usize, 500..512_usize, MIB - 12..MIB],
-    )
+    (0..4_usize, prop_oneof![0..12_usize, 500..512_usize, MIB - 12..MIB])
         .prop_map(|(slot, within)| slot * MIB + within)
 }
 

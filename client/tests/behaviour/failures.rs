@@ -56,10 +56,7 @@ fn the_first_failure_is_told_to_every_later_call() {
 #[test]
 fn a_failed_sync_is_not_asked_again_in_hope() {
     let daemon = fake::Daemon::start(fake::Script {
-        fails_sync: Some(Failure::new(
-            ErrorCode::IO,
-            "the disk lost what was written",
-        )),
+        fails_sync: Some(Failure::new(ErrorCode::IO, "the disk lost what was written")),
         ..fake::Script::default()
     });
     let mut file = options(&daemon).create(path()).unwrap();
@@ -83,21 +80,13 @@ fn a_lost_connection_says_what_is_written_and_durable() {
     file.write_all(b"one too many").unwrap();
     let error = file.flush().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ConnectionAborted);
-    let Some(Error::Lost {
-        written_bytes,
-        durable_bytes,
-        ..
-    }) = Error::inside(&error)
-    else {
+    let Some(Error::Lost { written_bytes, durable_bytes, .. }) = Error::inside(&error) else {
         panic!("{error:?}");
     };
     assert_eq!(*written_bytes, 3 * MIB as u64);
     assert_eq!(*durable_bytes, MIB as u64);
     let text = error.to_string();
-    assert!(
-        text.contains("it closed the connection") && text.contains("3145728"),
-        "{text}"
-    );
+    assert!(text.contains("it closed the connection") && text.contains("3145728"), "{text}");
     assert_eq!(file.write(b"again").unwrap_err().to_string(), text);
 }
 
@@ -125,10 +114,7 @@ fn a_refused_open_is_an_error_and_never_a_fallback() {
             refuses_open: Some(Failure::new(code, "because of that")),
             ..fake::Script::default()
         });
-        let error = options(&daemon)
-            .fallback_to_local(true)
-            .create(path())
-            .unwrap_err();
+        let error = options(&daemon).fallback_to_local(true).create(path()).unwrap_err();
         assert_eq!(error.code(), Some(code));
         assert_eq!(error.kind(), kind);
         let expected = format!("cannot open {}: because of that", path().display());
@@ -139,33 +125,20 @@ fn a_refused_open_is_an_error_and_never_a_fallback() {
 #[test]
 fn a_version_that_nobody_shares_is_a_clear_error() {
     let daemon = fake::Daemon::start(fake::Script {
-        hello: Some(DaemonHello::Refused {
-            reason: ErrorCode::VERSION,
-            lowest: 5,
-            highest: 9,
-        }),
+        hello: Some(DaemonHello::Refused { reason: ErrorCode::VERSION, lowest: 5, highest: 9 }),
         ..fake::Script::default()
     });
     let error = options(&daemon).create(path()).unwrap_err();
     let text = error.to_string();
-    assert!(
-        text.contains("speaks protocol versions 5 to 9, this client 1 to 1"),
-        "{text}"
-    );
+    assert!(text.contains("speaks protocol versions 5 to 9, this client 1 to 1"), "{text}");
     assert_eq!(error.kind(), ErrorKind::Unsupported);
 }
 
 #[test]
 fn a_daemon_that_never_answers_does_not_hang_an_open() {
     let mute = [
-        fake::Script {
-            never_greets: true,
-            ..fake::Script::default()
-        },
-        fake::Script {
-            never_opens: true,
-            ..fake::Script::default()
-        },
+        fake::Script { never_greets: true, ..fake::Script::default() },
+        fake::Script { never_opens: true, ..fake::Script::default() },
     ];
     for script in mute {
         let daemon = fake::Daemon::start(script);
@@ -192,14 +165,8 @@ fn impossible_requests_do_not_harm_the_stream() {
     }
     let mut file = options(&daemon).create(path()).unwrap();
     let kind = |error: std::io::Error| error.kind();
-    assert_eq!(
-        kind(file.set_len(u64::MAX).unwrap_err()),
-        ErrorKind::InvalidInput
-    );
-    assert_eq!(
-        kind(file.seek(SeekFrom::Start(u64::MAX)).unwrap_err()),
-        ErrorKind::InvalidInput
-    );
+    assert_eq!(kind(file.set_len(u64::MAX).unwrap_err()), ErrorKind::InvalidInput);
+    assert_eq!(kind(file.seek(SeekFrom::Start(u64::MAX)).unwrap_err()), ErrorKind::InvalidInput);
     file.seek(SeekFrom::Start(i64::MAX as u64)).unwrap();
     assert_eq!(kind(file.write(b"x").unwrap_err()), ErrorKind::InvalidInput);
     file.seek(SeekFrom::Start(0)).unwrap();

@@ -111,10 +111,7 @@ impl Daemon {
         } else {
             dir.path().join("freemkvd.sock")
         };
-        let file = File {
-            content: script.content.clone(),
-            ..File::default()
-        };
+        let file = File { content: script.content.clone(), ..File::default() };
         let state = Arc::new(State {
             script,
             reading: Gate::new(),
@@ -137,11 +134,7 @@ impl Daemon {
                 });
             }
         });
-        Self {
-            _dir: dir,
-            socket,
-            state,
-        }
+        Self { _dir: dir, socket, state }
     }
 
     pub(crate) fn socket(&self) -> &Path {
@@ -249,9 +242,7 @@ impl State {
         }
         if self.script.closes_after.is_some_and(beyond) {
             if self.script.says_going_away {
-                let frame = Reply::GoingAway(GoingAway { drain_ms: 10 })
-                    .encode(0)
-                    .unwrap();
+                let frame = Reply::GoingAway(GoingAway { drain_ms: 10 }).encode(0).unwrap();
                 let _ = (&**file.out.as_ref()?).write_all(&frame);
             }
             return None;
@@ -273,26 +264,14 @@ impl State {
         offset: usize,
         len: usize,
     ) -> Vec<Reply> {
-        assert_eq!(
-            sequence,
-            file.progress.written.sequence + u64::from(kind != Kind::Open)
-        );
+        assert_eq!(sequence, file.progress.written.sequence + u64::from(kind != Kind::Open));
         let (offset, len) = (offset as u64, len as u64);
-        file.seen.push(Seen {
-            kind,
-            sequence,
-            offset,
-            len,
-        });
+        file.seen.push(Seen { kind, sequence, offset, len });
         let content = if kind == Kind::Write { len } else { 0 };
         let bytes = file.progress.written.bytes + content;
         file.progress.written = Mark { sequence, bytes };
         file.progress.accepted = file.progress.written;
-        if self.answering.is_open() {
-            vec![Reply::Progress(file.progress)]
-        } else {
-            Vec::new()
-        }
+        if self.answering.is_open() { vec![Reply::Progress(file.progress)] } else { Vec::new() }
     }
 
     fn command(&self, sequence: u64, command: Command) -> Option<Vec<Reply>> {

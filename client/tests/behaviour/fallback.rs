@@ -12,18 +12,12 @@ const CHILD: &str = "FREEMKV_TEST_DIR";
 fn no_daemon_is_an_error_that_says_what_to_do() {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("nobody.sock");
-    let error = RipFile::options()
-        .socket(&socket)
-        .create(dir.path().join("film.mkv"))
-        .unwrap_err();
+    let error = RipFile::options().socket(&socket).create(dir.path().join("film.mkv")).unwrap_err();
     assert!(error.is_absent_daemon());
     assert_eq!(error.kind(), ErrorKind::NotFound);
     assert_eq!(error.path(), socket);
     let text = error.to_string();
-    assert!(
-        text.contains("start it, name its socket in FREEMKVD_SOCKET"),
-        "{text}"
-    );
+    assert!(text.contains("start it, name its socket in FREEMKVD_SOCKET"), "{text}");
     assert!(!dir.path().join("film.mkv").exists());
 }
 
@@ -31,11 +25,8 @@ fn no_daemon_is_an_error_that_says_what_to_do() {
 fn a_local_file_keeps_the_same_promises() {
     let dir = tempfile::tempdir().unwrap();
     let target = dir.path().join("film.mkv");
-    let local = || {
-        RipFile::options()
-            .socket(dir.path().join("nobody.sock"))
-            .fallback_to_local(true)
-    };
+    let local =
+        || RipFile::options().socket(dir.path().join("nobody.sock")).fallback_to_local(true);
     let mut file = local().create(&target).unwrap();
     assert!(file.is_local());
     assert_eq!(file.stream_id(), None);
@@ -84,17 +75,9 @@ fn a_local_disk_that_is_full_is_latched() {
 fn run_child(name: &str, socket: &str) -> Output {
     let dir = tempfile::tempdir().unwrap();
     let output = Command::new(std::env::current_exe().unwrap())
-        .args([
-            "--exact",
-            &format!("fallback::{name}"),
-            "--ignored",
-            "--nocapture",
-        ])
+        .args(["--exact", &format!("fallback::{name}"), "--ignored", "--nocapture"])
         .env(CHILD, dir.path())
-        .env(
-            "FREEMKVD_SOCKET",
-            socket.replace("DIR", &dir.path().to_string_lossy()),
-        )
+        .env("FREEMKVD_SOCKET", socket.replace("DIR", &dir.path().to_string_lossy()))
         .output()
         .unwrap();
     assert!(output.status.success(), "{output:?}");
@@ -103,9 +86,7 @@ fn run_child(name: &str, socket: &str) -> Output {
 
 fn lines_of_ours(output: &Output) -> usize {
     let text = String::from_utf8_lossy(&output.stderr);
-    text.lines()
-        .filter(|line| line.starts_with("freemkv: "))
-        .count()
+    text.lines().filter(|line| line.starts_with("freemkv: ")).count()
 }
 
 #[test]
@@ -125,10 +106,7 @@ fn off_is_local_without_a_word() {
 fn child_writes_twice() {
     let dir = std::path::PathBuf::from(std::env::var_os(CHILD).unwrap());
     for name in ["one.mkv", "two.mkv"] {
-        let mut file = RipFile::options()
-            .fallback_to_local(true)
-            .create(dir.join(name))
-            .unwrap();
+        let mut file = RipFile::options().fallback_to_local(true).create(dir.join(name)).unwrap();
         file.write_all(b"content").unwrap();
         file.finish().unwrap();
     }

@@ -37,18 +37,10 @@ fn sequential_writes_need_no_seek() {
 #[test]
 fn far_patches_arrive_in_order() {
     let daemon = fake::Daemon::healthy();
-    let mut file = options(&daemon)
-        .window_bytes(MIB as u64)
-        .create(path())
-        .unwrap();
+    let mut file = options(&daemon).window_bytes(MIB as u64).create(path()).unwrap();
     let mut expected = pattern(8 * MIB, 1);
     file.write_all(&expected).unwrap();
-    for (offset, bytes) in [
-        (60, b"first"),
-        (58, b"later"),
-        (300_000, b"other"),
-        (62, b"third"),
-    ] {
+    for (offset, bytes) in [(60, b"first"), (58, b"later"), (300_000, b"other"), (62, b"third")] {
         file.seek(SeekFrom::Start(offset)).unwrap();
         file.write_all(bytes).unwrap();
         let at = usize::try_from(offset).unwrap();
@@ -56,11 +48,7 @@ fn far_patches_arrive_in_order() {
     }
     file.finish().unwrap();
     assert!(daemon.content() == expected);
-    let far: Vec<_> = daemon
-        .seen_of(Kind::Write)
-        .into_iter()
-        .filter(|w| w.len < 10)
-        .collect();
+    let far: Vec<_> = daemon.seen_of(Kind::Write).into_iter().filter(|w| w.len < 10).collect();
     let offsets: Vec<_> = far.iter().map(|w| w.offset).collect();
     assert_eq!(offsets, [60, 58, 300_000, 62]);
 }
@@ -90,11 +78,7 @@ fn large_ranges_of_zeros_never_cross_the_wire() {
     file.write_all(b"more").unwrap();
     let finished = file.finish().unwrap();
     assert_eq!(finished.len_bytes, 64 * MIB as u64 + 11);
-    let sent: u64 = daemon
-        .seen_of(Kind::Write)
-        .iter()
-        .map(|write| write.len)
-        .sum();
+    let sent: u64 = daemon.seen_of(Kind::Write).iter().map(|write| write.len).sum();
     assert_eq!(sent, 11);
 }
 
@@ -107,14 +91,7 @@ fn a_block_group_muxer_becomes_few_frames() {
     // The shape of one BlockGroup: size unknown, fields, data, then back to write the size.
     for _ in 0..5000 {
         let start = expected.len();
-        for part in [
-            &b"\xa0"[..],
-            b"\0\0\0\0\0\0\0\0",
-            b"\xa1",
-            b"\x40\x01",
-            &data,
-            b"\x9b\x81",
-        ] {
+        for part in [&b"\xa0"[..], b"\0\0\0\0\0\0\0\0", b"\xa1", b"\x40\x01", &data, b"\x9b\x81"] {
             file.write_all(part).unwrap();
             expected.extend_from_slice(part);
         }
@@ -127,10 +104,7 @@ fn a_block_group_muxer_becomes_few_frames() {
     let finished = file.finish().unwrap();
     assert!(daemon.content() == expected);
     let frames = finished.progress.frames_sent;
-    assert!(
-        frames <= 40,
-        "35 000 writes and 10 000 seeks became {frames} frames"
-    );
+    assert!(frames <= 40, "35 000 writes and 10 000 seeks became {frames} frames");
 }
 
 #[test]
@@ -158,8 +132,7 @@ fn a_slot_in_flight_is_copied_before_it_is_patched() {
     let halt_free = std::thread::scope(|scope| {
         let flushing = scope.spawn(|| {
             file.write_all(&pattern(3 * MIB, 1)).unwrap();
-            file.sync_all_timeout(std::time::Duration::from_millis(50))
-                .unwrap_err();
+            file.sync_all_timeout(std::time::Duration::from_millis(50)).unwrap_err();
             file.seek(SeekFrom::Start(5)).unwrap();
             file.write_all(b"patched").unwrap();
             file.stream_position().unwrap()

@@ -59,16 +59,12 @@ fn play(calls: &[Call], ours: &mut RipFile, std: &mut File) {
             }
             Call::WriteZeroes(len) => {
                 ours.write_zeroes(*len).unwrap();
-                std.write_all(&vec![0; usize::try_from(*len).unwrap()])
-                    .unwrap();
+                std.write_all(&vec![0; usize::try_from(*len).unwrap()]).unwrap();
             }
             Call::Flush => ours.flush().unwrap(),
             Call::Sync => ours.sync_all().unwrap(),
         }
-        assert_eq!(
-            ours.stream_position().unwrap(),
-            std.stream_position().unwrap()
-        );
+        assert_eq!(ours.stream_position().unwrap(), std.stream_position().unwrap());
         assert_eq!(ours.len_bytes(), std.metadata().unwrap().len());
     }
 }

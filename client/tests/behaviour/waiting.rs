@@ -53,19 +53,14 @@ fn halted<T: Send>(
 }
 
 fn assert_halted(error: &io::Error) {
-    assert!(
-        matches!(Error::inside(error), Some(Error::Halted { .. })),
-        "{error:?}"
-    );
+    assert!(matches!(Error::inside(error), Some(Error::Halted { .. })), "{error:?}");
     assert_ne!(error.kind(), ErrorKind::Interrupted);
 }
 
 #[test]
 fn a_halt_ends_a_blocked_write_all() {
     let daemon = fake::Daemon::healthy();
-    assert_halted(&halted(&daemon, |file| {
-        file.write_all(&pattern(64 * MIB, 1))
-    }));
+    assert_halted(&halted(&daemon, |file| file.write_all(&pattern(64 * MIB, 1))));
 }
 
 #[test]
@@ -129,9 +124,7 @@ fn a_sync_deadline_is_timed_out_and_can_be_asked_again() {
     file.write_all(b"content").unwrap();
     daemon.set_syncing(false);
     for _ in 0..2 {
-        let error = file
-            .sync_all_timeout(Duration::from_millis(60))
-            .unwrap_err();
+        let error = file.sync_all_timeout(Duration::from_millis(60)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::TimedOut);
     }
     assert_eq!(file.progress().durable_bytes, 0);
@@ -141,11 +134,7 @@ fn a_sync_deadline_is_timed_out_and_can_be_asked_again() {
     file.sync_all().unwrap();
     assert_eq!(daemon.content(), b"content and more");
     let syncs = daemon.seen_of(freemkvd_proto::Kind::Sync);
-    assert_eq!(
-        syncs.len(),
-        2,
-        "one that was repeated in vain, one for what was new"
-    );
+    assert_eq!(syncs.len(), 2, "one that was repeated in vain, one for what was new");
     file.finish().unwrap();
 }
 
@@ -162,9 +151,7 @@ fn a_late_daemon_does_not_take_more_memory_than_allowed() {
         .unwrap();
     thread::scope(|scope| {
         let writing = scope.spawn(|| file.write_all(&pattern(20 * MIB, 1)));
-        wait_until("the slots are used up", || {
-            daemon.content().len() >= 3 * MIB
-        });
+        wait_until("the slots are used up", || daemon.content().len() >= 3 * MIB);
         thread::sleep(Duration::from_millis(200));
         assert!(!writing.is_finished());
         // Six slots: at most four can have left a window of two.
@@ -183,9 +170,7 @@ fn a_daemon_that_says_nothing_unasked_is_asked() {
     let mut file = options(&daemon).create(path()).unwrap();
     thread::scope(|scope| {
         let writing = scope.spawn(|| file.write_all(&pattern(60 * MIB, 1)));
-        wait_until("it was asked", || {
-            !daemon.seen_of(freemkvd_proto::Kind::Flush).is_empty()
-        });
+        wait_until("it was asked", || !daemon.seen_of(freemkvd_proto::Kind::Flush).is_empty());
         daemon.set_answering(true);
         writing.join().unwrap().unwrap();
     });
@@ -200,11 +185,7 @@ fn a_drop_is_bounded() {
     daemon.set_reading(false);
     let since = Instant::now();
     drop(file);
-    assert!(
-        since.elapsed() < Duration::from_millis(800),
-        "{:?}",
-        since.elapsed()
-    );
+    assert!(since.elapsed() < Duration::from_millis(800), "{:?}", since.elapsed());
     // What was late is still handed over.
     daemon.set_reading(true);
     wait_until("the connection has ended", || daemon.is_over());

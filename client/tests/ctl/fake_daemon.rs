@@ -93,10 +93,7 @@ impl FakeDaemon {
     }
 
     pub(crate) fn put(&self, path: &str, content: &[u8]) {
-        let file = File {
-            content: content.to_vec(),
-            ..File::default()
-        };
+        let file = File { content: content.to_vec(), ..File::default() };
         let mut files = self.shared.files.lock().unwrap();
         files.insert(std::path::absolute(path).unwrap(), file);
     }
@@ -112,16 +109,9 @@ impl FakeDaemon {
         let path = std::path::absolute(path).unwrap();
         let files = self.shared.files.lock().unwrap();
         let is_not = |files: &mut BTreeMap<PathBuf, File>| !files.get(&path).is_some_and(&is);
-        let waited = self
-            .shared
-            .changed
-            .wait_timeout_while(files, PATIENCE, is_not);
+        let waited = self.shared.changed.wait_timeout_while(files, PATIENCE, is_not);
         let (_files, late) = waited.unwrap();
-        assert!(
-            !late.timed_out(),
-            "{} is not as it should be",
-            path.display()
-        );
+        assert!(!late.timed_out(), "{} is not as it should be", path.display());
     }
 }
 
@@ -227,10 +217,7 @@ impl Session<'_> {
                     file.content.len() as u64
                 });
                 let progress = self.progress;
-                let finished = Finished {
-                    len_bytes,
-                    progress,
-                };
+                let finished = Finished { len_bytes, progress };
                 self.answer(sequence, &Reply::Finished(finished))
             }
             other => panic!("nobody taught this daemon {:?}", other.kind()),
@@ -244,18 +231,11 @@ impl Session<'_> {
             let failure = Failure::new(ErrorCode::EXISTS, "the file exists, says the fake daemon");
             return self.answer(0, &Reply::Failed(failure));
         }
-        let file = File {
-            size_hint: open.size_hint_bytes,
-            ..File::default()
-        };
+        let file = File { size_hint: open.size_hint_bytes, ..File::default() };
         files.insert(self.path.clone(), file);
         drop(files);
-        let opened = Opened {
-            stream: 1,
-            len_bytes: 0,
-            queue_limit_bytes: 32 << 20,
-            window_bytes: 64 << 20,
-        };
+        let opened =
+            Opened { stream: 1, len_bytes: 0, queue_limit_bytes: 32 << 20, window_bytes: 64 << 20 };
         self.answer(0, &Reply::Opened(opened))
     }
 }

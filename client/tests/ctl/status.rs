@@ -216,10 +216,7 @@ dirty 50331648 bytes of 536870912 bytes (kernel: 47448064 bytes), queued 2097152
 #[test]
 fn json_has_exactly_the_promised_keys_in_their_order() {
     let daemon = FakeDaemon::start(degraded());
-    let output = freemkvctl(&daemon.socket())
-        .args(["status", "--json"])
-        .output()
-        .unwrap();
+    let output = freemkvctl(&daemon.socket()).args(["status", "--json"]).output().unwrap();
     assert_eq!(exit_code(&output), 4);
     let text = stdout(&output);
     assert_eq!(text.lines().count(), 1, "one line when not on a terminal");
@@ -256,10 +253,7 @@ fn json_has_exactly_the_promised_keys_in_their_order() {
 fn keys(text: &str) -> Vec<&str> {
     let parts: Vec<&str> = text.split('"').collect();
     let pairs = parts.windows(2).skip(1).step_by(2);
-    pairs
-        .filter(|pair| pair[1].starts_with(':'))
-        .map(|pair| pair[0])
-        .collect()
+    pairs.filter(|pair| pair[1].starts_with(':')).map(|pair| pair[0]).collect()
 }
 
 #[test]
@@ -267,19 +261,11 @@ fn a_reader_who_leaves_early_is_no_failure() {
     let daemon = FakeDaemon::start(healthy());
     for arguments in [["status", "--watch=0.1"], ["status", "--json"]] {
         let mut command = freemkvctl(&daemon.socket());
-        command
-            .args(arguments)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         drop(child.stdout.take());
         let mut complaints = String::new();
-        child
-            .stderr
-            .take()
-            .unwrap()
-            .read_to_string(&mut complaints)
-            .unwrap();
+        child.stderr.take().unwrap().read_to_string(&mut complaints).unwrap();
         assert_eq!(complaints, "");
         assert_eq!(child.wait().unwrap().code(), Some(0));
     }
@@ -289,9 +275,7 @@ fn a_reader_who_leaves_early_is_no_failure() {
 fn watching_prints_json_line_by_line() {
     let daemon = FakeDaemon::start(healthy());
     let mut command = freemkvctl(&daemon.socket());
-    command
-        .args(["status", "--json", "--watch=0.1"])
-        .stdout(Stdio::piped());
+    command.args(["status", "--json", "--watch=0.1"]).stdout(Stdio::piped());
     let mut child = command.spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     for _ in 0..3 {
@@ -307,14 +291,10 @@ fn watching_prints_json_line_by_line() {
 fn watching_prints_a_block_each_time_without_a_terminal() {
     let daemon = FakeDaemon::start(healthy());
     let mut command = freemkvctl(&daemon.socket());
-    command
-        .args(["status", "--watch=0.1"])
-        .stdout(Stdio::piped());
+    command.args(["status", "--watch=0.1"]).stdout(Stdio::piped());
     let mut child = command.spawn().unwrap();
     let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let titles = lines
-        .map(Result::unwrap)
-        .filter(|line| line.starts_with("freemkvd 0.1.0"));
+    let titles = lines.map(Result::unwrap).filter(|line| line.starts_with("freemkvd 0.1.0"));
     assert_eq!(titles.take(2).count(), 2);
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
@@ -324,10 +304,7 @@ fn watching_prints_a_block_each_time_without_a_terminal() {
 fn watching_goes_on_without_the_daemon_and_ends_with_ctrl_c() {
     let daemon = FakeDaemon::start(healthy());
     let mut command = freemkvctl(&daemon.socket());
-    command
-        .args(["status", "--watch=0.1"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+    command.args(["status", "--watch=0.1"]).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     let mut errors = BufReader::new(child.stderr.take().unwrap()).lines();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
@@ -335,10 +312,7 @@ fn watching_goes_on_without_the_daemon_and_ends_with_ctrl_c() {
 
     daemon.hide();
     let complaint = errors.next().unwrap().unwrap();
-    assert!(
-        complaint.ends_with("; trying again, Ctrl-C ends"),
-        "{complaint}"
-    );
+    assert!(complaint.ends_with("; trying again, Ctrl-C ends"), "{complaint}");
     daemon.show_again();
     // The blocks from before may still be in the pipe: more than a second's worth is not.
     assert_eq!(lines.by_ref().filter_map(Result::ok).take(100).count(), 100);

@@ -9,23 +9,14 @@ use crate::{exit_code, freemkvctl, stderr, stdout};
 fn without_a_daemon_it_says_what_to_do_within_a_second() {
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("nobody.sock");
-    for arguments in [
-        &["status"][..],
-        &["status", "--watch"],
-        &["write", "film.mkv"],
-    ] {
+    for arguments in [&["status"][..], &["status", "--watch"], &["write", "film.mkv"]] {
         let begun = Instant::now();
         let output = freemkvctl(&socket).args(arguments).output().unwrap();
         assert!(begun.elapsed() < Duration::from_secs(1));
         assert_eq!(exit_code(&output), 3, "{arguments:?}");
         assert_eq!(stdout(&output), "");
         let said = stderr(&output);
-        for part in [
-            socket.to_str().unwrap(),
-            "start",
-            "--socket",
-            "FREEMKVD_SOCKET",
-        ] {
+        for part in [socket.to_str().unwrap(), "start", "--socket", "FREEMKVD_SOCKET"] {
             assert!(said.contains(part), "{part} is not in {said}");
         }
     }
@@ -92,8 +83,5 @@ fn help_names_the_exit_codes_and_the_version_is_the_packages() {
     }
     let output = freemkvctl(nowhere).arg("--version").output().unwrap();
     assert_eq!(exit_code(&output), 0);
-    assert_eq!(
-        stdout(&output),
-        concat!("freemkvctl ", env!("CARGO_PKG_VERSION"), "\n")
-    );
+    assert_eq!(stdout(&output), concat!("freemkvctl ", env!("CARGO_PKG_VERSION"), "\n"));
 }

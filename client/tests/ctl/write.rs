@@ -30,10 +30,7 @@ fn daemon() -> FakeDaemon {
 fn write(daemon: &FakeDaemon, arguments: &[&str]) -> Command {
     let mut command = freemkvctl(&daemon.socket());
     command.arg("write").args(arguments);
-    command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
 
@@ -55,17 +52,12 @@ fn content() -> Vec<u8> {
 fn every_byte_arrives_and_is_durable() {
     let daemon = daemon();
     let content = content();
-    let child = write(&daemon, &["/rips/a.iso", "--size-hint", "64MiB"])
-        .spawn()
-        .unwrap();
+    let child = write(&daemon, &["/rips/a.iso", "--size-hint", "64MiB"]).spawn().unwrap();
     let output = feed(child, &content);
     let said = stderr(&output);
     assert_eq!(exit_code(&output), 0, "{said}");
     assert_eq!(stdout(&output), "");
-    assert!(
-        said.starts_with("wrote 57.2 MiB to /rips/a.iso in "),
-        "{said}"
-    );
+    assert!(said.starts_with("wrote 57.2 MiB to /rips/a.iso in "), "{said}");
     assert!(said.ends_with(" s, durable\n"), "{said}");
     let file = daemon.file("/rips/a.iso").unwrap();
     assert!(file.content == content);
@@ -87,21 +79,13 @@ fn nothing_is_a_file_too_and_quiet_is_quiet() {
 fn a_file_that_exists_is_left_alone_unless_told_otherwise() {
     let daemon = daemon();
     daemon.put("/rips/a.mkv", b"dear");
-    let output = write(&daemon, &["/rips/a.mkv"])
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
+    let output = write(&daemon, &["/rips/a.mkv"]).stdin(Stdio::null()).output().unwrap();
     assert_eq!(exit_code(&output), 1);
     let said = stderr(&output);
-    assert!(
-        said.contains("the file exists, says the fake daemon"),
-        "{said}"
-    );
+    assert!(said.contains("the file exists, says the fake daemon"), "{said}");
     assert_eq!(daemon.file("/rips/a.mkv").unwrap().content, b"dear");
 
-    let child = write(&daemon, &["/rips/a.mkv", "--overwrite"])
-        .spawn()
-        .unwrap();
+    let child = write(&daemon, &["/rips/a.mkv", "--overwrite"]).spawn().unwrap();
     assert_eq!(exit_code(&feed(child, b"new")), 0);
     assert_eq!(daemon.file("/rips/a.mkv").unwrap().content, b"new");
 }
@@ -111,10 +95,7 @@ fn a_file_that_exists_is_left_alone_unless_told_otherwise() {
 fn an_input_that_fails_leaves_the_file_and_says_so() {
     let daemon = daemon();
     let directory = std::fs::File::open(daemon.directory()).unwrap();
-    let output = write(&daemon, &["/rips/a.iso"])
-        .stdin(directory)
-        .output()
-        .unwrap();
+    let output = write(&daemon, &["/rips/a.iso"]).stdin(directory).output().unwrap();
     assert_eq!(exit_code(&output), 1);
     let said = stderr(&output);
     assert!(said.contains("cannot read standard input: "), "{said}");
@@ -139,9 +120,7 @@ fn an_interrupt_keeps_what_was_read() {
     let file = daemon.file("/rips/a.iso").unwrap();
     assert!(!file.finished);
     assert!(content.starts_with(&file.content));
-    let size = bytesize::ByteSize(file.content.len() as u64)
-        .display()
-        .iec();
+    let size = bytesize::ByteSize(file.content.len() as u64).display().iec();
     let expected = format!("{size} are written and {size} of them durable");
     assert!(said.starts_with("freemkvctl: interrupted; "), "{said}");
     assert!(said.contains(&expected), "{said} is not {expected}");

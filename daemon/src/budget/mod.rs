@@ -78,9 +78,7 @@ impl Budget {
     /// Bytes that `stream` has charged now.
     #[must_use]
     pub fn charged_bytes_of(&self, stream: StreamId) -> u64 {
-        self.accounts
-            .get(&stream)
-            .map_or(0, |account| account.charged_bytes)
+        self.accounts.get(&stream).map_or(0, |account| account.charged_bytes)
     }
 
     /// Most bytes that an active stream may hold now.
@@ -116,10 +114,7 @@ impl Budget {
     /// When it still has something charged (invariant 2).
     pub fn leave(&mut self, stream: StreamId) -> Vec<StreamId> {
         let account = self.accounts.remove(&stream).expect("a stream leaves once");
-        assert_eq!(
-            account.charged_bytes, 0,
-            "stream {stream} left with bytes charged"
-        );
+        assert_eq!(account.charged_bytes, 0, "stream {stream} left with bytes charged");
         self.line.retain(|waiting| *waiting != stream);
         self.serve_line()
     }
@@ -130,15 +125,9 @@ impl Budget {
     /// # Panics
     /// When a stream in line asks for something else: those behind it were measured against it.
     pub fn reserve(&mut self, stream: StreamId, bytes: u64) -> Reserve {
-        let account = self
-            .accounts
-            .get_mut(&stream)
-            .expect("a stream joins before it reserves");
+        let account = self.accounts.get_mut(&stream).expect("a stream joins before it reserves");
         let waited_for = account.waits_for.replace(bytes);
-        assert!(
-            waited_for.is_none_or(|before| before == bytes),
-            "changed its mind in line"
-        );
+        assert!(waited_for.is_none_or(|before| before == bytes), "changed its mind in line");
         let others_are_first = !self.line.is_empty() && self.line.front() != Some(&stream);
         if !others_are_first && self.fits(stream, bytes) {
             self.charge(stream, bytes);
@@ -151,15 +140,8 @@ impl Budget {
         // Those in front may all be over their share, and then this one need not wait for them.
         // Nobody else can be served here: one stream more has made no share larger.
         let granted = self.serve_line();
-        assert!(
-            granted.iter().all(|served| *served == stream),
-            "somebody had waited for nothing"
-        );
-        if granted.is_empty() {
-            Reserve::Throttled
-        } else {
-            Reserve::Granted
-        }
+        assert!(granted.iter().all(|served| *served == stream), "somebody had waited for nothing");
+        if granted.is_empty() { Reserve::Throttled } else { Reserve::Granted }
     }
 
     /// Takes a stream out of the line.
@@ -177,10 +159,7 @@ impl Budget {
     /// # Panics
     /// When the stream gives back more than it has (invariant 2).
     pub fn release(&mut self, stream: StreamId, bytes: u64) -> Vec<StreamId> {
-        let account = self
-            .accounts
-            .get_mut(&stream)
-            .expect("a stream joins before it releases");
+        let account = self.accounts.get_mut(&stream).expect("a stream joins before it releases");
         account.charged_bytes = account
             .charged_bytes
             .checked_sub(bytes)
@@ -198,17 +177,11 @@ impl Budget {
     }
 
     fn charge(&mut self, stream: StreamId, bytes: u64) {
-        let account = self
-            .accounts
-            .get_mut(&stream)
-            .expect("only streams in the budget wait");
+        let account = self.accounts.get_mut(&stream).expect("only streams in the budget wait");
         account.waits_for = None;
         account.charged_bytes += bytes;
         self.charged_bytes += bytes;
-        assert!(
-            self.charged_bytes <= self.limit_bytes,
-            "granted beyond the limit (invariant 1)"
-        );
+        assert!(self.charged_bytes <= self.limit_bytes, "granted beyond the limit (invariant 1)");
     }
 
     fn serve_line(&mut self) -> Vec<StreamId> {
@@ -218,9 +191,7 @@ impl Budget {
         // requests could pass a large one for ever.
         let mut limit_reached = false;
         while let Some(stream) = self.line.pop_front() {
-            let bytes = self.accounts[&stream]
-                .waits_for
-                .expect("only waiting streams are in line");
+            let bytes = self.accounts[&stream].waits_for.expect("only waiting streams are in line");
             if !limit_reached && self.fits(stream, bytes) {
                 self.charge(stream, bytes);
                 granted.push(stream);

@@ -37,11 +37,7 @@ fn a_stream_that_stands_still_keeps_its_share_and_no_more() {
     let mut budget = budget(32, 2);
     while budget.reserve(1, MIB) == Reserve::Granted {}
     budget.cancel(1);
-    assert_eq!(
-        budget.charged_bytes_of(1),
-        32 * MIB,
-        "alone, it may have everything"
-    );
+    assert_eq!(budget.charged_bytes_of(1), 32 * MIB, "alone, it may have everything");
     assert_eq!(budget.reserve(2, MIB), Reserve::Throttled);
     assert_eq!(budget.release(1, 20 * MIB), [2]);
     // From here on stream 1 never releases again.
@@ -67,16 +63,8 @@ fn one_over_its_share_does_not_hold_up_those_behind_it() {
     let mut budget = budget(16, 2);
     assert_eq!(budget.reserve(1, 9 * MIB), Reserve::Granted);
     assert_eq!(budget.reserve(1, 8 * MIB), Reserve::Throttled);
-    assert_eq!(
-        budget.reserve(2, MIB),
-        Reserve::Throttled,
-        "the limit holds 1, and 2 is behind it"
-    );
-    assert_eq!(
-        budget.release(1, 2 * MIB),
-        [2],
-        "now only its share holds 1"
-    );
+    assert_eq!(budget.reserve(2, MIB), Reserve::Throttled, "the limit holds 1, and 2 is behind it");
+    assert_eq!(budget.release(1, 2 * MIB), [2], "now only its share holds 1");
 }
 
 #[test]

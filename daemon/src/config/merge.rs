@@ -8,7 +8,7 @@ use std::time::Duration;
 use toml::Spanned;
 use tracing::Level;
 
-use super::file::File;
+use super::file::{self, File};
 use super::{Config, ConfigError, Overrides, Size, Span, Total};
 use crate::budget::LIMIT_BYTES_MIN;
 use crate::writer::SEGMENT_BYTES;
@@ -43,19 +43,11 @@ impl Merge<'_> {
             }
             None => default.roots,
         };
-        let streams_max = self.at_least(
-            1,
-            "limits.streams",
-            &file.limits.streams,
-            default.streams_max,
-        )?;
+        let streams_max =
+            self.at_least(1, "limits.streams", &file.limits.streams, default.streams_max)?;
         let connections = &file.limits.connections;
-        let connections_max = self.at_least(
-            1,
-            "limits.connections",
-            connections,
-            default.connections_max,
-        )?;
+        let connections_max =
+            self.at_least(1, "limits.connections", connections, default.connections_max)?;
         if connections_max < streams_max {
             let problem = format!(
                 "is {connections_max}, less than the {streams_max} of limits.streams; a stream \
@@ -63,36 +55,7 @@ impl Merge<'_> {
             );
             return Err(self.invalid_or("limits.connections", connections.as_ref(), problem));
         }
-        let segment = SEGMENT_BYTES as u64;
-        let queue = &file.stream.queue;
-        let queue_bytes = self.size(
-            segment..=1 << 30,
-            "stream.queue",
-            queue,
-            default.queue_bytes,
-        )?;
-        let total = &file.stream.queue_total;
-        let queue_total_bytes = total
-            .as_ref()
-            .map_or(default.queue_total_bytes, |t| t.as_ref().0);
-        let least = segment * u64::from(streams_max);
-        if queue_total_bytes < least {
-            let problem = format!(
-                "is {}, but {streams_max} streams (limits.streams) need at least {}; raise it or \
-                 allow fewer streams",
-                Size(queue_total_bytes),
-                Size(least)
-            );
-            return Err(self.invalid_or("stream.queue_total", total.as_ref(), problem));
-        }
-        if queue_bytes > queue_total_bytes {
-            let problem = format!(
-                "is {}, more than the {} of stream.queue_total that all streams share",
-                Size(queue_bytes),
-                Size(queue_total_bytes)
-            );
-            return Err(self.invalid_or("stream.queue", queue.as_ref(), problem));
-        }
+        let (queue_bytes, queue_total_bytes) = self.queues(&file.stream, streams_max)?;
         let window = &file.stream.window;
         Ok(Config {
             socket,
@@ -109,6 +72,34 @@ impl Merge<'_> {
                 .handshake(file.limits.handshake_timeout, default.handshake_timeout)?,
             log_level: self.level(file.log.level)?,
         })
+    }
+
+    /// The limits of one queue and of all, which have to go together with the number of streams.
+    fn queues(&self, stream: &file::Stream, streams_max: u32) -> Result<(u64, u64), ConfigError> {
+        let (default, segment) = (Config::default(), SEGMENT_BYTES as u64);
+        let (queue, total) = (&stream.queue, &stream.queue_total);
+        let range = segment..=1 << 30;
+        let queue_bytes = self.size(range, "stream.queue", queue, default.queue_bytes)?;
+        let total_bytes = total.as_ref().map_or(default.queue_total_bytes, |t| t.as_ref().0);
+        let least = segment * u64::from(streams_max);
+        if total_bytes < least {
+            let problem = format!(
+                "is {}, but {streams_max} streams (limits.streams) need at least {}; raise it or \
+                 allow fewer streams",
+                Size(total_bytes),
+                Size(least)
+            );
+            return Err(self.invalid_or("stream.queue_total", total.as_ref(), problem));
+        }
+        if queue_bytes > total_bytes {
+            let problem = format!(
+                "is {}, more than the {} of stream.queue_total that all streams share",
+                Size(queue_bytes),
+                Size(total_bytes)
+            );
+            return Err(self.invalid_or("stream.queue", queue.as_ref(), problem));
+        }
+        Ok((queue_bytes, total_bytes))
     }
 
     fn handshake(
@@ -138,11 +129,7 @@ impl Merge<'_> {
             Ok(Size(bytes)) if bytes >= LIMIT_BYTES_MIN => Ok(Total::Bytes(bytes)),
             Ok(size) => {
                 let least = Size(LIMIT_BYTES_MIN);
-                Err(self.invalid(
-                    key,
-                    &total,
-                    format!("is {size}; it must be at least {least}"),
-                ))
+                Err(self.invalid(key, &total, format!("is {size}; it must be at least {least}")))
             }
             Err(_) => {
                 let text = total.as_ref();
@@ -235,11 +222,7 @@ impl Merge<'_> {
             Some(at) => self.invalid(key, at, problem),
             None => {
                 let place = self.name.display().to_string();
-                ConfigError::Invalid {
-                    place,
-                    key,
-                    problem: format!("(default) {problem}"),
-                }
+                ConfigError::Invalid { place, key, problem: format!("(default) {problem}") }
             }
         }
     }

@@ -121,21 +121,15 @@ impl Config {
     pub fn load(file: Option<&Path>, overrides: &Overrides) -> Result<Self, ConfigError> {
         let text = match file {
             None => String::new(),
-            Some(path) => std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
-                file: path.to_owned(),
-                source,
-            })?,
+            Some(path) => std::fs::read_to_string(path)
+                .map_err(|source| ConfigError::Read { file: path.to_owned(), source })?,
         };
         Self::parse(&text, file.unwrap_or(Path::new("command line")), overrides)
     }
 
     fn parse(text: &str, name: &Path, overrides: &Overrides) -> Result<Self, ConfigError> {
         let file: File = toml::from_str(text).map_err(|error| ConfigError::Parse {
-            place: place(
-                name,
-                text,
-                error.span().map_or(text.len(), |span| span.start),
-            ),
+            place: place(name, text, error.span().map_or(text.len(), |span| span.start)),
             problem: error.message().trim_end().replace('\n', "; "),
         })?;
         merge::Merge { text, name }.merge(file, overrides)
@@ -176,69 +170,24 @@ impl Config {
         };
         let socket = |config: &Self| config.socket().display().to_string();
         differ(true, "daemon.roots", roots(self), roots(new));
-        differ(
-            true,
-            "daemon.drain_timeout",
-            span(self.drain_timeout),
-            span(new.drain_timeout),
-        );
-        differ(
-            true,
-            "budget.total",
-            self.budget.to_string(),
-            new.budget.to_string(),
-        );
-        differ(
-            true,
-            "stream.queue",
-            size(self.queue_bytes),
-            size(new.queue_bytes),
-        );
+        differ(true, "daemon.drain_timeout", span(self.drain_timeout), span(new.drain_timeout));
+        differ(true, "budget.total", self.budget.to_string(), new.budget.to_string());
+        differ(true, "stream.queue", size(self.queue_bytes), size(new.queue_bytes));
         differ(
             true,
             "stream.queue_total",
             size(self.queue_total_bytes),
             size(new.queue_total_bytes),
         );
-        differ(
-            true,
-            "stream.window",
-            size(self.window_bytes),
-            size(new.window_bytes),
-        );
-        differ(
-            true,
-            "stream.keep_failed",
-            span(self.keep_failed),
-            span(new.keep_failed),
-        );
+        differ(true, "stream.window", size(self.window_bytes), size(new.window_bytes));
+        differ(true, "stream.keep_failed", span(self.keep_failed), span(new.keep_failed));
         let count = |count: u32| count.to_string();
-        differ(
-            true,
-            "limits.connections",
-            count(self.connections_max),
-            count(new.connections_max),
-        );
-        differ(
-            true,
-            "limits.streams",
-            count(self.streams_max),
-            count(new.streams_max),
-        );
+        differ(true, "limits.connections", count(self.connections_max), count(new.connections_max));
+        differ(true, "limits.streams", count(self.streams_max), count(new.streams_max));
         let (old_wait, new_wait) = (self.handshake_timeout, new.handshake_timeout);
-        differ(
-            true,
-            "limits.handshake_timeout",
-            span(old_wait),
-            span(new_wait),
-        );
+        differ(true, "limits.handshake_timeout", span(old_wait), span(new_wait));
         differ(false, "daemon.socket", socket(self), socket(new));
-        differ(
-            false,
-            "log.level",
-            self.log_level.to_string(),
-            new.log_level.to_string(),
-        );
+        differ(false, "log.level", self.log_level.to_string(), new.log_level.to_string());
         (now, restart)
     }
 }

@@ -25,14 +25,8 @@ fn the_example_names_every_key() {
         let text = error(&format!("[{section}]\nnonsense = 1\n"));
         let known = text.split("expected").nth(1).unwrap();
         for key in known.split('`').skip(1).step_by(2) {
-            let line = |line: &str| {
-                line.trim_start_matches("# ")
-                    .starts_with(&format!("{key} = "))
-            };
-            assert!(
-                EXAMPLE.lines().any(line),
-                "config.example.toml lacks {section}.{key}"
-            );
+            let line = |line: &str| line.trim_start_matches("# ").starts_with(&format!("{key} = "));
+            assert!(EXAMPLE.lines().any(line), "config.example.toml lacks {section}.{key}");
         }
     }
 }
@@ -49,10 +43,7 @@ fn unknown_keys_and_sections_are_refused_with_their_line() {
 fn wrong_units_are_refused_with_what_would_be_right() {
     for wrong in ["64", "\"64\"", "\"64 apples\"", "true"] {
         let text = error(&format!("[stream]\nwindow = {wrong}\n"));
-        assert!(
-            text.contains("test.toml:2: ") && text.contains("like \"64MiB\""),
-            "{text}"
-        );
+        assert!(text.contains("test.toml:2: ") && text.contains("like \"64MiB\""), "{text}");
     }
     let text = error("[budget]\ntotal = \"lots\"\n");
     assert_eq!(
@@ -77,43 +68,26 @@ fn values_out_of_range_are_refused() {
 #[test]
 fn sums_that_cannot_be_are_refused() {
     let text = error("[limits]\nstreams = 1000\nconnections = 2000\n");
-    assert!(
-        text.contains("stream.queue_total (default) is 256.0 MiB"),
-        "{text}"
-    );
-    assert!(
-        text.contains("1000 streams (limits.streams) need at least 1000.0 MiB"),
-        "{text}"
-    );
+    assert!(text.contains("stream.queue_total (default) is 256.0 MiB"), "{text}");
+    assert!(text.contains("1000 streams (limits.streams) need at least 1000.0 MiB"), "{text}");
     let text = error("[limits]\nconnections = 10\n");
-    assert!(
-        text.starts_with("test.toml:2: limits.connections is 10, less than the 256"),
-        "{text}"
-    );
+    assert!(text.starts_with("test.toml:2: limits.connections is 10, less than the 256"), "{text}");
     let text = error("[stream]\nqueue = \"512MiB\"\n");
-    assert!(
-        text.starts_with("test.toml:2: stream.queue is 512.0 MiB, more than"),
-        "{text}"
-    );
+    assert!(text.starts_with("test.toml:2: stream.queue is 512.0 MiB, more than"), "{text}");
 }
 
 #[test]
 fn paths_must_be_absolute_and_roots_must_be_there() {
     let text = error("[daemon]\nroots = [\"rips\"]\n");
-    assert_eq!(
-        text,
-        "test.toml:2: daemon.roots has \"rips\"; write an absolute path"
-    );
+    assert_eq!(text, "test.toml:2: daemon.roots has \"rips\"; write an absolute path");
     assert!(error("[daemon]\nroots = []\n").contains("at least one directory"));
     assert!(error("[daemon]\nsocket = \"s\"\n").contains("absolute"));
 }
 
 #[test]
 fn the_command_line_stands_above_the_file() {
-    let overrides = Overrides {
-        socket: Some("/tmp/s".into()),
-        roots: vec!["/a".into(), "/b".into()],
-    };
+    let overrides =
+        Overrides { socket: Some("/tmp/s".into()), roots: vec!["/a".into(), "/b".into()] };
     let text = "[daemon]\nsocket = \"/run/s\"\nroots = [\"/c\"]\n";
     let config = Config::parse(text, Path::new("test.toml"), &overrides).unwrap();
     assert_eq!(config.socket, Some("/tmp/s".into()));

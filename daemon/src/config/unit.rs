@@ -21,9 +21,7 @@ impl FromStr for Size {
         if text.trim().ends_with(|last: char| last.is_ascii_digit()) {
             return Err(wrong());
         }
-        text.parse::<ByteSize>()
-            .map(|size| Self(size.0))
-            .map_err(|_| wrong())
+        text.parse::<ByteSize>().map(|size| Self(size.0)).map_err(|_| wrong())
     }
 }
 

@@ -74,10 +74,7 @@ pub(super) async fn serve(server: Arc<Server>, socket: Stream, refusal: Option<E
         );
         // The peer may be gone, or not reading; then there is nobody to tell.
         let tell = async {
-            if socket::send(&socket, 0, &Reply::Failed(failure))
-                .await
-                .is_ok()
-            {
+            if socket::send(&socket, 0, &Reply::Failed(failure)).await.is_ok() {
                 socket::linger(&socket).await;
             }
         };
@@ -110,11 +107,7 @@ fn check_open(server: &Server, open: Open) -> Result<(Open, PathBuf), Failure> {
     if open.path.0.len() > PATH_BYTES_MAX {
         return Err(bad("is too long"));
     }
-    let path = open
-        .path
-        .clone()
-        .into_path()
-        .ok_or_else(|| bad("holds a NUL byte"))?;
+    let path = open.path.clone().into_path().ok_or_else(|| bad("holds a NUL byte"))?;
     if !path.is_absolute() {
         return Err(bad("is not absolute"));
     }

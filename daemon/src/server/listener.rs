@@ -49,20 +49,13 @@ pub fn listen(config: &Config) -> Result<(Listener, PathBuf), ListenError> {
 #[cfg(target_os = "linux")]
 fn passed() -> Result<Option<(Listener, PathBuf)>, ListenError> {
     let mut passed = listenfd::ListenFd::from_env();
-    let listener = (passed.len() > 0)
-        .then(|| passed.take_unix_listener(0))
-        .transpose();
+    let listener = (passed.len() > 0).then(|| passed.take_unix_listener(0)).transpose();
     let Some(listener) = listener.map_err(ListenError::Passed)?.flatten() else {
         return Ok(None);
     };
-    listener
-        .set_nonblocking(true)
-        .map_err(ListenError::Passed)?;
+    listener.set_nonblocking(true).map_err(ListenError::Passed)?;
     let address = listener.local_addr().map_err(ListenError::Passed)?;
-    let path = address
-        .as_pathname()
-        .unwrap_or(Path::new("an unnamed socket"))
-        .to_owned();
+    let path = address.as_pathname().unwrap_or(Path::new("an unnamed socket")).to_owned();
     let listener = interprocess::os::unix::uds_local_socket::tokio::Listener::try_from(
         std::os::fd::OwnedFd::from(listener),
     );
@@ -87,16 +80,9 @@ fn bind(path: &Path, is_default: bool) -> io::Result<Listener> {
     remove_stale(path)?;
     // A socket of one's own is for oneself; the system's is for its group.
     let own = is_default && path == crate::platform::user_socket();
-    let mode = if own && crate::platform::uid() != 0 {
-        0o600
-    } else {
-        0o660
-    };
+    let mode = if own && crate::platform::uid() != 0 { 0o600 } else { 0o660 };
     let name = path.to_fs_name::<GenericFilePath>()?;
-    let listener = ListenerOptions::new()
-        .name(name)
-        .mode(mode)
-        .create_tokio()?;
+    let listener = ListenerOptions::new().name(name).mode(mode).create_tokio()?;
     // The umask has taken its part of the mode.
     let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
     std::fs::set_permissions(path, mode)?;
@@ -114,10 +100,7 @@ fn remove_stale(path: &Path) -> io::Result<()> {
             if std::fs::symlink_metadata(path)?.file_type().is_socket() {
                 std::fs::remove_file(path)
             } else {
-                Err(io::Error::new(
-                    io::ErrorKind::AlreadyExists,
-                    "a file is in the way",
-                ))
+                Err(io::Error::new(io::ErrorKind::AlreadyExists, "a file is in the way"))
             }
         }
         Err(_) => Ok(()),

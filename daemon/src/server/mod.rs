@@ -114,25 +114,13 @@ impl Server {
     /// A snapshot, from memory alone.
     #[must_use]
     pub fn status(&self) -> Status {
-        status::assemble(
-            &self.shop,
-            &self.queues,
-            &self.streams.all(),
-            self.is_draining(),
-        )
+        status::assemble(&self.shop, &self.queues, &self.streams.all(), self.is_draining())
     }
 
     fn tick(&self) {
         let now = self.shop.clock.now();
-        self.streams
-            .all()
-            .iter()
-            .for_each(|record| record.sample(now));
-        self.shop
-            .devices
-            .all()
-            .iter()
-            .for_each(|device| device.sample(now));
+        self.streams.all().iter().for_each(|record| record.sample(now));
+        self.shop.devices.all().iter().for_each(|device| device.sample(now));
         self.streams.forget_ended(now, self.config().keep_failed);
         systemd::alive(&status::sentence(&self.status()));
     }
@@ -142,14 +130,9 @@ impl Server {
         let old = self.config();
         let (now, restart) = old.changes(&new);
         self.shop.gate.set_limit(budget_bytes(&new));
-        self.queues
-            .set_limits(new.queue_bytes, new.queue_total_bytes);
+        self.queues.set_limits(new.queue_bytes, new.queue_total_bytes);
         // What can't change while running stays as it is, also for the next comparison.
-        let kept = Config {
-            socket: old.socket.clone(),
-            log_level: old.log_level,
-            ..new
-        };
+        let kept = Config { socket: old.socket.clone(), log_level: old.log_level, ..new };
         self.config.send_replace(Arc::new(kept));
         let list = |changes: &[String]| match changes {
             [] => "nothing".to_owned(),
@@ -214,10 +197,7 @@ async fn drain(server: &Server, signals: &mut mpsc::UnboundedReceiver<Signal>) -
     let deadline = Instant::now() + server.config().drain_timeout;
     server.draining.send_replace(true);
     let open = server.streams.open().len();
-    info!(
-        streams = open,
-        "stopping: taking no new streams, writing what was accepted"
-    );
+    info!(streams = open, "stopping: taking no new streams, writing what was accepted");
     systemd::stopping();
     // At once: the unit allows a second, so that a thread stuck in the kernel delays little.
     systemd::extend(DRAIN_EXTENSION);

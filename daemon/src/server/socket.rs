@@ -48,10 +48,7 @@ pub(super) struct Receiver<'a> {
 impl<'a> Receiver<'a> {
     /// For a connection after its hello.
     pub(super) fn new(socket: &'a Stream) -> Self {
-        Self {
-            socket,
-            decoder: Decoder::new(Sender::Client),
-        }
+        Self { socket, decoder: Decoder::new(Sender::Client) }
     }
 
     /// The next command.

@@ -56,11 +56,7 @@ impl Streams {
     /// Those whose writer thread has not let go of its file.
     #[must_use]
     pub fn open(&self) -> Vec<Arc<Record>> {
-        self.lock()
-            .values()
-            .filter(|record| !record.has_ended())
-            .cloned()
-            .collect()
+        self.lock().values().filter(|record| !record.has_ended()).cloned().collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<StreamId, Arc<Record>>> {

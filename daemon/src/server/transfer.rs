@@ -46,7 +46,6 @@ pub(super) async fn run(
     client: Client,
     (open, path): (Open, PathBuf),
 ) -> Option<Failure> {
-    let config = server.config();
     let (outgoing, room) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let wake = {
         let (outgoing, room) = (Arc::clone(&outgoing), Arc::clone(&room));
@@ -55,35 +54,10 @@ pub(super) async fn run(
             room.notify_one();
         }
     };
-    let queue = Queue::new(Arc::clone(&server.queues));
-    let id = server.streams.next_id();
-    let record = Arc::new(Record::new(
-        id,
-        path.clone(),
-        client,
-        queue,
-        server.shop.clock,
-        wake,
-    ));
-    if !server.streams.insert(&record, config.streams_max as usize) {
-        let message = format!(
-            "{} streams are open, as many as limits.streams allows; wait for one to finish",
-            config.streams_max
-        );
-        return Some(Failure::new(ErrorCode::TOO_MANY_STREAMS, message));
-    }
-    let target = Target {
-        roots: config.roots.clone(),
-        path,
-        mode: open.mode,
-        size_hint_bytes: open.size_hint_bytes,
+    let record = match begin(server, client, &open, path, wake) {
+        Ok(record) => record,
+        Err(failure) => return Some(failure),
     };
-    let shop = Arc::clone(&server.shop);
-    if let Err(error) = writer::spawn(shop, Arc::clone(&record), target, config.window_bytes) {
-        record.end(None);
-        let message = format!("cannot start a thread for the stream: {error}");
-        return Some(Failure::new(ErrorCode::INTERNAL, message));
-    }
 
     let mut draining = server.draining.subscribe();
     let mut sending = pin!(send_all(socket, &record, &outgoing, &room));
@@ -92,7 +66,8 @@ pub(super) async fn run(
         // Either the last answer was sent, or there is nobody to send it to.
         () = &mut sending => Stopped::Gone,
         _ = draining.wait_for(|draining| *draining) => {
-            let drain_ms = u64::try_from(config.drain_timeout.as_millis()).unwrap_or(u64::MAX);
+            let limit = server.config().drain_timeout;
+            let drain_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
             record.answer(0, Reply::GoingAway(GoingAway { drain_ms }));
             record.queue.end(End::GoingAway);
             Stopped::Complete
@@ -103,7 +78,7 @@ pub(super) async fn run(
         Stopped::Gone => record.queue.end(End::ClientGone),
         Stopped::Rule(failure) => {
             warn!(
-                stream = id,
+                stream = record.id,
                 client_pid = client.pid,
                 code = failure.code.0,
                 "disconnected a muxer: {}",
@@ -119,6 +94,41 @@ pub(super) async fn run(
     drop(draining);
     let _ = timeout(LINGER, socket::linger(socket)).await;
     None
+}
+
+/// Takes a stream in and starts its writer thread, which opens the file and answers.
+fn begin(
+    server: &Server,
+    client: Client,
+    open: &Open,
+    path: PathBuf,
+    wake: impl Fn() + Send + Sync + 'static,
+) -> Result<Arc<Record>, Failure> {
+    let config = server.config();
+    let queue = Queue::new(Arc::clone(&server.queues));
+    let id = server.streams.next_id();
+    let record = Record::new(id, path.clone(), client, queue, server.shop.clock, wake);
+    let record = Arc::new(record);
+    if !server.streams.insert(&record, config.streams_max as usize) {
+        let message = format!(
+            "{} streams are open, as many as limits.streams allows; wait for one to finish",
+            config.streams_max
+        );
+        return Err(Failure::new(ErrorCode::TOO_MANY_STREAMS, message));
+    }
+    let target = Target {
+        roots: config.roots.clone(),
+        path,
+        mode: open.mode,
+        size_hint_bytes: open.size_hint_bytes,
+    };
+    let shop = Arc::clone(&server.shop);
+    if let Err(error) = writer::spawn(shop, Arc::clone(&record), target, config.window_bytes) {
+        record.end(None);
+        let message = format!("cannot start a thread for the stream: {error}");
+        return Err(Failure::new(ErrorCode::INTERNAL, message));
+    }
+    Ok(record)
 }
 
 /// Sends whatever there is to send until an answer that ends the stream, or until there can be none.
@@ -191,10 +201,7 @@ async fn receive_command(
         }
         Request::WriteZeroes { offset, len } => {
             bytes = len;
-            Job::WriteZeroes {
-                range: offset..offset + len,
-                sequence,
-            }
+            Job::WriteZeroes { range: offset..offset + len, sequence }
         }
         Request::SetLen(len) => Job::SetLen { len, sequence },
         Request::Flush => Job::Flush { sequence },
@@ -214,11 +221,7 @@ async fn receive_command(
     }
     record.accept(sequence, bytes);
     record.queue.push_command(job);
-    if request == Request::Finish {
-        Err(Stopped::Complete)
-    } else {
-        Ok(())
-    }
+    if request == Request::Finish { Err(Stopped::Complete) } else { Ok(()) }
 }
 
 /// Reads the content of a `Write` from the socket to where the writer will take it from.
@@ -230,9 +233,7 @@ async fn receive_write(
     header: &Header,
 ) -> Result<(), Stopped> {
     let len = header.body_bytes() as usize;
-    let range = commands
-        .write(header.sequence(), len as u64)
-        .map_err(Stopped::Rule)?;
+    let range = commands.write(header.sequence(), len as u64).map_err(Stopped::Rule)?;
     let (mut offset, mut left) = (range.start, len);
     while left > 0 {
         let piece = left.min(SEGMENT_BYTES);
@@ -281,12 +282,7 @@ impl<'a> Filling<'a> {
             match segment {
                 Ok(segment) => {
                     let accepted_len = segment.bytes.len();
-                    return Ok(Self {
-                        queue,
-                        segment,
-                        accepted_len,
-                        done: false,
-                    });
+                    return Ok(Self { queue, segment, accepted_len, done: false });
                 }
                 Err(Room::Closed) => return Err(Stopped::Closed),
                 Err(_) => room.notified().await,
@@ -303,12 +299,7 @@ impl<'a> Filling<'a> {
 
 impl Drop for Filling<'_> {
     fn drop(&mut self) {
-        let empty = Segment {
-            offset: 0,
-            bytes: Vec::new(),
-            sequence: 0,
-            content_bytes: 0,
-        };
+        let empty = Segment { offset: 0, bytes: Vec::new(), sequence: 0, content_bytes: 0 };
         let mut segment = std::mem::replace(&mut self.segment, empty);
         if !self.done {
             segment.bytes.truncate(self.accepted_len);

@@ -52,9 +52,7 @@ pub(super) fn open(root: &Path, rest: &Path, mode: OpenMode) -> Result<Opened, R
             beneath(&root, parent.as_os_str(), dir_flags, Mode::empty())
                 .map_err(|errno| refused("enter the directory of", errno))?
         }
-        _ => root
-            .try_clone()
-            .map_err(|error| Refused::Io("open", error))?,
+        _ => root.try_clone().map_err(|error| Refused::Io("open", error))?,
     };
     // From here on the directory is fixed, and the name is one component: a link that leads out of
     // the root still must not be followed, so the root stays the start of the walk.
@@ -74,11 +72,7 @@ pub(super) fn open(root: &Path, rest: &Path, mode: OpenMode) -> Result<Opened, R
             existing => (existing, false),
         },
     };
-    let operation = if mode == OpenMode::Existing {
-        "open"
-    } else {
-        "create"
-    };
+    let operation = if mode == OpenMode::Existing { "open" } else { "create" };
     let data = data.map_err(|errno| refused(operation, errno))?;
     let io = |errno: Errno| Refused::Io("open", errno.into());
     let stat = fstat(&data).map_err(io)?;
@@ -91,13 +85,7 @@ pub(super) fn open(root: &Path, rest: &Path, mode: OpenMode) -> Result<Opened, R
         let swapped = io::Error::other("another file took its name meanwhile");
         return Err(Refused::Io("open", swapped));
     }
-    Ok(Opened {
-        data,
-        sentinel,
-        directory,
-        stat,
-        created,
-    })
+    Ok(Opened { data, sentinel, directory, stat, created })
 }
 
 fn beneath(root: &OwnedFd, path: &OsStr, flags: OFlags, mode: Mode) -> rustix::io::Result<OwnedFd> {

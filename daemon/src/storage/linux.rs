@@ -29,17 +29,10 @@ pub struct Disk;
 impl Open for Disk {
     fn open(&self, roots: &[PathBuf], path: &Path, mode: OpenMode) -> Result<Opened, OpenError> {
         let (root, rest) = below(roots, path).ok_or_else(|| outside(roots, path))?;
-        let io = |operation, source| OpenError::Io {
-            path: path.to_owned(),
-            operation,
-            source,
-        };
+        let io = |operation, source| OpenError::Io { path: path.to_owned(), operation, source };
         let file = beneath::open(root, rest, mode).map_err(|refused| match refused {
             Refused::Outside => outside(roots, path),
-            Refused::NotAFile(what) => OpenError::NotAFile {
-                path: path.to_owned(),
-                what,
-            },
+            Refused::NotAFile(what) => OpenError::NotAFile { path: path.to_owned(), what },
             Refused::Io(operation, source) => io(operation, source),
         })?;
         let space = fstatvfs(&file.data).map_err(|errno| io("ask about", errno.into()))?;
@@ -52,10 +45,7 @@ impl Open for Disk {
             created: file.created,
             len_bytes: file.stat.st_size.unsigned_abs(),
             available_bytes: free_bytes.saturating_add(taken_bytes),
-            id: FileId {
-                device,
-                inode: file.stat.st_ino,
-            },
+            id: FileId { device, inode: file.stat.st_ino },
             device: Device {
                 id: format!("{}:{}", major(device), minor(device)),
                 mount,
@@ -281,27 +271,14 @@ const SYS_CACHESTAT: libc::c_long = 451;
 
 #[expect(unsafe_code, reason = "no binding offers cachestat")]
 fn cachestat(file: &OwnedFd, range: &Range<u64>) -> io::Result<Cachestat> {
-    let asked = CachestatRange {
-        off: range.start,
-        len: range.end - range.start,
-    };
+    let asked = CachestatRange { off: range.start, len: range.end - range.start };
     let mut pages = Cachestat::default();
     // SAFETY: both pointers are to structs of the layout that the kernel's header gives, alive for
     // the call; the kernel reads the first and writes the second.
     let result = unsafe {
-        libc::syscall(
-            SYS_CACHESTAT,
-            file.as_raw_fd(),
-            &raw const asked,
-            &raw mut pages,
-            0,
-        )
+        libc::syscall(SYS_CACHESTAT, file.as_raw_fd(), &raw const asked, &raw mut pages, 0)
     };
-    if result == 0 {
-        Ok(pages)
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    if result == 0 { Ok(pages) } else { Err(io::Error::last_os_error()) }
 }
 
 #[cfg(test)]
@@ -325,11 +302,7 @@ mod tests {
         file.sync().unwrap();
         let metadata = std::fs::metadata(&path).unwrap();
         assert_eq!(metadata.len(), 4096);
-        assert!(
-            metadata.blocks() * 512 <= 64 << 10,
-            "{} blocks remain",
-            metadata.blocks()
-        );
+        assert!(metadata.blocks() * 512 <= 64 << 10, "{} blocks remain", metadata.blocks());
     }
 
     #[test]
@@ -373,15 +346,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().canonicalize().unwrap().join("a");
         let code = |result: Result<Opened, OpenError>| result.err().unwrap().failure().code;
-        assert_eq!(
-            code(open(&path, OpenMode::Existing)),
-            freemkvd_proto::ErrorCode::NOT_FOUND
-        );
+        assert_eq!(code(open(&path, OpenMode::Existing)), freemkvd_proto::ErrorCode::NOT_FOUND);
         assert!(open(&path, OpenMode::CreateNew).unwrap().created);
-        assert_eq!(
-            code(open(&path, OpenMode::CreateNew)),
-            freemkvd_proto::ErrorCode::EXISTS
-        );
+        assert_eq!(code(open(&path, OpenMode::CreateNew)), freemkvd_proto::ErrorCode::EXISTS);
         std::fs::write(&path, b"film").unwrap();
         for mode in [OpenMode::Create, OpenMode::Existing] {
             let opened = open(&path, mode).unwrap();

@@ -220,12 +220,7 @@ impl OpenError {
                 (code, source.raw_os_error())
             }
         };
-        Failure {
-            code,
-            errno,
-            offset: None,
-            message: self.to_string(),
-        }
+        Failure { code, errno, offset: None, message: self.to_string() }
     }
 }
 
@@ -238,13 +233,6 @@ fn below<'a>(roots: &'a [PathBuf], path: &'a Path) -> Option<(&'a Path, &'a Path
 }
 
 fn outside(roots: &[PathBuf], path: &Path) -> OpenError {
-    let roots = roots
-        .iter()
-        .map(|root| root.display().to_string())
-        .collect::<Vec<_>>()
-        .join(", ");
-    OpenError::OutsideRoots {
-        path: path.to_owned(),
-        roots,
-    }
+    let roots = roots.iter().map(|root| root.display().to_string()).collect::<Vec<_>>().join(", ");
+    OpenError::OutsideRoots { path: path.to_owned(), roots }
 }

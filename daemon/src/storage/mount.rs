@@ -33,9 +33,7 @@ fn unescaped(path: &Path) -> PathBuf {
     let mut bytes = path.as_os_str().as_bytes();
     let mut plain = Vec::with_capacity(bytes.len());
     while let Some((&byte, rest)) = bytes.split_first() {
-        let code = rest
-            .get(..3)
-            .and_then(|digits| std::str::from_utf8(digits).ok());
+        let code = rest.get(..3).and_then(|digits| std::str::from_utf8(digits).ok());
         match code.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
             Some(escaped) if byte == b'\\' => {
                 plain.push(escaped);
@@ -62,9 +60,7 @@ mod tests {
             22 20 0:31 / /rips\\040two rw - btrfs /dev/sdc1 rw\n\
             23 20 0:32 / /rips rw - nfs4 nas:/rips rw\n";
         let of = |path: &str| {
-            let mounts = table
-                .lines()
-                .map(|line| MountInfo::from_line(line).unwrap());
+            let mounts = table.lines().map(|line| MountInfo::from_line(line).unwrap());
             longest(mounts, Path::new(path))
         };
         let found = |mount: &str, filesystem: &str| (mount.to_owned(), filesystem.to_owned());

@@ -23,36 +23,20 @@ pub struct Disk;
 
 impl Open for Disk {
     fn open(&self, roots: &[PathBuf], path: &Path, mode: OpenMode) -> Result<Opened, OpenError> {
-        let io = |source| OpenError::Io {
-            path: path.to_owned(),
-            operation: "open",
-            source,
-        };
+        let io = |source| OpenError::Io { path: path.to_owned(), operation: "open", source };
         let parent = path.parent().ok_or_else(|| outside(roots, path))?;
         let name = path.file_name().ok_or_else(|| outside(roots, path))?;
         let real = parent.canonicalize().map_err(io)?.join(name);
         let real = real.canonicalize().unwrap_or(real);
-        let real_roots: Vec<_> = roots
-            .iter()
-            .filter_map(|root| root.canonicalize().ok())
-            .collect();
+        let real_roots: Vec<_> = roots.iter().filter_map(|root| root.canonicalize().ok()).collect();
         below(&real_roots, &real).ok_or_else(|| outside(roots, path))?;
         if real.is_dir() {
-            return Err(OpenError::NotAFile {
-                path: path.to_owned(),
-                what: "a directory",
-            });
+            return Err(OpenError::NotAFile { path: path.to_owned(), what: "a directory" });
         }
         let mut options = OpenOptions::new();
         options.write(true);
         let existing = || options.clone().open(&real).map(|file| (file, false));
-        let new = || {
-            options
-                .clone()
-                .create_new(true)
-                .open(&real)
-                .map(|file| (file, true))
-        };
+        let new = || options.clone().create_new(true).open(&real).map(|file| (file, true));
         let (file, created) = match mode {
             OpenMode::Existing => existing(),
             OpenMode::CreateNew => new(),
@@ -64,10 +48,7 @@ impl Open for Disk {
         .map_err(io)?;
         let metadata = file.metadata().map_err(io)?;
         if !metadata.is_file() {
-            return Err(OpenError::NotAFile {
-                path: path.to_owned(),
-                what: "a device or FIFO",
-            });
+            return Err(OpenError::NotAFile { path: path.to_owned(), what: "a device or FIFO" });
         }
         let id = identity(&real, &metadata);
         Ok(Opened {
@@ -85,10 +66,7 @@ impl Open for Disk {
                 filesystem: String::new(),
                 drain: "fsync",
             },
-            storage: Box::new(File {
-                file,
-                directory: created.then(|| parent.to_owned()),
-            }),
+            storage: Box::new(File { file, directory: created.then(|| parent.to_owned()) }),
         })
     }
 
@@ -100,10 +78,7 @@ impl Open for Disk {
 #[cfg(unix)]
 fn identity(_path: &Path, metadata: &std::fs::Metadata) -> FileId {
     use std::os::unix::fs::MetadataExt;
-    FileId {
-        device: metadata.dev(),
-        inode: metadata.ino(),
-    }
+    FileId { device: metadata.dev(), inode: metadata.ino() }
 }
 
 /// Stable Rust does not tell a file's index on Windows; its real name serves, since two streams may
@@ -117,10 +92,7 @@ fn identity(path: &Path, _metadata: &std::fs::Metadata) -> FileId {
         hasher.finish()
     };
     let prefix = path.components().next();
-    FileId {
-        device: hash(&|hasher| prefix.hash(hasher)),
-        inode: hash(&|hasher| path.hash(hasher)),
-    }
+    FileId { device: hash(&|hasher| prefix.hash(hasher)), inode: hash(&|hasher| path.hash(hasher)) }
 }
 
 /// One open file.

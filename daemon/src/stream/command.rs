@@ -97,10 +97,7 @@ impl Commands {
             }
             Command::WriteZeroes(zeroes) => {
                 let range = self.forward(zeroes.len)?;
-                Request::WriteZeroes {
-                    offset: range.start,
-                    len: zeroes.len,
-                }
+                Request::WriteZeroes { offset: range.start, len: zeroes.len }
             }
             Command::SetLen(set) => {
                 in_range(set.len)?;
@@ -122,15 +119,11 @@ impl Commands {
 
     fn number(&mut self, sequence: u64) -> Result<(), Failure> {
         if self.ended {
-            return Err(out_of_sequence(
-                "a command after the stream's last".to_owned(),
-            ));
+            return Err(out_of_sequence("a command after the stream's last".to_owned()));
         }
         if sequence != self.sequence + 1 {
             let expected = self.sequence + 1;
-            return Err(out_of_sequence(format!(
-                "command {sequence} where {expected} is due"
-            )));
+            return Err(out_of_sequence(format!("command {sequence} where {expected} is due")));
         }
         self.sequence = sequence;
         Ok(())
@@ -152,10 +145,7 @@ fn in_range(offset: u64) -> Result<(), Failure> {
         return Ok(());
     }
     let message = format!("offset {offset} is beyond the end of any file");
-    Err(Failure {
-        offset: Some(offset),
-        ..Failure::new(ErrorCode::OFFSET_RANGE, message)
-    })
+    Err(Failure { offset: Some(offset), ..Failure::new(ErrorCode::OFFSET_RANGE, message) })
 }
 
 fn out_of_sequence(message: String) -> Failure {
@@ -176,17 +166,11 @@ mod tests {
     fn writes_follow_the_position() {
         let mut commands = Commands::new();
         assert_eq!(commands.write(1, 10), Ok(0..10));
-        assert_eq!(
-            commands.accept(2, &Command::Seek(Seek { offset: 4 })),
-            Ok(Request::Moved)
-        );
+        assert_eq!(commands.accept(2, &Command::Seek(Seek { offset: 4 })), Ok(Request::Moved));
         assert_eq!(commands.write(3, 2), Ok(4..6));
         assert_eq!(
             commands.accept(4, &Command::WriteZeroes(WriteZeroes { len: 100 })),
-            Ok(Request::WriteZeroes {
-                offset: 6,
-                len: 100
-            })
+            Ok(Request::WriteZeroes { offset: 6, len: 100 })
         );
         assert_eq!(commands.write(5, 1), Ok(106..107));
         assert_eq!((commands.seeks(), commands.patches()), (1, 2));
@@ -198,10 +182,7 @@ mod tests {
         assert_eq!(code(commands.write(0, 1)), ErrorCode::OUT_OF_SEQUENCE);
         assert_eq!(code(commands.write(2, 1)), ErrorCode::OUT_OF_SEQUENCE);
         assert!(commands.write(1, 1).is_ok());
-        assert_eq!(
-            code(commands.accept(1, &Command::Sync)),
-            ErrorCode::OUT_OF_SEQUENCE
-        );
+        assert_eq!(code(commands.accept(1, &Command::Sync)), ErrorCode::OUT_OF_SEQUENCE);
         assert_eq!(commands.accept(2, &Command::Sync), Ok(Request::Sync));
     }
 
@@ -211,32 +192,21 @@ mod tests {
             let mut commands = Commands::new();
             assert!(commands.accept(1, &last).is_ok());
             assert_eq!(code(commands.write(2, 1)), ErrorCode::OUT_OF_SEQUENCE);
-            assert_eq!(
-                code(commands.accept(2, &Command::Flush)),
-                ErrorCode::OUT_OF_SEQUENCE
-            );
+            assert_eq!(code(commands.accept(2, &Command::Flush)), ErrorCode::OUT_OF_SEQUENCE);
         }
     }
 
     #[test]
     fn a_second_open_and_status_are_refused() {
         let mut commands = Commands::new();
-        assert_eq!(
-            code(commands.accept(1, &Command::Status)),
-            ErrorCode::OUT_OF_SEQUENCE
-        );
+        assert_eq!(code(commands.accept(1, &Command::Status)), ErrorCode::OUT_OF_SEQUENCE);
     }
 
     #[test]
     fn no_offset_beyond_the_end_of_any_file_comes_through() {
         let mut commands = Commands::new();
         assert_eq!(
-            code(commands.accept(
-                1,
-                &Command::Seek(Seek {
-                    offset: OFFSET_MAX + 1
-                })
-            )),
+            code(commands.accept(1, &Command::Seek(Seek { offset: OFFSET_MAX + 1 }))),
             ErrorCode::OFFSET_RANGE
         );
         let mut commands = Commands::new();
@@ -245,18 +215,10 @@ mod tests {
             ErrorCode::OFFSET_RANGE
         );
         let mut commands = Commands::new();
-        assert!(
-            commands
-                .accept(1, &Command::Seek(Seek { offset: OFFSET_MAX }))
-                .is_ok()
-        );
+        assert!(commands.accept(1, &Command::Seek(Seek { offset: OFFSET_MAX })).is_ok());
         assert_eq!(code(commands.write(2, 1)), ErrorCode::OFFSET_RANGE);
         let mut commands = Commands::new();
-        assert!(
-            commands
-                .accept(1, &Command::Seek(Seek { offset: 1 }))
-                .is_ok()
-        );
+        assert!(commands.accept(1, &Command::Seek(Seek { offset: 1 })).is_ok());
         let all = Command::WriteZeroes(WriteZeroes { len: u64::MAX });
         assert_eq!(code(commands.accept(2, &all)), ErrorCode::OFFSET_RANGE);
     }

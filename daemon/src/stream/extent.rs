@@ -134,11 +134,7 @@ impl Extents {
     /// Everything is clean: the file as a whole was synced. Returns what to release.
     pub fn complete_all(&mut self) -> u64 {
         let bytes = self.charged_bytes();
-        for extent in self
-            .writeback
-            .drain(..)
-            .chain(std::mem::take(&mut self.dirty))
-        {
+        for extent in self.writeback.drain(..).chain(std::mem::take(&mut self.dirty)) {
             self.resident.insert(extent);
         }
         (self.dirty_bytes, self.writeback_bytes) = (0, 0);
@@ -159,19 +155,13 @@ impl Extents {
             .map(|range| range.start.max(behind.start)..range.end.min(behind.end))
             .filter(|range| !self.writeback.iter().any(|busy| overlap(busy, range)))
             .collect();
-        evict
-            .iter()
-            .for_each(|range| self.resident.remove(range.clone()));
+        evict.iter().for_each(|range| self.resident.remove(range.clone()));
         evict
     }
 
     fn pages(&self, range: &Range<u64>) -> Range<u64> {
         let start = range.start / self.page_bytes * self.page_bytes;
-        start
-            ..range
-                .end
-                .next_multiple_of(self.page_bytes)
-                .max(start + self.page_bytes)
+        start..range.end.next_multiple_of(self.page_bytes).max(start + self.page_bytes)
     }
 }
 
@@ -206,10 +196,7 @@ mod tests {
         assert_eq!(extents.start_writeback(2 * MIB), Some(0..2 * MIB));
         assert_eq!(extents.start_writeback(2 * MIB), Some(2 * MIB..3 * MIB));
         assert_eq!(extents.start_writeback(2 * MIB), None);
-        assert_eq!(
-            (extents.dirty_bytes(), extents.writeback_bytes()),
-            (0, 3 * MIB)
-        );
+        assert_eq!((extents.dirty_bytes(), extents.writeback_bytes()), (0, 3 * MIB));
         assert_eq!(extents.complete_oldest(), 2 * MIB);
         assert_eq!(extents.oldest_writeback(), Some(2 * MIB..3 * MIB));
         assert_eq!(extents.complete_oldest(), MIB);
@@ -224,10 +211,7 @@ mod tests {
         assert_eq!(extents.write(&(MIB..MIB + 8)), PAGE);
         assert_eq!(extents.complete_oldest(), 8 * MIB);
         assert_eq!(extents.charged_bytes(), PAGE);
-        assert_eq!(
-            extents.take_evictable(),
-            [HEAD_BYTES..MIB, MIB + PAGE..4 * MIB]
-        );
+        assert_eq!(extents.take_evictable(), [HEAD_BYTES..MIB, MIB + PAGE..4 * MIB]);
         assert_eq!(extents.start_writeback(MIB), Some(MIB..MIB + PAGE));
         assert!(extents.take_evictable().is_empty());
         extents.complete_oldest();

@@ -21,30 +21,20 @@ impl Marks {
     pub fn accept(&mut self, sequence: u64, bytes: u64) {
         let accepted = &mut self.progress.accepted;
         assert!(sequence >= accepted.sequence, "accepted went back");
-        *accepted = Mark {
-            sequence,
-            bytes: accepted.bytes + bytes,
-        };
+        *accepted = Mark { sequence, bytes: accepted.bytes + bytes };
     }
 
     /// Every command up to `sequence` was handed to the kernel, `bytes` of content more.
     pub fn write(&mut self, sequence: u64, bytes: u64) {
-        let Progress {
-            accepted, written, ..
-        } = &mut self.progress;
+        let Progress { accepted, written, .. } = &mut self.progress;
         assert!(sequence >= written.sequence, "written went back");
-        *written = Mark {
-            sequence,
-            bytes: written.bytes + bytes,
-        };
+        *written = Mark { sequence, bytes: written.bytes + bytes };
         assert!(written.sequence <= accepted.sequence && written.bytes <= accepted.bytes);
     }
 
     /// What was written when `covered` was taken is durable now.
     pub fn make_durable(&mut self, covered: Mark) {
-        let Progress {
-            written, durable, ..
-        } = &mut self.progress;
+        let Progress { written, durable, .. } = &mut self.progress;
         assert!(covered.sequence >= durable.sequence, "durable went back");
         assert!(covered.sequence <= written.sequence && covered.bytes <= written.bytes);
         *durable = covered;

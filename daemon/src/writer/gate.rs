@@ -26,14 +26,8 @@ impl Gate {
     /// A gate before a budget of `limit_bytes`.
     #[must_use]
     pub fn new(limit_bytes: u64) -> Arc<Self> {
-        let state = State {
-            budget: Budget::new(limit_bytes),
-            granted: BTreeSet::new(),
-        };
-        Arc::new(Self {
-            state: Mutex::new(state),
-            granted: Condvar::new(),
-        })
+        let state = State { budget: Budget::new(limit_bytes), granted: BTreeSet::new() };
+        Arc::new(Self { state: Mutex::new(state), granted: Condvar::new() })
     }
 
     /// Changes the limit, in bytes.
@@ -54,12 +48,7 @@ impl Gate {
     #[must_use]
     pub fn join(self: &Arc<Self>, stream: StreamId) -> Account {
         self.lock().budget.join(stream);
-        Account {
-            gate: Arc::clone(self),
-            stream,
-            held_bytes: 0,
-            waits_for: None,
-        }
+        Account { gate: Arc::clone(self), stream, held_bytes: 0, waits_for: None }
     }
 
     fn announce(&self, mut state: MutexGuard<'_, State>, granted: Vec<StreamId>) {
@@ -110,11 +99,7 @@ impl Account {
     /// Waits at most `patience` for the bytes it is in line for. Ask [`Account::reserve`] again.
     pub fn wait(&self, patience: Duration) {
         let not_yet = |state: &mut State| !state.granted.contains(&self.stream);
-        drop(
-            self.gate
-                .granted
-                .wait_timeout_while(self.gate.lock(), patience, not_yet),
-        );
+        drop(self.gate.granted.wait_timeout_while(self.gate.lock(), patience, not_yet));
     }
 
     /// Gives up its place in line, and what it may have been granted there.

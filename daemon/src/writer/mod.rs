@@ -3,13 +3,14 @@
 //! hangs only the threads of its own streams.
 
 mod gate;
+mod life;
 mod open;
 mod queue;
 mod record;
 mod run;
 
 pub use gate::{Account, Gate};
+pub use life::{Shop, spawn};
 pub use open::{OpenFiles, Target};
 pub use queue::{End, Job, Next, Queue, Queues, Room, SEGMENT_BYTES, Segment};
 pub use record::{Activity, Client, Record, Snapshot};
-pub use run::{Shop, spawn};

@@ -39,19 +39,11 @@ pub(super) struct Claim {
 
 impl OpenFiles {
     fn claim(self: &Arc<Self>, id: FileId, stream: StreamId) -> Result<Claim, StreamId> {
-        match self
-            .by_id
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .entry(id)
-        {
+        match self.by_id.lock().unwrap_or_else(PoisonError::into_inner).entry(id) {
             Entry::Occupied(other) => Err(*other.get()),
             Entry::Vacant(free) => {
                 free.insert(stream);
-                Ok(Claim {
-                    files: Arc::clone(self),
-                    id,
-                })
+                Ok(Claim { files: Arc::clone(self), id })
             }
         }
     }
@@ -59,11 +51,7 @@ impl OpenFiles {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        let mut by_id = self
-            .files
-            .by_id
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut by_id = self.files.by_id.lock().unwrap_or_else(PoisonError::into_inner);
         by_id.remove(&self.id);
     }
 }
@@ -79,9 +67,8 @@ pub(super) fn open(
     target: &Target,
 ) -> Result<(Opened, Claim), Failure> {
     let path = &target.path;
-    let mut opened = disk
-        .open(&target.roots, path, target.mode)
-        .map_err(|error| error.failure())?;
+    let mut opened =
+        disk.open(&target.roots, path, target.mode).map_err(|error| error.failure())?;
     let created = opened.created;
     let result = prepare(&mut opened, files, stream, target);
     match result {
@@ -115,29 +102,16 @@ fn prepare(
     if hint > opened.available_bytes {
         return Err(no_space(path, hint, opened.available_bytes));
     }
-    let io = |operation, source| {
-        OpenError::Io {
-            path: path.clone(),
-            operation,
-            source,
-        }
-        .failure()
-    };
+    let io = |operation, source| OpenError::Io { path: path.clone(), operation, source }.failure();
     if target.mode == OpenMode::Create && opened.len_bytes > 0 {
-        opened
-            .storage
-            .set_len(0)
-            .map_err(|error| io("empty", error))?;
+        opened.storage.set_len(0).map_err(|error| io("empty", error))?;
         opened.len_bytes = 0;
     }
     if hint > 0 {
-        opened
-            .storage
-            .reserve(hint)
-            .map_err(|error| match error.kind() {
-                io::ErrorKind::StorageFull => no_space(path, hint, opened.available_bytes),
-                _ => io("reserve space for", error),
-            })?;
+        opened.storage.reserve(hint).map_err(|error| match error.kind() {
+            io::ErrorKind::StorageFull => no_space(path, hint, opened.available_bytes),
+            _ => io("reserve space for", error),
+        })?;
     }
     Ok(claim)
 }

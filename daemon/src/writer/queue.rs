@@ -159,11 +159,7 @@ impl Queues {
     }
 
     fn take_memory(&self, capacity: usize) -> Vec<u8> {
-        let spare = if capacity == SEGMENT_BYTES {
-            lock(&self.spare).pop()
-        } else {
-            None
-        };
+        let spare = if capacity == SEGMENT_BYTES { lock(&self.spare).pop() } else { None };
         spare.unwrap_or_else(|| Vec::with_capacity(capacity))
     }
 
@@ -197,11 +193,7 @@ impl Queue {
     #[must_use]
     pub fn new(queues: Arc<Queues>) -> Self {
         queues.open.fetch_add(1, Ordering::Relaxed);
-        Self {
-            queues,
-            state: Mutex::default(),
-            filled: Condvar::new(),
-        }
+        Self { queues, state: Mutex::default(), filled: Condvar::new() }
     }
 
     /// Most bytes that it may hold now.
@@ -247,12 +239,7 @@ impl Queue {
         }
         drop(state);
         let bytes = self.queues.take_memory(capacity);
-        Ok(Segment {
-            offset,
-            bytes,
-            sequence: 0,
-            content_bytes: 0,
-        })
+        Ok(Segment { offset, bytes, sequence: 0, content_bytes: 0 })
     }
 
     /// Queues a segment that came from this queue.
@@ -311,10 +298,7 @@ impl Queue {
         let state = lock(&self.state);
         let empty = |state: &mut State| state.jobs.is_empty() && state.end.is_none();
         let mut state = match patience {
-            None => self
-                .filled
-                .wait_while(state, empty)
-                .unwrap_or_else(PoisonError::into_inner),
+            None => self.filled.wait_while(state, empty).unwrap_or_else(PoisonError::into_inner),
             Some(patience) => {
                 let waited = self.filled.wait_timeout_while(state, patience, empty);
                 waited.unwrap_or_else(PoisonError::into_inner).0
@@ -417,9 +401,8 @@ mod tests {
             at += 512;
         }
         write(&queue, 100 * MIB, 8).unwrap();
-        let sizes: Vec<_> = std::iter::from_fn(|| pop(&queue))
-            .map(|range| range.end - range.start)
-            .collect();
+        let sizes: Vec<_> =
+            std::iter::from_fn(|| pop(&queue)).map(|range| range.end - range.start).collect();
         assert_eq!(sizes[..4], [4 << 10, 16 << 10, 64 << 10, 256 << 10]);
         assert_eq!(sizes[4..6], [MIB, MIB]);
         assert_eq!(sizes.last(), Some(&8));
@@ -433,14 +416,8 @@ mod tests {
             write(&queue, at * MIB, SEGMENT_BYTES).unwrap();
         }
         assert_eq!(write(&queue, 2 * MIB, SEGMENT_BYTES), Err(Room::Full));
-        let Next::Job(job) = queue.pop(None) else {
-            panic!("no job")
-        };
-        assert_eq!(
-            write(&queue, 2 * MIB, SEGMENT_BYTES),
-            Err(Room::Full),
-            "it is being written"
-        );
+        let Next::Job(job) = queue.pop(None) else { panic!("no job") };
+        assert_eq!(write(&queue, 2 * MIB, SEGMENT_BYTES), Err(Room::Full), "it is being written");
         queue.done(job);
         assert_eq!(write(&queue, 2 * MIB, SEGMENT_BYTES), Ok(()));
     }

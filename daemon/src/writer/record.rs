@@ -134,15 +134,7 @@ impl Record {
             rate_in: Rate::default(),
             rate_out: Rate::default(),
         };
-        Self {
-            id,
-            path,
-            client,
-            queue,
-            clock,
-            wake: Box::new(wake),
-            inner: Mutex::new(inner),
-        }
+        Self { id, path, client, queue, clock, wake: Box::new(wake), inner: Mutex::new(inner) }
     }
 
     /// Its thread's name, as `top -H` shows it: the number, and as much of the file's name as fits
@@ -190,10 +182,8 @@ impl Record {
             || !inner.answers.is_empty() && progress != inner.told;
         let mut outgoing = Vec::new();
         // Nothing may come before the answer to Open.
-        if let Some(opened) = inner
-            .answers
-            .front()
-            .filter(|(_, reply)| reply.kind() == Kind::Opened)
+        if let Some(opened) =
+            inner.answers.front().filter(|(_, reply)| reply.kind() == Kind::Opened)
         {
             outgoing.push(opened.clone());
             inner.answers.pop_front();
@@ -338,9 +328,7 @@ impl Record {
             progress: inner.marks.progress(),
             activity: inner.activity,
             activity_age: now.saturating_sub(inner.since),
-            call: inner
-                .call
-                .map(|(name, since)| (name, now.saturating_sub(since))),
+            call: inner.call.map(|(name, since)| (name, now.saturating_sub(since))),
             device: inner.device.clone(),
             was_opened: inner.was_opened,
             window_bytes: inner.window_bytes,

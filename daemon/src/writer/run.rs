@@ -4,28 +4,23 @@
 //! 1. Bytes are charged before they are written, for whole pages, and released only after a wait has
 //!    shown them clean, its result checked.
 //! 2. After the first error nothing more is written.
-//! 3. Whatever way the thread ends, its record says so and its account is empty.
 
 use std::collections::VecDeque;
 use std::io;
 use std::ops::Range;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
-use freemkvd_proto::{ErrorCode, Failure, Finished, Opened, Reply};
-use tracing::{error, info, warn};
+use freemkvd_proto::{ErrorCode, Failure, Finished, Reply};
 
-use super::gate::{Account, Gate};
-use super::open::{self, OpenFiles, Target};
+use super::gate::Account;
 use super::queue::{End, Job, Next, SEGMENT_BYTES};
 use super::record::{Activity, Record};
 use crate::budget::Reserve;
 use crate::clock::Clock;
-use crate::device::{Device, Devices};
-use crate::storage::{self, Cleaned, Open, Storage};
+use crate::device::Device;
+use crate::storage::{self, Cleaned, Storage};
 use crate::stream::drain::{self, Pressure};
 use crate::stream::extent::Extents;
 
@@ -42,168 +37,21 @@ const KERNEL_SAMPLE: Duration = Duration::from_millis(100);
 /// Zeros to write where the file system has no better way.
 static ZEROES: [u8; SEGMENT_BYTES] = [0; SEGMENT_BYTES];
 
-/// What all writers share.
-pub struct Shop {
-    /// Opens files.
-    pub disk: Arc<dyn Open>,
-    /// The way to the budget.
-    pub gate: Arc<Gate>,
-    /// The devices in use.
-    pub devices: Devices,
-    /// The files in use.
-    pub files: Arc<OpenFiles>,
-    /// The time.
-    pub clock: Clock,
-}
-
-/// Starts the writer thread of `record`, which opens `target` and answers the client's `Open`.
-///
-/// # Errors
-/// The system has no thread to give.
-pub fn spawn(
-    shop: Arc<Shop>,
-    record: Arc<Record>,
-    target: Target,
-    window_bytes: u64,
-) -> io::Result<()> {
-    let thread = thread::Builder::new().name(record.thread_name());
-    thread.spawn(move || {
-        let life = AssertUnwindSafe(|| live(&shop, &record, &target, window_bytes));
-        let last = catch_unwind(life).unwrap_or_else(|_| {
-            let message = format!("a fault in the daemon ended the stream {}", record.id);
-            record.fail(Failure::new(ErrorCode::INTERNAL, message));
-            None
-        });
-        record.end(last);
-    })?;
-    Ok(())
-}
-
 /// How a stream came to its end.
-enum Outcome {
+pub(super) enum Outcome {
     /// With the number of the `Finish`, and its answer.
     Finished(u64, Finished),
     Ended(End),
 }
 
 /// Why the loop stopped early.
-enum Stop {
+pub(super) enum Stop {
     Failed(Failure),
     Aborted,
 }
 
-/// Returns the answer that ends the stream; by then its file is closed and free for others.
-fn live(
-    shop: &Shop,
-    record: &Arc<Record>,
-    target: &Target,
-    window_bytes: u64,
-) -> Option<(u64, Reply)> {
-    let path = target.path.display().to_string();
-    let opened = record.calling("open", || {
-        open::open(&*shop.disk, &shop.files, record.id, target)
-    });
-    let (file, _claim) = match opened {
-        Ok(opened) => opened,
-        Err(failure) => {
-            info!(
-                stream = record.id,
-                path,
-                code = failure.code.0,
-                "refused: {}",
-                failure.message
-            );
-            record.fail(failure);
-            return None;
-        }
-    };
-    let device = shop.devices.of(file.device);
-    info!(
-        stream = record.id,
-        path,
-        device = device.info.id,
-        filesystem = device.info.filesystem,
-        drain = device.info.drain,
-        client_pid = record.client.pid,
-        client_uid = record.client.uid,
-        "stream {} opened: {path}",
-        record.id
-    );
-    record.opened(Arc::clone(&device), window_bytes);
-    record.set_activity(Activity::Idle);
-    record.answer(
-        0,
-        Reply::Opened(Opened {
-            stream: record.id,
-            len_bytes: file.len_bytes,
-            queue_limit_bytes: record.queue.limit_bytes(),
-            window_bytes,
-        }),
-    );
-    let mut writer = Writer {
-        record,
-        device,
-        storage: file.storage,
-        extents: Extents::new(storage::page_bytes(), window_bytes),
-        account: shop.gate.join(record.id),
-        clock: shop.clock,
-        started: VecDeque::new(),
-        sampled: Duration::ZERO,
-    };
-    let result = writer.serve();
-    let progress = record.progress();
-    let (accepted, written, durable) = (
-        progress.accepted.bytes,
-        progress.written.bytes,
-        progress.durable.bytes,
-    );
-    match &result {
-        Ok(Outcome::Finished(..)) => info!(
-            stream = record.id,
-            path, written, "stream {} finished: {path}", record.id
-        ),
-        Ok(Outcome::Ended(End::Aborted(_))) | Err(Stop::Aborted) => {
-            info!(
-                stream = record.id,
-                path, accepted, written, "stream {} aborted by its muxer: {path}", record.id
-            );
-        }
-        Ok(Outcome::Ended(End::GoingAway)) => {
-            info!(
-                stream = record.id,
-                path, written, durable, "stream {} drained for shutdown: {path}", record.id
-            );
-        }
-        Ok(Outcome::Ended(End::ClientGone)) => {
-            warn!(
-                stream = record.id,
-                path,
-                written,
-                durable,
-                "the muxer of stream {} is gone; what it had handed over is on disk: {path}",
-                record.id
-            );
-        }
-        Err(Stop::Failed(failure)) => {
-            let (errno, offset) = (failure.errno, failure.offset);
-            error!(
-                stream = record.id,
-                path,
-                accepted,
-                written,
-                durable,
-                errno,
-                offset,
-                "stream {} failed: {}",
-                record.id,
-                failure.message
-            );
-        }
-    }
-    writer.conclude(result)
-}
-
-struct Writer<'a> {
+/// The thread's own: the file, and what is known of its pages.
+pub(super) struct Writer<'a> {
     record: &'a Arc<Record>,
     device: Arc<Device>,
     storage: Box<dyn Storage>,
@@ -216,8 +64,29 @@ struct Writer<'a> {
     sampled: Duration,
 }
 
-impl Writer<'_> {
-    fn serve(&mut self) -> Result<Outcome, Stop> {
+impl<'a> Writer<'a> {
+    pub(super) fn new(
+        record: &'a Arc<Record>,
+        device: Arc<Device>,
+        storage: Box<dyn Storage>,
+        account: Account,
+        clock: Clock,
+        window_bytes: u64,
+    ) -> Self {
+        Self {
+            record,
+            device,
+            storage,
+            extents: Extents::new(storage::page_bytes(), window_bytes),
+            account,
+            clock,
+            started: VecDeque::new(),
+            sampled: Duration::ZERO,
+        }
+    }
+
+    /// Serves the queue until its end, or the first error.
+    pub(super) fn serve(&mut self) -> Result<Outcome, Stop> {
         let mut patience = None;
         loop {
             match self.record.queue.pop(patience) {
@@ -273,10 +142,7 @@ impl Writer<'_> {
                 let len = self.storage.len_bytes();
                 let len_bytes = self.check("measure", None, len)?;
                 let progress = self.record.progress();
-                let finished = Finished {
-                    len_bytes,
-                    progress,
-                };
+                let finished = Finished { len_bytes, progress };
                 return Ok(Some(Outcome::Finished(*sequence, finished)));
             }
         }
@@ -301,9 +167,7 @@ impl Writer<'_> {
         let charged_bytes = self.extents.charged_bytes() + reserved_bytes;
         self.record.charged(charged_bytes, 0);
         let storage = &mut self.storage;
-        let result = self
-            .record
-            .calling("pwrite", || storage.write_at(offset, bytes));
+        let result = self.record.calling("pwrite", || storage.write_at(offset, bytes));
         // Also after an error some pages may be dirty; they are settled with the rest.
         let dirtied_bytes = self.extents.write(&range);
         self.account.release(reserved_bytes - dirtied_bytes);
@@ -314,9 +178,7 @@ impl Writer<'_> {
     fn write_zeroes(&mut self, range: Range<u64>) -> Result<(), Stop> {
         let storage = &mut self.storage;
         let whole = range.clone();
-        let result = self
-            .record
-            .calling("fallocate", || storage.write_zeroes(whole));
+        let result = self.record.calling("fallocate", || storage.write_zeroes(whole));
         match result {
             Err(error) if error.kind() == io::ErrorKind::Unsupported => {
                 let mut at = range.start;
@@ -360,9 +222,8 @@ impl Writer<'_> {
                 };
                 self.started.push_back(self.clock.now());
                 let offset = extent.start;
-                let result = self
-                    .record
-                    .calling("sync_file_range", || storage.start_writeback(extent));
+                let result =
+                    self.record.calling("sync_file_range", || storage.start_writeback(extent));
                 self.check("start writeback of", offset, result)?;
             }
             drain::Next::Wait => {
@@ -389,19 +250,14 @@ impl Writer<'_> {
 
     fn cleaned(&mut self, bytes: u64, started: Duration) {
         if bytes > 0 {
-            self.device
-                .complete(bytes, self.clock.now().saturating_sub(started));
+            self.device.complete(bytes, self.clock.now().saturating_sub(started));
         }
         self.account.release(bytes);
         self.record.charged(self.extents.charged_bytes(), bytes);
     }
 
     fn all_clean(&mut self) {
-        let started = self
-            .started
-            .front()
-            .copied()
-            .unwrap_or_else(|| self.clock.now());
+        let started = self.started.front().copied().unwrap_or_else(|| self.clock.now());
         self.started.clear();
         let bytes = self.extents.complete_all();
         self.cleaned(bytes, started);
@@ -427,13 +283,9 @@ impl Writer<'_> {
         for range in self.extents.charged_ranges() {
             let offset = range.start;
             let storage = &mut self.storage;
-            let result = self
-                .record
-                .calling("cachestat", || storage.kernel_dirty_bytes(range));
+            let result = self.record.calling("cachestat", || storage.kernel_dirty_bytes(range));
             let bytes = self.check("ask the kernel about", offset, result)?;
-            total = total
-                .zip(bytes)
-                .map(|(total, bytes): (u64, u64)| total + bytes);
+            total = total.zip(bytes).map(|(total, bytes): (u64, u64)| total + bytes);
         }
         self.record.kernel_dirty(total);
         Ok(())
@@ -452,9 +304,7 @@ impl Writer<'_> {
     /// Gives back what was reserved too much, and makes the file durable.
     fn complete(&mut self) -> Result<(), Stop> {
         let storage = &mut self.storage;
-        let result = self
-            .record
-            .calling("ftruncate", || storage.release_surplus());
+        let result = self.record.calling("ftruncate", || storage.release_surplus());
         self.check("give back space of", None, result)?;
         self.sync()
     }
@@ -462,7 +312,7 @@ impl Writer<'_> {
     /// Tells the client of a failure, then settles what is still dirty: its charge may only be given
     /// back when the pages are clean. A result that nobody asked for can't make anything better.
     /// Returns the answer to the command that ended the stream.
-    fn conclude(mut self, result: Result<Outcome, Stop>) -> Option<(u64, Reply)> {
+    pub(super) fn conclude(mut self, result: Result<Outcome, Stop>) -> Option<(u64, Reply)> {
         let last = match result {
             Ok(Outcome::Finished(sequence, finished)) => {
                 return Some((sequence, Reply::Finished(finished)));
@@ -479,9 +329,7 @@ impl Writer<'_> {
             }
         };
         let storage = &mut self.storage;
-        let _ = self
-            .record
-            .calling("ftruncate", || storage.release_surplus());
+        let _ = self.record.calling("ftruncate", || storage.release_surplus());
         let storage = &mut self.storage;
         let _ = self.record.calling("fsync", || storage.sync());
         self.all_clean();
@@ -504,23 +352,12 @@ fn failure(path: &Path, operation: &str, offset: Option<u64>, error: &io::Error)
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             (ErrorCode::NO_SPACE, "free some space and write it again")
         }
-        io::ErrorKind::ReadOnlyFilesystem => (
-            ErrorCode::READ_ONLY,
-            "see the kernel's log for why it is read-only",
-        ),
+        io::ErrorKind::ReadOnlyFilesystem => {
+            (ErrorCode::READ_ONLY, "see the kernel's log for why it is read-only")
+        }
         _ => (ErrorCode::IO, "see the kernel's log for the device"),
     };
-    let place = offset
-        .map(|offset| format!(" at byte {offset}"))
-        .unwrap_or_default();
-    let message = format!(
-        "cannot {operation} {}{place}: {error}; {advice}",
-        path.display()
-    );
-    Failure {
-        code,
-        errno: error.raw_os_error(),
-        offset,
-        message,
-    }
+    let place = offset.map(|offset| format!(" at byte {offset}")).unwrap_or_default();
+    let message = format!("cannot {operation} {}{place}: {error}; {advice}", path.display());
+    Failure { code, errno: error.raw_os_error(), offset, message }
 }

@@ -31,11 +31,7 @@ fn every_command() -> Vec<Command> {
 
 fn progress() -> Progress {
     let mark = |sequence, bytes| Mark { sequence, bytes };
-    Progress {
-        accepted: mark(3, 300),
-        written: mark(2, 200),
-        durable: mark(1, 100),
-    }
+    Progress { accepted: mark(3, 300), written: mark(2, 200), durable: mark(1, 100) }
 }
 
 fn every_reply() -> Vec<Reply> {
@@ -48,10 +44,7 @@ fn every_reply() -> Vec<Reply> {
         }),
         Reply::Progress(progress()),
         Reply::Synced,
-        Reply::Finished(Finished {
-            len_bytes: 300,
-            progress: progress(),
-        }),
+        Reply::Finished(Finished { len_bytes: 300, progress: progress() }),
         Reply::Aborted,
         Reply::Failed(Failure {
             code: ErrorCode::IO,
@@ -108,11 +101,7 @@ fn status() -> Status {
             window_bytes: 3,
             seeks: 2,
             patches: 1,
-            error: Some(StreamError {
-                errno: Some(5),
-                offset: Some(0),
-                message: "x".into(),
-            }),
+            error: Some(StreamError { errno: Some(5), offset: Some(0), message: "x".into() }),
         }],
     }
 }
@@ -143,15 +132,9 @@ const GOLDEN: &[&str] = &[
 
 #[test]
 fn frames_are_these_bytes_for_ever() {
-    let mut frames: Vec<String> = every_command()
-        .iter()
-        .map(|command| hex(&command.encode(9).unwrap()))
-        .collect();
-    frames.extend(
-        every_reply()
-            .iter()
-            .map(|reply| hex(&reply.encode(9).unwrap())),
-    );
+    let mut frames: Vec<String> =
+        every_command().iter().map(|command| hex(&command.encode(9).unwrap())).collect();
+    frames.extend(every_reply().iter().map(|reply| hex(&reply.encode(9).unwrap())));
     let report = frames.pop().unwrap();
     assert_eq!(frames, GOLDEN);
     assert_eq!(
@@ -212,10 +195,7 @@ fn a_refused_length_sets_no_memory_aside() {
     bytes[4..8].copy_from_slice(&(CONTROL_BYTES_MAX + 1).to_le_bytes());
     let mut decoder = Decoder::new(Sender::Client);
     decoder.space().copy_from_slice(&bytes);
-    assert!(matches!(
-        decoder.advance(HEADER_BYTES),
-        Err(FrameError::TooLarge { .. })
-    ));
+    assert!(matches!(decoder.advance(HEADER_BYTES), Err(FrameError::TooLarge { .. })));
     assert_eq!(decoder.body.capacity(), 0);
 }
 
@@ -231,10 +211,7 @@ fn leftover_and_missing_bytes_are_refused() {
         let longer = [body, &[0]].concat();
         for wrong in [&longer[..], &body[..body.len() - 1]] {
             let header = Header::new(kind, wrong.len(), 1).unwrap();
-            assert_eq!(
-                Command::decode(&header, wrong),
-                Err(FrameError::Body { kind })
-            );
+            assert_eq!(Command::decode(&header, wrong), Err(FrameError::Body { kind }));
         }
     }
 }

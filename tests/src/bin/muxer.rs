@@ -118,17 +118,8 @@ fn main() -> ExitCode {
 }
 
 fn play(args: &Args) -> Result<Report, Box<dyn Error>> {
-    let Args {
-        trace: kind,
-        seed,
-        content_seconds,
-        ..
-    } = *args;
-    let trace = Trace {
-        kind,
-        seed,
-        content_seconds,
-    };
+    let Args { trace: kind, seed, content_seconds, .. } = *args;
+    let trace = Trace { kind, seed, content_seconds };
     let mut sink = Counted::new(Out::open(args)?);
 
     let start = Instant::now();
@@ -178,11 +169,7 @@ fn play(args: &Args) -> Result<Report, Box<dyn Error>> {
 impl Args {
     fn calls(&self) -> Calls {
         // No muxer makes a system call for every byte it writes; a buffer has to be somewhere.
-        let usual = if self.sink == SinkKind::File {
-            Calls::Buffered
-        } else {
-            Calls::Own
-        };
+        let usual = if self.sink == SinkKind::File { Calls::Buffered } else { Calls::Own };
         self.calls.unwrap_or(usual)
     }
 }

@@ -6,11 +6,7 @@ use std::fs;
 use std::io::{BufWriter, Read, Seek, Write};
 
 fn limits() -> Limits {
-    Limits {
-        ops: 120,
-        len: 24 << 20,
-        written: 32 << 20,
-    }
+    Limits { ops: 120, len: 24 << 20, written: 32 << 20 }
 }
 
 fn bytes_of(mut model: Sparse) -> Vec<u8> {
@@ -36,10 +32,7 @@ fn the_model_and_a_buffer_leave_what_a_file_leaves() {
         let mut buffer = BufWriter::with_capacity(64 << 10, fs::File::create(&path).unwrap());
         apply(&ops, &mut buffer).unwrap();
         buffer.flush().unwrap();
-        assert!(
-            fs::read(&path).unwrap() == expected,
-            "the buffer, seed {seed}"
-        );
+        assert!(fs::read(&path).unwrap() == expected, "the buffer, seed {seed}");
     }
 }
 

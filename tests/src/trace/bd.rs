@@ -11,25 +11,15 @@ pub(crate) fn tracks() -> Vec<Track> {
         role: Role::Video,
         codec: "V_MPEG4/ISO/AVC",
         private_len: 60,
-        cadence: Cadence::Regular {
-            frames: 24_000,
-            seconds: 1001,
-        },
-        length: Length::Gop {
-            mean: 146_000,
-            gop_min: 24,
-            gop_max: 60,
-        },
+        cadence: Cadence::Regular { frames: 24_000, seconds: 1001 },
+        length: Length::Gop { mean: 146_000, gop_min: 24, gop_max: 60 },
         wrap: Wrap::Simple,
     };
     let dts = Track {
         role: Role::Audio,
         codec: "A_DTS",
         private_len: 0,
-        cadence: Cadence::Regular {
-            frames: 375,
-            seconds: 4,
-        },
+        cadence: Cadence::Regular { frames: 375, seconds: 4 },
         length: Length::Fixed(5_300),
         wrap: Wrap::Group { duration: 107 },
     };

@@ -11,24 +11,15 @@ pub(crate) fn tracks() -> Vec<Track> {
         role: Role::Video,
         codec: "V_MPEG2",
         private_len: 150,
-        cadence: Cadence::Regular {
-            frames: 25,
-            seconds: 1,
-        },
-        length: Length::Gop {
-            mean: 27_500,
-            gop_min: 12,
-            gop_max: 12,
-        },
+        cadence: Cadence::Regular { frames: 25, seconds: 1 },
+        length: Length::Gop { mean: 27_500, gop_min: 12, gop_max: 12 },
         wrap: Wrap::Group { duration: 400 },
     };
     let vobsub = Track {
         role: Role::Subtitle,
         codec: "S_VOBSUB",
         private_len: 600,
-        cadence: Cadence::Sparse {
-            mean_ns: 16 * SECOND_NS,
-        },
+        cadence: Cadence::Sparse { mean_ns: 16 * SECOND_NS },
         length: Length::Between(1_000, 5_000),
         wrap: Wrap::Group { duration: 25_000 },
     };

@@ -33,15 +33,8 @@ pub struct UnknownKind(String);
 
 impl Kind {
     /// All of them, T1 to T7.
-    pub const ALL: [Self; 7] = [
-        Self::Uhd,
-        Self::Bd,
-        Self::Dvd,
-        Self::Sweep,
-        Self::Patch,
-        Self::Mp4,
-        Self::M2ts,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::Uhd, Self::Bd, Self::Dvd, Self::Sweep, Self::Patch, Self::Mp4, Self::M2ts];
 
     /// The name on command lines and in reports.
     pub fn name(self) -> &'static str {

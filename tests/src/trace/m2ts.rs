@@ -33,7 +33,4 @@ fn units(end_ns: u64) -> u64 {
     end_ns / 1000 * BYTES_PER_SECOND / 1_000_000 / UNIT_LEN as u64
 }
 
-const _: () = assert!(
-    SECOND_NS / 1000 == 1_000_000,
-    "units() reckons in microseconds"
-);
+const _: () = assert!(SECOND_NS / 1000 == 1_000_000, "units() reckons in microseconds");

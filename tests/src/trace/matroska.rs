@@ -46,10 +46,7 @@ pub(crate) fn open<W: Write + Seek>(out: &mut W, id: u32) -> io::Result<Master> 
 }
 
 /// Closes a master element: P S(back) W8 S(forth).
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "a closed element must not be closed again"
-)]
+#[expect(clippy::needless_pass_by_value, reason = "a closed element must not be closed again")]
 pub(crate) fn close<W: Write + Seek>(out: &mut W, master: Master) -> io::Result<()> {
     let end = out.stream_position()?;
     patch(out, master.size_at, size_field(end - master.size_at - 8))?;
@@ -159,9 +156,7 @@ mod tests {
         let master = open(&mut out, CUES).unwrap();
         uint(&mut out, TIMESTAMP, 7).unwrap();
         close(&mut out, master).unwrap();
-        let expected = [
-            0x1C, 0x53, 0xBB, 0x6B, 1, 0, 0, 0, 0, 0, 0, 3, 0xE7, 0x81, 7,
-        ];
+        let expected = [0x1C, 0x53, 0xBB, 0x6B, 1, 0, 0, 0, 0, 0, 0, 3, 0xE7, 0x81, 7];
         assert_eq!(out.get_ref()[..], expected);
         assert_eq!(out.position(), 15);
     }

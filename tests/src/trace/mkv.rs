@@ -52,13 +52,7 @@ pub(crate) fn run<W: Write + Seek>(
             }
         };
         let track = &tracks[frame.track];
-        write_frame(
-            out,
-            &frame,
-            track.wrap,
-            present.at_ns,
-            payload.bytes(frame.len),
-        )?;
+        write_frame(out, &frame, track.wrap, present.at_ns, payload.bytes(frame.len))?;
         cluster = Some(present);
     }
     if let Some(last) = cluster {
@@ -81,13 +75,7 @@ fn open_cluster<W: Write + Seek>(
     let offset = out.stream_position()?;
     let element = ebml::open(out, ebml::CLUSTER)?;
     ebml::uint(out, ebml::TIMESTAMP, at_ns / TICK_NS)?;
-    Ok((
-        Cluster { element, at_ns },
-        Cue {
-            cluster: offset - segment_start,
-            at_ns,
-        },
-    ))
+    Ok((Cluster { element, at_ns }, Cue { cluster: offset - segment_start, at_ns }))
 }
 
 fn write_frame<W: Write + Seek>(

@@ -49,14 +49,7 @@ pub(crate) fn write<W: Write + Seek>(
         forced_at.extend(write_track(out, number, track, payload)?);
     }
     ebml::close(out, element)?;
-    Ok(Header {
-        segment,
-        segment_start,
-        cues_at,
-        tags_at,
-        duration_at,
-        forced_at,
-    })
+    Ok(Header { segment, segment_start, cues_at, tags_at, duration_at, forced_at })
 }
 
 fn ebml_header<W: Write + Seek>(out: &mut W) -> io::Result<()> {

@@ -77,10 +77,7 @@ impl Trace {
 
     /// The trace that has to have written the file before this one opens it.
     pub fn prerequisite(&self) -> Option<Self> {
-        (self.kind == Kind::Patch).then_some(Self {
-            kind: Kind::Sweep,
-            ..*self
-        })
+        (self.kind == Kind::Patch).then_some(Self { kind: Kind::Sweep, ..*self })
     }
 
     fn drive<S: Sink>(&self, out: &mut S, pacer: &mut dyn FnMut(f64)) -> io::Result<()> {

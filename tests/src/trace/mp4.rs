@@ -51,9 +51,7 @@ pub(crate) fn run<W: Write + Seek>(
 
 /// Bytes kept free for the index: 16 for each sample and 4 MiB, in steps of 4 MiB, 8 MiB at least.
 fn reserve_len(samples: u64) -> u64 {
-    (16 * samples + 4 * MIB)
-        .next_multiple_of(4 * MIB)
-        .max(8 * MIB)
+    (16 * samples + 4 * MIB).next_multiple_of(4 * MIB).max(8 * MIB)
 }
 
 /// What the index needs in the end: 1 to 12 MB for a film.

@@ -82,11 +82,7 @@ impl<S: Sink> Pass<'_, S> {
     }
 
     fn write(&mut self, offset: u64, len: u64) -> io::Result<()> {
-        let gap = if self.random.one_in(100) {
-            self.gap_seconds_max
-        } else {
-            GAP_SECONDS_MIN
-        };
+        let gap = if self.random.one_in(100) { self.gap_seconds_max } else { GAP_SECONDS_MIN };
         self.seconds += gap.min(self.gap_seconds_max);
         (self.pacer)(self.seconds);
         self.out.seek(SeekFrom::Start(offset))?;

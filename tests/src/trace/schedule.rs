@@ -94,29 +94,19 @@ impl<'t> Schedule<'t> {
         let mut random = Random::new(seed ^ 0x7363_6865_6475_6c65);
         let start = |track: &Track| match track.cadence {
             Cadence::Regular { .. } => Progress::default(),
-            Cadence::Sparse { mean_ns } => Progress {
-                next_ns: random.below(mean_ns),
-                ..Progress::default()
-            },
+            Cadence::Sparse { mean_ns } => {
+                Progress { next_ns: random.below(mean_ns), ..Progress::default() }
+            }
         };
         let progress = tracks.iter().map(start).collect();
-        Self {
-            tracks,
-            progress,
-            random,
-            end_ns,
-        }
+        Self { tracks, progress, random, end_ns }
     }
 
     fn length(&mut self, track: usize) -> (bool, u64) {
         match self.tracks[track].length {
             Length::Fixed(len) => (true, len),
             Length::Between(low, high) => (true, self.random.between(low, high)),
-            Length::Gop {
-                mean,
-                gop_min,
-                gop_max,
-            } => {
+            Length::Gop { mean, gop_min, gop_max } => {
                 let progress = &mut self.progress[track];
                 if progress.in_gop == progress.gop_len {
                     progress.in_gop = 0;
@@ -126,11 +116,7 @@ impl<'t> Schedule<'t> {
                 progress.in_gop += 1;
                 let gop = progress.gop_len;
                 let weights: u64 = (0..gop).map(weight).sum();
-                (
-                    in_gop == 0,
-                    self.random
-                        .around(mean * gop * weight(in_gop) / weights, 30),
-                )
+                (in_gop == 0, self.random.around(mean * gop * weight(in_gop) / weights, 30))
             }
         }
     }
@@ -167,11 +153,6 @@ impl Iterator for Schedule<'_> {
             Cadence::Sparse { mean_ns } => at_ns + self.random.around(mean_ns, 50),
         };
         let len = usize::try_from(len).expect("a frame fits in memory");
-        Some(Frame {
-            track,
-            at_ns,
-            key,
-            len,
-        })
+        Some(Frame { track, at_ns, key, len })
     }
 }

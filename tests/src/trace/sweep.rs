@@ -61,15 +61,9 @@ impl Layout {
             // A short image keeps most of itself: a gap takes a sixteenth of it at most.
             let gap = (GAP_LEN * random.between(1, 2) / BATCH_LEN).min(batches / 16);
             let start = zone * batches / (ZONES + 1) + random.below(batches / 16);
-            Zone {
-                start: start * BATCH_LEN,
-                gap_len: gap * BATCH_LEN,
-            }
+            Zone { start: start * BATCH_LEN, gap_len: gap * BATCH_LEN }
         });
-        Self {
-            len: batches * BATCH_LEN,
-            zones: zones.collect(),
-        }
+        Self { len: batches * BATCH_LEN, zones: zones.collect() }
     }
 }
 

@@ -63,13 +63,7 @@ impl Sink for Tally {
 impl Tally {
     pub(crate) fn of(kind: Kind, content_seconds: f64) -> Self {
         let mut tally = Self::default();
-        Trace {
-            kind,
-            seed: 1,
-            content_seconds,
-        }
-        .run(&mut tally, &mut |_| ())
-        .unwrap();
+        Trace { kind, seed: 1, content_seconds }.run(&mut tally, &mut |_| ()).unwrap();
         tally
     }
 
@@ -83,22 +77,14 @@ impl Tally {
 
     /// Percent of the writes that are this long.
     pub(crate) fn writes_of(&self, lens: RangeInclusive<u64>) -> f64 {
-        let some = self
-            .writes
-            .iter()
-            .filter(|(_, len)| lens.contains(len))
-            .count();
+        let some = self.writes.iter().filter(|(_, len)| lens.contains(len)).count();
         100.0 * some as f64 / self.writes.len() as f64
     }
 
     /// Percent of the bytes that are in writes this long.
     pub(crate) fn bytes_in(&self, lens: RangeInclusive<u64>) -> f64 {
-        let some: u64 = self
-            .writes
-            .iter()
-            .map(|(_, len)| len)
-            .filter(|len| lens.contains(len))
-            .sum();
+        let some: u64 =
+            self.writes.iter().map(|(_, len)| len).filter(|len| lens.contains(len)).sum();
         100.0 * some as f64 / self.bytes() as f64
     }
 
@@ -114,22 +100,13 @@ impl Tally {
 
     /// Where the writes behind the last far seek back went.
     pub(crate) fn far_patches(&self) -> Vec<u64> {
-        let heads = self
-            .writes
-            .iter()
-            .rev()
-            .take_while(|(offset, _)| *offset < 10_000);
+        let heads = self.writes.iter().rev().take_while(|(offset, _)| *offset < 10_000);
         heads.map(|(offset, _)| *offset).collect()
     }
 
     /// Percent of the seeks back that go this far.
     pub(crate) fn backs_of(&self, distances: RangeInclusive<u64>) -> f64 {
-        let backs = || {
-            self.seeks
-                .iter()
-                .filter(|by| **by < 0)
-                .map(|by| by.unsigned_abs())
-        };
+        let backs = || self.seeks.iter().filter(|by| **by < 0).map(|by| by.unsigned_abs());
         let some = backs().filter(|by| distances.contains(by)).count();
         100.0 * some as f64 / backs().count() as f64
     }

@@ -9,25 +9,15 @@ pub(crate) fn tracks() -> Vec<Track> {
         role: Role::Video,
         codec: "V_MPEGH/ISO/HEVC",
         private_len: 180,
-        cadence: Cadence::Regular {
-            frames: 24_000,
-            seconds: 1001,
-        },
-        length: Length::Gop {
-            mean: 365_000,
-            gop_min: 24,
-            gop_max: 24,
-        },
+        cadence: Cadence::Regular { frames: 24_000, seconds: 1001 },
+        length: Length::Gop { mean: 365_000, gop_min: 24, gop_max: 24 },
         wrap: Wrap::Simple,
     };
     let truehd = Track {
         role: Role::Audio,
         codec: "A_TRUEHD",
         private_len: 0,
-        cadence: Cadence::Regular {
-            frames: 1200,
-            seconds: 1,
-        },
+        cadence: Cadence::Regular { frames: 1200, seconds: 1 },
         length: Length::Fixed(470),
         wrap: Wrap::Simple,
     };
@@ -43,10 +33,7 @@ pub(crate) fn ac3(len: u64) -> Track {
         role: Role::Audio,
         codec: "A_AC3",
         private_len: 0,
-        cadence: Cadence::Regular {
-            frames: 125,
-            seconds: 4,
-        },
+        cadence: Cadence::Regular { frames: 125, seconds: 4 },
         length: Length::Fixed(len),
         wrap: Wrap::Group { duration: 320 },
     }
@@ -58,9 +45,7 @@ pub(crate) fn pgs() -> Track {
         role: Role::Subtitle,
         codec: "S_HDMV/PGS",
         private_len: 0,
-        cadence: Cadence::Sparse {
-            mean_ns: 9 * SECOND_NS / 2,
-        },
+        cadence: Cadence::Sparse { mean_ns: 9 * SECOND_NS / 2 },
         length: Length::Between(6_000, 24_000),
         wrap: Wrap::Group { duration: 25_000 },
     }

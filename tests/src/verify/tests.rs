@@ -37,30 +37,18 @@ fn flip(path: &Path, offset: u64) {
 fn every_trace_verifies_and_buffering_changes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     for kind in Kind::ALL {
-        let trace = Trace {
-            kind,
-            seed: 3,
-            content_seconds: 12.0,
-        };
+        let trace = Trace { kind, seed: 3, content_seconds: 12.0 };
         let path = written(&trace, dir.path());
         let len = path.metadata().unwrap().len();
         assert_eq!(verify(&trace, &path).unwrap(), len, "{kind}");
-        assert_ne!(
-            difference(&Trace { seed: 4, ..trace }, &path),
-            None,
-            "{kind}"
-        );
+        assert_ne!(difference(&Trace { seed: 4, ..trace }, &path), None, "{kind}");
     }
 }
 
 #[test]
 fn the_first_wrong_byte_is_named_also_in_what_was_let_go() {
     let dir = tempfile::tempdir().unwrap();
-    let trace = Trace {
-        kind: Kind::M2ts,
-        seed: 1,
-        content_seconds: 20.0,
-    };
+    let trace = Trace { kind: Kind::M2ts, seed: 1, content_seconds: 20.0 };
     let path = written(&trace, dir.path());
     let last = path.metadata().unwrap().len() - 1;
     for offset in [last, 100 << 20, (5 << 20) - 1, 0] {
@@ -72,11 +60,7 @@ fn the_first_wrong_byte_is_named_also_in_what_was_let_go() {
 #[test]
 fn a_wrong_length_differs_at_the_shorter_end() {
     let dir = tempfile::tempdir().unwrap();
-    let trace = Trace {
-        kind: Kind::Dvd,
-        seed: 1,
-        content_seconds: 5.0,
-    };
+    let trace = Trace { kind: Kind::Dvd, seed: 1, content_seconds: 5.0 };
     let path = written(&trace, dir.path());
     let len = path.metadata().unwrap().len();
     let file = File::options().write(true).open(&path).unwrap();
@@ -89,11 +73,7 @@ fn a_wrong_length_differs_at_the_shorter_end() {
 #[test]
 fn memory_stays_bounded_by_the_window() {
     let dir = tempfile::tempdir().unwrap();
-    let trace = Trace {
-        kind: Kind::M2ts,
-        seed: 1,
-        content_seconds: 20.0,
-    };
+    let trace = Trace { kind: Kind::M2ts, seed: 1, content_seconds: 20.0 };
     let path = written(&trace, dir.path());
     let mut comparison = Comparison::new(File::open(path).unwrap()).unwrap();
     trace.run(&mut comparison, &mut |_| ()).unwrap();

@@ -31,12 +31,7 @@ Environment:
 /// Without --socket, and without FREEMKVD_SOCKET in the environment, it asks your own daemon if you
 /// have started one, and else the one of the system.
 #[derive(Debug, Parser)]
-#[command(
-    name = "freemkvctl",
-    version,
-    max_term_width = 100,
-    subcommand_required = true
-)]
+#[command(name = "freemkvctl", version, max_term_width = 100, subcommand_required = true)]
 #[command(arg_required_else_help = true, after_long_help = AFTER_HELP)]
 pub(crate) struct Arguments {
     /// The daemon's socket
@@ -162,10 +157,7 @@ mod tests {
         };
         assert_eq!(watch(&[]), Ok(None));
         assert_eq!(watch(&["--watch"]), Ok(Some(Duration::from_secs(1))));
-        assert_eq!(
-            watch(&["--watch=0.5"]),
-            Ok(Some(Duration::from_millis(500)))
-        );
+        assert_eq!(watch(&["--watch=0.5"]), Ok(Some(Duration::from_millis(500))));
         for wrong in ["--watch=0", "--watch=x", "--watch=nan", "--watch=1e9"] {
             assert_eq!(watch(&[wrong]), Err(()), "{wrong}");
         }

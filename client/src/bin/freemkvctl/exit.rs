@@ -39,12 +39,7 @@ pub(crate) enum Failed {
         human(*written_bytes),
         human(*durable_bytes)
     )]
-    Incomplete {
-        cause: String,
-        path: PathBuf,
-        written_bytes: u64,
-        durable_bytes: u64,
-    },
+    Incomplete { cause: String, path: PathBuf, written_bytes: u64, durable_bytes: u64 },
     #[error("cannot write to standard output: {0}")]
     Output(io::Error),
     #[error("cannot catch signals: {0}")]

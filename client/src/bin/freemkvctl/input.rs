@@ -41,9 +41,7 @@ impl Input {
             // It can't fail: the receiver is right here.
             let _ = give.send(vec![0; BUFFER_BYTES].into_boxed_slice());
         }
-        thread::Builder::new()
-            .name("input".into())
-            .spawn(move || read_all(&empty, &sender))?;
+        thread::Builder::new().name("input".into()).spawn(move || read_all(&empty, &sender))?;
         Ok(Self { full, empty: give })
     }
 

@@ -27,14 +27,12 @@ impl Interrupt {
         }
         let mut incoming = Signals::new([SIGINT, SIGTERM])?;
         let (sender, signals) = mpsc::sync_channel(1);
-        std::thread::Builder::new()
-            .name("signals".into())
-            .spawn(move || {
-                for _ in incoming.forever() {
-                    // Full means that one is waiting to be seen already.
-                    let _ = sender.try_send(());
-                }
-            })?;
+        std::thread::Builder::new().name("signals".into()).spawn(move || {
+            for _ in incoming.forever() {
+                // Full means that one is waiting to be seen already.
+                let _ = sender.try_send(());
+            }
+        })?;
         Ok(Self { caught, signals })
     }
 
@@ -43,10 +41,7 @@ impl Interrupt {
     #[expect(clippy::unnecessary_wraps, reason = "it can fail on Unix")]
     pub(crate) fn catch() -> io::Result<Self> {
         let (_, signals) = mpsc::sync_channel(1);
-        Ok(Self {
-            caught: Arc::default(),
-            signals,
-        })
+        Ok(Self { caught: Arc::default(), signals })
     }
 
     /// The flag that the first signal sets, for those who can't wait here.

@@ -94,10 +94,7 @@ fn problems(status: &Status) -> Vec<String> {
         let call = stream.blocked_in.as_deref()?;
         let age = seconds(stream.state_seconds);
         let place = place(stream, &status.devices);
-        Some(format!(
-            "stalled in {call} for {age}{place}: {}",
-            name(stream)
-        ))
+        Some(format!("stalled in {call} for {age}{place}: {}", name(stream)))
     });
     let sick = status.devices.iter().filter(|device| is_sick(device));
     let sick = sick.map(|device| {
@@ -110,10 +107,7 @@ fn problems(status: &Status) -> Vec<String> {
             Sizes::Human.bytes(device.charged_bytes)
         )
     });
-    let abandoned = status
-        .streams
-        .iter()
-        .filter(|stream| stream.state == StreamState::Abandoned);
+    let abandoned = status.streams.iter().filter(|stream| stream.state == StreamState::Abandoned);
     let abandoned = abandoned.map(|stream| {
         format!(
             "abandoned for {}, its muxer is gone; {}: {}",

@@ -39,11 +39,7 @@ pub(crate) fn run(socket: Option<&Path>, options: &StatusOptions) -> Result<Exit
 }
 
 fn exit_of(status: &Status) -> Exit {
-    if status.is_degraded() {
-        Exit::Degraded
-    } else {
-        Exit::Fine
-    }
+    if status.is_degraded() { Exit::Degraded } else { Exit::Fine }
 }
 
 fn picture(
@@ -65,14 +61,7 @@ fn picture(
         false => Sizes::Human,
     };
     let header = !options.no_header;
-    Ok(report(
-        status,
-        Look {
-            screen,
-            sizes,
-            header,
-        },
-    ))
+    Ok(report(status, Look { screen, sizes, header }))
 }
 
 /// Whether anybody reads on.
@@ -178,10 +167,7 @@ fn redrawn(text: &str, height: Option<usize>, first: bool) -> String {
         frame.extend([line, CLEAR_LINE, "\n"]);
     }
     if shown < lines.len() {
-        frame.push_str(&format!(
-            "... {} more lines{CLEAR_LINE}\n",
-            lines.len() - shown
-        ));
+        frame.push_str(&format!("... {} more lines{CLEAR_LINE}\n", lines.len() - shown));
     }
     frame.push_str(CLEAR_BELOW);
     frame
@@ -201,9 +187,6 @@ mod tests {
             redrawn("a\nb\nc\n", Some(3), true),
             "\x1b[H\x1b[2Ja\x1b[K\n... 2 more lines\x1b[K\n\x1b[J"
         );
-        assert_eq!(
-            redrawn("a\nb\n", Some(3), false),
-            "\x1b[Ha\x1b[K\nb\x1b[K\n\x1b[J"
-        );
+        assert_eq!(redrawn("a\nb\n", Some(3), false), "\x1b[Ha\x1b[K\nb\x1b[K\n\x1b[J");
     }
 }

@@ -45,10 +45,7 @@ pub(crate) struct Cell {
 
 impl Cell {
     pub(crate) fn new(text: impl Into<String>) -> Self {
-        Self {
-            text: plain(&text.into()),
-            trouble: false,
-        }
+        Self { text: plain(&text.into()), trouble: false }
     }
 
     /// Paints it, if `trouble`.
@@ -66,10 +63,7 @@ pub(crate) struct Table<const N: usize> {
 
 impl<const N: usize> Table<N> {
     pub(crate) fn new(columns: [Column; N]) -> Self {
-        Self {
-            columns,
-            rows: Vec::new(),
-        }
+        Self { columns, rows: Vec::new() }
     }
 
     pub(crate) fn push(&mut self, row: [Cell; N]) {
@@ -202,35 +196,14 @@ mod tests {
 
     fn rendered(width: Option<usize>) -> String {
         let mut table = Table::new([
-            Column {
-                title: "ID",
-                align: Align::Right,
-                rank: 0,
-            },
-            Column {
-                title: "FILE",
-                align: Align::Flexible,
-                rank: 0,
-            },
-            Column {
-                title: "RATE",
-                align: Align::Right,
-                rank: 2,
-            },
-            Column {
-                title: "STATE",
-                align: Align::Left,
-                rank: 1,
-            },
+            Column { title: "ID", align: Align::Right, rank: 0 },
+            Column { title: "FILE", align: Align::Flexible, rank: 0 },
+            Column { title: "RATE", align: Align::Right, rank: 2 },
+            Column { title: "STATE", align: Align::Left, rank: 1 },
         ]);
         table.push(["1", "/rips/a film in one room.mkv", "1 B", "idle"].map(Cell::new));
         table.push(["10", "/rips/\u{1b}[2J.mkv", "10 B", "writing"].map(Cell::new));
-        let screen = Screen {
-            terminal: false,
-            width,
-            height: None,
-            colour: false,
-        };
+        let screen = Screen { terminal: false, width, height: None, colour: false };
         table.render(screen, true)
     }
 

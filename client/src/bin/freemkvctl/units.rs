@@ -37,11 +37,7 @@ pub(crate) fn human(bytes: u64) -> String {
         leading /= 1024;
     }
     // The digit after the point tells nothing behind three others, and costs a column its width.
-    if leading >= 100 && bytes >= 1024 {
-        format!("{size:.0}")
-    } else {
-        format!("{size:.1}")
-    }
+    if leading >= 100 && bytes >= 1024 { format!("{size:.0}") } else { format!("{size:.1}") }
 }
 
 /// A duration in its two largest units.
@@ -60,11 +56,7 @@ pub(crate) fn seconds(seconds: u64) -> String {
 
 /// A latency.
 pub(crate) fn milliseconds(ms: u64) -> String {
-    if ms < 10_000 {
-        format!("{ms} ms")
-    } else {
-        seconds(ms / 1000)
-    }
+    if ms < 10_000 { format!("{ms} ms") } else { seconds(ms / 1000) }
 }
 
 #[cfg(test)]

@@ -155,11 +155,7 @@ struct Meter {
 
 impl Meter {
     fn new(quiet: bool) -> Self {
-        Self {
-            on: !quiet && io::stderr().is_terminal(),
-            drawn: Instant::now(),
-            drawn_len: 0,
-        }
+        Self { on: !quiet && io::stderr().is_terminal(), drawn: Instant::now(), drawn_len: 0 }
     }
 
     fn show(&mut self, file: &RipFile) {

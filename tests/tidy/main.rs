@@ -1,0 +1,177 @@
+//! The rules of the house that no lint checks: layers, sizes, names. A rule that has a reason to be
+//! broken somewhere names the place here.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::path::{Path, PathBuf};
+
+/// Longest file, and longest function, in lines. What is longer has more than one idea.
+const FILE_LINES_MAX: usize = 500;
+const FUNCTION_LINES_MAX: usize = 70;
+
+struct Source {
+    /// From the project's root, with forward slashes.
+    name: String,
+    text: String,
+}
+
+impl Source {
+    /// Lines without comments, numbered from 1.
+    fn code(&self) -> impl Iterator<Item = (usize, &str)> {
+        let numbered = self.text.lines().zip(1..).map(|(line, number)| (number, line));
+        numbered.filter(|(_, line)| !line.trim_start().starts_with("//"))
+    }
+
+    fn is_test(&self) -> bool {
+        !self.name.contains("/src/") || self.name.contains("tests") || self.name.contains("/bin/")
+    }
+}
+
+fn sources() -> Vec<Source> {
+    let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).canonicalize().unwrap();
+    let mut folders: Vec<PathBuf> =
+        ["proto", "client", "daemon", "tests"].map(|folder| root.join(folder)).into();
+    let mut sources = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let name = path.strip_prefix(&root).unwrap().to_str().unwrap().replace('\\', "/");
+                sources.push(Source { name, text: std::fs::read_to_string(path).unwrap() });
+            }
+        }
+    }
+    assert!(sources.len() > 50, "only {} sources found", sources.len());
+    sources
+}
+
+/// Fails with every place where a line of code of the chosen files holds one of `words`.
+fn nowhere(rule: &str, chosen: impl Fn(&Source) -> bool, words: &[&str]) {
+    let mut broken = Vec::new();
+    for source in sources().iter().filter(|source| chosen(source)) {
+        for (number, line) in source.code() {
+            if words.iter().any(|word| line.contains(word)) {
+                broken.push(format!("{}:{number}: {}", source.name, line.trim()));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "{rule}:\n{}", broken.join("\n"));
+}
+
+#[test]
+fn decisions_have_no_clock_no_thread_and_no_io() {
+    nowhere(
+        "budget, stream and the wire are pure",
+        |source| {
+            let pure = ["daemon/src/budget/", "daemon/src/stream/", "proto/src/"];
+            pure.iter().any(|folder| source.name.starts_with(folder))
+        },
+        &["tokio", "tracing", "std::fs", "std::net", "std::thread", "Instant", "SystemTime"],
+    );
+}
+
+#[test]
+fn only_the_server_is_asynchronous() {
+    let shell = ["daemon/src/server/", "daemon/src/lib.rs", "daemon/src/signal.rs"];
+    nowhere(
+        "tokio stays in the server, and where it is started",
+        |source| {
+            source.name.starts_with("daemon/src/")
+                && !shell.iter().any(|place| source.name.starts_with(place))
+        },
+        &["tokio", "async fn", ".await"],
+    );
+    nowhere(
+        "the client blocks",
+        |source| source.name.starts_with("client/"),
+        &["tokio", "async fn"],
+    );
+}
+
+#[test]
+fn layers_point_downward() {
+    let below = |folder: &'static str| move |source: &Source| source.name.starts_with(folder);
+    nowhere(
+        "storage knows no stream",
+        below("daemon/src/storage/"),
+        &["crate::server", "crate::writer", "crate::stream", "crate::budget"],
+    );
+    nowhere("writers know no connection", below("daemon/src/writer/"), &["crate::server"]);
+    nowhere(
+        "decisions know nobody",
+        below("daemon/src/stream/"),
+        &["crate::server", "crate::writer", "crate::storage"],
+    );
+    nowhere("client and daemon meet in proto", below("client/src/"), &["freemkvd::"]);
+    nowhere("client and daemon meet in proto", below("daemon/src/"), &["freemkvd_client"]);
+}
+
+#[test]
+fn system_calls_by_hand_stay_in_one_file() {
+    nowhere(
+        "unsafe is for storage on Linux",
+        |source| {
+            source.name != "daemon/src/storage/linux.rs" && source.name != "tests/tidy/main.rs"
+        },
+        &["unsafe {", "unsafe fn", "unsafe impl"],
+    );
+}
+
+#[test]
+fn names_say_what_a_thing_is() {
+    nowhere(
+        "no name that fits everything",
+        |source| source.name != "tests/tidy/main.rs",
+        &["Manager", "Helper", "mod util", "mod common", "mod helpers"],
+    );
+}
+
+#[test]
+fn files_and_functions_hold_one_idea() {
+    let mut broken = Vec::new();
+    for source in sources() {
+        let lines = source.text.lines().count();
+        if lines > FILE_LINES_MAX {
+            broken.push(format!("{}: {lines} lines", source.name));
+        }
+        for (name, number, len) in functions(&source.text) {
+            if len > FUNCTION_LINES_MAX && !source.is_test() {
+                broken.push(format!("{}:{number}: {name} has {len} lines", source.name));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "too long:\n{}", broken.join("\n"));
+}
+
+/// Name, first line and length of each function. rustfmt puts the end of one at the indentation of
+/// its beginning.
+fn functions(text: &str) -> Vec<(String, usize, usize)> {
+    let lines: Vec<_> = text.lines().collect();
+    let mut found = Vec::new();
+    for (at, line) in lines.iter().enumerate() {
+        let code = line.trim_start();
+        let Some(name) = code.split("fn ").nth(1).filter(|_| !code.starts_with("//")) else {
+            continue;
+        };
+        if !code.ends_with('{') && !code.ends_with('(') {
+            continue;
+        }
+        let end = format!("{}}}", &line[..line.len() - code.len()]);
+        if let Some(len) = lines[at..].iter().position(|line| *line == end) {
+            let name = name.split(['(', '<']).next().unwrap_or(name).to_owned();
+            found.push((name, at + 1, len + 1));
+        }
+    }
+    found
+}
+
+#[test]
+fn sources_are_ascii() {
+    let broken: Vec<_> = sources()
+        .into_iter()
+        .filter(|source| !source.text.is_ascii())
+        .map(|source| source.name)
+        .collect();
+    assert!(broken.is_empty(), "not ASCII: {broken:?}");
+}
