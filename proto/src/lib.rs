@@ -59,8 +59,8 @@
 //! | `Finish` | empty | `Finished` once the file is complete and durable; the connection ends |
 //! | `Abort` | empty | `Aborted`; what is queued is dropped, the file stays as it is; the connection ends |
 //!
-//! A command before `Open`, a second `Open`, a number out of order, or a command after `Finish` or
-//! `Abort` is an error. `Status` is the one request of a connection of its own: its sequence number
+//! A command before `Open`, a second `Open` or a number out of order is an error. What comes after
+//! `Finish` or `Abort` is not read as commands any more and has no effect. `Status` is the one request of a connection of its own: its sequence number
 //! is chosen by the client and comes back in the `StatusReport`. It may be sent any number of times.
 //!
 //! # Answers

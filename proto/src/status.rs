@@ -78,7 +78,8 @@ pub struct Device {
     pub charged_bytes: u64,
     /// Bytes per second that became clean, recently.
     pub rate_bytes_per_second: u64,
-    /// 95th percentile of the time an extent's writeback took, recently, in milliseconds.
+    /// 95th percentile of how long an extent's writeback recently held its writer up, in
+    /// milliseconds.
     pub completion_ms_p95: u64,
 }
 

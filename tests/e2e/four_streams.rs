@@ -57,13 +57,14 @@ fn four_streams_verify_and_status_shows_plausible_numbers_meanwhile() {
     let root = scratch();
     // A budget that makes them wait for the disk now and then, or a short rip is over before.
     let daemon = Daemon::start(root.path(), "[budget]\ntotal = \"16MiB\"\n");
-    let start = |(trace, seconds): (&str, f64)| {
+    let start = |(trace, seconds, speed): (&str, f64, f64)| {
         muxer(&daemon, trace, seconds, &root.path().join(trace))
-            .args(["--speed", "2", "--verify", "--sync"])
+            .args(["--speed", &speed.to_string(), "--verify", "--sync"])
             .spawn()
             .unwrap()
     };
-    let traces = [("uhd", 6.0), ("bd", 6.0), ("m2ts", 6.0), ("sweep", 6.0)];
+    // Each is more than a client holds back for patches.
+    let traces = [("uhd", 8.0, 2.0), ("bd", 20.0, 5.0), ("m2ts", 6.0, 2.0), ("sweep", 6.0, 2.0)];
     let mut muxers = traces.map(start);
     let mut seen = BTreeMap::<String, Seen>::new();
     let mut device_rate = 0;
@@ -83,7 +84,7 @@ fn four_streams_verify_and_status_shows_plausible_numbers_meanwhile() {
     });
     assert!(ended, "the muxers hang; log:\n{}", daemon.log());
     assert!(device_rate > MIB, "{device_rate} bytes per second");
-    for ((trace, _), muxer) in traces.iter().zip(&muxers) {
+    for ((trace, ..), muxer) in traces.iter().zip(&muxers) {
         let seen = &seen[root.path().join(trace).to_str().unwrap()];
         assert!(seen.fastest_in > MIB, "{trace} in: {}", seen.fastest_in);
         assert!(seen.fastest_out > MIB, "{trace} out: {}", seen.fastest_out);

@@ -58,8 +58,8 @@ pub(super) struct Writer<'a> {
     extents: Extents,
     account: Account,
     clock: Clock,
-    /// When writeback of each extent in writeback was started.
-    started: VecDeque<Duration>,
+    /// How long the start of writeback took, of each extent in writeback.
+    starts: VecDeque<Duration>,
     /// When the kernel was last asked.
     sampled: Duration,
 }
@@ -80,7 +80,7 @@ impl<'a> Writer<'a> {
             extents: Extents::new(storage::page_bytes(), window_bytes),
             account,
             clock,
-            started: VecDeque::new(),
+            starts: VecDeque::new(),
             sampled: Duration::ZERO,
         }
     }
@@ -213,17 +213,17 @@ impl<'a> Writer<'a> {
     /// Does the next thing that `drain` asks for; false when that is nothing.
     fn step(&mut self, pressure: Pressure) -> Result<bool, Stop> {
         let extent_bytes = drain::extent_bytes(self.account.share_bytes());
-        let storage = &mut self.storage;
+        let (storage, name) = (&mut self.storage, self.device.info.drain);
         match drain::next(&self.extents, pressure, extent_bytes) {
             drain::Next::Rest => return Ok(false),
             drain::Next::Start(bytes_max) => {
                 let Some(extent) = self.extents.start_writeback(bytes_max) else {
                     return Ok(false);
                 };
-                self.started.push_back(self.clock.now());
                 let offset = extent.start;
-                let result =
-                    self.record.calling("sync_file_range", || storage.start_writeback(extent));
+                let begun = self.clock.now();
+                let result = self.record.calling(name, || storage.start_writeback(extent));
+                self.starts.push_back(self.clock.now().saturating_sub(begun));
                 self.check("start writeback of", offset, result)?;
             }
             drain::Next::Wait => {
@@ -231,15 +231,16 @@ impl<'a> Writer<'a> {
                     return Ok(false);
                 };
                 let offset = extent.start;
-                let name = self.device.info.drain;
+                let begun = self.clock.now();
                 let result = self.record.calling(name, || storage.wait_writeback(extent));
+                let waited = self.clock.now().saturating_sub(begun);
                 match self.check("write back", offset, result)? {
                     Cleaned::Range => {
-                        let started = self.started.pop_front().unwrap_or_default();
+                        let start = self.starts.pop_front().unwrap_or_default();
                         let bytes = self.extents.complete_oldest();
-                        self.cleaned(bytes, started);
+                        self.cleaned(bytes, start + waited);
                     }
-                    Cleaned::File => self.all_clean(),
+                    Cleaned::File => self.all_clean(waited),
                 }
                 self.evict()?;
                 self.sample_kernel()?;
@@ -248,19 +249,20 @@ impl<'a> Writer<'a> {
         Ok(true)
     }
 
-    fn cleaned(&mut self, bytes: u64, started: Duration) {
+    /// `bytes` are known to be clean; the thread was held up by it for so long. Not from start to
+    /// end: the wait comes when the next extents are full, which says nothing about the device.
+    fn cleaned(&mut self, bytes: u64, held_up: Duration) {
         if bytes > 0 {
-            self.device.complete(bytes, self.clock.now().saturating_sub(started));
+            self.device.complete(bytes, held_up);
         }
         self.account.release(bytes);
         self.record.charged(self.extents.charged_bytes(), bytes);
     }
 
-    fn all_clean(&mut self) {
-        let started = self.started.front().copied().unwrap_or_else(|| self.clock.now());
-        self.started.clear();
+    fn all_clean(&mut self, held_up: Duration) {
+        self.starts.clear();
         let bytes = self.extents.complete_all();
-        self.cleaned(bytes, started);
+        self.cleaned(bytes, held_up);
     }
 
     fn evict(&mut self) -> Result<(), Stop> {
@@ -294,9 +296,10 @@ impl<'a> Writer<'a> {
     fn sync(&mut self) -> Result<(), Stop> {
         let covered = self.record.written_mark();
         let storage = &mut self.storage;
+        let begun = self.clock.now();
         let result = self.record.calling("fsync", || storage.sync());
         self.check("sync", None, result)?;
-        self.all_clean();
+        self.all_clean(self.clock.now().saturating_sub(begun));
         self.record.durable(covered);
         self.evict()
     }
@@ -331,8 +334,9 @@ impl<'a> Writer<'a> {
         let storage = &mut self.storage;
         let _ = self.record.calling("ftruncate", || storage.release_surplus());
         let storage = &mut self.storage;
+        let begun = self.clock.now();
         let _ = self.record.calling("fsync", || storage.sync());
-        self.all_clean();
+        self.all_clean(self.clock.now().saturating_sub(begun));
         last
     }
 
