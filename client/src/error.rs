@@ -66,7 +66,7 @@ pub enum Error {
     /// The connection ended although the stream had not.
     #[error(
         "lost freemkvd while writing {}: {cause}; {written_bytes} bytes are known to be written, \
-         {durable_bytes} of them durable, write the file again",
+         {durable_bytes} of them durable; write the file again",
         path.display()
     )]
     Lost {

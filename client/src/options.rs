@@ -57,7 +57,7 @@ impl Options {
             window_bytes: WINDOW_BYTES,
             memory_limit_bytes: None,
             halt: None,
-            // The daemon waits for space that long before it gives a stream up.
+            // Longer than an NFS server takes to commit when it is busy: 5 minutes were seen.
             sync_timeout: Duration::from_secs(600),
             // A disk that has to spin up takes 15 s to open a file.
             connect_timeout: Duration::from_secs(30),

@@ -83,9 +83,7 @@ async fn serve(config: Config, source: Source) -> Result<Ending, StartError> {
     let signals = signal::listen()?;
     let (listener, socket) = server::listen(&config)?;
     warn_of_limits(&config);
-    for root in config.roots.iter().filter(|root| !root.is_dir()) {
-        warn!("the root {} is not a directory; streams below it are refused", root.display());
-    }
+    config.warn_of_roots();
     let roots: Vec<_> = config.roots.iter().map(|root| root.display().to_string()).collect();
     let server = Server::new(config, Arc::new(storage::Disk));
     let budget = server.status().budget.limit_bytes;

@@ -103,11 +103,12 @@ fn ended_badly(snapshot: &Snapshot) -> bool {
 
 fn stream(record: &Record, seen: &Snapshot) -> Stream {
     let blocked = seen.call.filter(|(_, age)| *age >= BLOCKED);
+    let ended = seen.ended.is_some();
     Stream {
         id: record.id,
         client_pid: record.client.pid,
         client_uid: record.client.uid,
-        path: record.path.display().to_string(),
+        path: shown(&record.path.display().to_string()),
         device: seen.device.as_ref().map(|device| device.info.id.clone()).unwrap_or_default(),
         state: seen.activity,
         state_seconds: blocked.map_or(seen.activity_age, |(_, age)| age).as_secs(),
@@ -115,8 +116,8 @@ fn stream(record: &Record, seen: &Snapshot) -> Stream {
         accepted_bytes: seen.progress.accepted.bytes,
         written_bytes: seen.progress.written.bytes,
         durable_bytes: seen.progress.durable.bytes,
-        in_bytes_per_second: seen.in_bytes_per_second,
-        out_bytes_per_second: seen.out_bytes_per_second,
+        in_bytes_per_second: if ended { 0 } else { seen.in_bytes_per_second },
+        out_bytes_per_second: if ended { 0 } else { seen.out_bytes_per_second },
         queued_bytes: queued_bytes(seen),
         dirty_bytes: seen.charged_bytes,
         window_bytes: seen.window_bytes,
@@ -127,6 +128,18 @@ fn stream(record: &Record, seen: &Snapshot) -> Stream {
             offset: failure.offset,
             message: failure.message.clone(),
         }),
+    }
+}
+
+/// Longest path in a report, in bytes. A report has to fit a frame with some thousand streams, and the
+/// end of a path says more than its beginning.
+const PATH_BYTES_SHOWN: usize = 512;
+
+fn shown(path: &str) -> String {
+    let excess = path.len().saturating_sub(PATH_BYTES_SHOWN);
+    match (excess..path.len()).find(|at| path.is_char_boundary(*at)) {
+        Some(at) if at > 0 => format!("...{}", &path[at..]),
+        _ => path.to_owned(),
     }
 }
 

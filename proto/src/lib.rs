@@ -95,7 +95,8 @@
 //! # Errors
 //!
 //! A peer that breaks a rule gets one `Failed` with a code of the 100s and is disconnected; what it
-//! had sent before stays accepted and is written. After the first I/O error a stream is *latched*:
+//! had sent before stays accepted and is written; a `Write` that the end of the connection cuts off
+//! may be written in part and is never counted. After the first I/O error a stream is *latched*:
 //! `Failed` is sent once, nothing more is written, and later commands are read and dropped until the
 //! client closes. See [`ErrorCode`] for the numbers.
 

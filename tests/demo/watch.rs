@@ -37,7 +37,6 @@ pub(crate) fn until_done(daemon: &Daemon, rips: &[Rip]) -> Result<Peak, Box<dyn 
     let show = if is_terminal { SHOW_TERMINAL } else { SHOW_PLAIN };
     let mut peak = Peak::default();
     let mut next = Instant::now() + SHOW_TERMINAL;
-    let mut shown_lines = 0;
     while !rips.iter().all(Rip::is_done) {
         let budget = daemon.try_status().ok_or("freemkvd does not answer")?.budget;
         peak.limit_bytes = budget.limit_bytes;
@@ -49,24 +48,25 @@ pub(crate) fn until_done(daemon: &Daemon, rips: &[Rip]) -> Result<Peak, Box<dyn 
         peak.samples += 1;
         if Instant::now() >= next {
             next += show;
-            let text = status(daemon)?;
-            let mut out = io::stdout().lock();
-            if is_terminal && shown_lines > 0 {
-                // Back to where the last one began, and clear from there on.
-                write!(out, "\x1b[{shown_lines}A\x1b[J")?;
+            if is_terminal {
+                // From the top of a cleared screen.
+                print!("\x1b[H\x1b[2J");
             }
-            writeln!(out, "$ freemkvctl status\n{text}")?;
-            shown_lines = 2 + text.lines().count();
+            println!("$ freemkvctl status");
+            io::stdout().flush()?;
+            status(daemon)?;
+            println!();
         }
         thread::sleep(SAMPLE);
     }
     Ok(peak)
 }
 
-fn status(daemon: &Daemon) -> Result<String, Box<dyn Error>> {
-    let output = Command::new(programs::freemkvctl())
+/// Prints to where the demo prints, so that it fits the terminal.
+fn status(daemon: &Daemon) -> io::Result<()> {
+    Command::new(programs::freemkvctl())
         .env(SOCKET_ENV, daemon.socket())
         .arg("status")
-        .output()?;
-    Ok(String::from_utf8(output.stdout)?)
+        .status()
+        .map(|_| ())
 }

@@ -50,3 +50,28 @@ fn a_new_file_is_not_made_of_one_that_exists() {
     assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
     assert_eq!(std::fs::read(&path).unwrap(), b"precious");
 }
+
+#[test]
+fn of_many_that_create_one_file_at_once_the_winner_keeps_it() {
+    let root = scratch();
+    let daemon = Daemon::start(root.path(), "");
+    for round in 0..40 {
+        let path = root.path().join(format!("film-{round}.mkv"));
+        let barrier = std::sync::Barrier::new(4);
+        let finished = std::thread::scope(|scope| {
+            let rivals: Vec<_> = (0..4)
+                .map(|_| {
+                    scope.spawn(|| {
+                        barrier.wait();
+                        let mut file = daemon.options().create(&path).ok()?;
+                        file.write_all(b"film").ok()?;
+                        file.finish().ok()
+                    })
+                })
+                .collect();
+            rivals.into_iter().filter_map(|rival| rival.join().unwrap()).count()
+        });
+        assert!(finished > 0, "nobody got the file in round {round}");
+        assert_eq!(std::fs::read(&path).unwrap(), b"film", "round {round}");
+    }
+}

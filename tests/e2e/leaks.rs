@@ -3,6 +3,8 @@
 use std::io::Write;
 use std::process::Stdio;
 
+use freemkvd_proto::OpenMode;
+use freemkvd_proto::status::StreamState;
 use freemkvd_tests::daemon::{Daemon, wait_until};
 use freemkvd_tests::peer::Peer;
 
@@ -80,4 +82,25 @@ fn nothing_is_left_of_a_hundred_streams() {
     let mut file = daemon.options().create(root.path().join("last")).unwrap();
     file.write_all(b"content").unwrap();
     file.finish().unwrap();
+}
+
+#[test]
+fn streams_that_ended_badly_take_no_part_of_the_queues() {
+    let root = scratch();
+    let daemon = Daemon::start(root.path(), "");
+    let limit = |name: &str| {
+        let mut peer = Peer::greet(daemon.socket());
+        peer.open(root.path().join(name), OpenMode::Create).queue_limit_bytes
+    };
+    let first = limit("first");
+    // Each is dropped without an end, and remembered.
+    for number in 0..80 {
+        limit(&number.to_string());
+    }
+    daemon.wait_for("all of them abandoned", |status| {
+        status.streams.iter().all(|stream| stream.state == StreamState::Abandoned)
+    });
+    assert_eq!(limit("last"), first);
+    // The last one is open for a moment more.
+    daemon.wait_for("the oldest forgotten", |status| status.streams.len() <= 65);
 }

@@ -54,10 +54,12 @@ fn a_stop_writes_what_was_accepted_and_tells_the_muxers() {
         let Error::Lost { written_bytes, durable_bytes, .. } = inside(error) else {
             panic!("{error}");
         };
-        assert_eq!((*written_bytes, *durable_bytes), (len, len), "{error}");
+        assert_eq!(written_bytes, durable_bytes, "{error}");
+        // What a frame had brought before it was cut off may be there as well; nobody counts it.
+        assert!((*written_bytes..*written_bytes + 4 * MIB).contains(&len), "{len}: {error}");
         let text = error.to_string();
         assert!(text.contains("it was shutting down"), "{text}");
-        assert!(text.contains(&format!("{len} bytes are known to be written")), "{text}");
+        assert!(text.contains(&format!("{written_bytes} bytes are known to be written")), "{text}");
         assert!(text.contains(path(number).to_str().unwrap()), "{text}");
     }
 }

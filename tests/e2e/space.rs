@@ -4,8 +4,9 @@ use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use freemkvd_proto::ErrorCode;
+use freemkvd_proto::{self as proto, Command, ErrorCode, OpenMode};
 use freemkvd_tests::daemon::Daemon;
+use freemkvd_tests::peer::Peer;
 use rustix::fs::{FallocateFlags, fallocate};
 
 use crate::support::{MIB, scratch, write_pattern};
@@ -112,4 +113,35 @@ fn zeros_over_old_content_read_as_zeros() {
     expected[..100].fill(9);
     expected[100..100 + (2 << 20)].fill(0);
     assert!(std::fs::read(&path).unwrap() == expected);
+}
+
+#[test]
+fn zeros_beyond_what_was_reserved_take_no_space() {
+    let root = scratch();
+    let daemon = Daemon::start(root.path(), "");
+    let path = root.path().join("disc.iso");
+    let mut file = daemon.options().size_hint(MIB).create(&path).unwrap();
+    file.write_zeroes(1 << 40).unwrap();
+    file.flush().unwrap();
+    let metadata = std::fs::metadata(&path).unwrap();
+    assert_eq!(metadata.len(), 1 << 40);
+    assert!(metadata.blocks() * 512 <= 2 * MIB, "{} blocks", metadata.blocks());
+    file.finish().unwrap();
+}
+
+#[test]
+fn no_zeros_are_no_error_and_absurdly_many_are_refused() {
+    let root = scratch();
+    let daemon = Daemon::start(root.path(), "");
+    let mut peer = Peer::greet(daemon.socket());
+    peer.open(root.path().join("disc.iso"), OpenMode::Create);
+    let zeroes = |len| Command::WriteZeroes(proto::WriteZeroes { len });
+    peer.command(1, &zeroes(0));
+    for number in 0..6 {
+        peer.command(2 + 2 * number, &Command::Seek(proto::Seek { offset: 0 }));
+        peer.command(3 + 2 * number, &zeroes(i64::MAX as u64));
+    }
+    let failure = peer.failure();
+    assert!([ErrorCode::OFFSET_RANGE, ErrorCode::IO].contains(&failure.code), "{failure:?}");
+    assert!(!daemon.log().contains("panicked"), "{}", daemon.log());
 }

@@ -10,7 +10,7 @@
 //!
 //! The share: a stream may hold `limit / active`, where the active streams are those that hold a
 //! charge or wait for one. So an idle stream takes nothing from the others, and a stream whose
-//! device stands still keeps at most its share.
+//! device stands still keeps at most what its share was when it stopped.
 
 use std::collections::{BTreeMap, VecDeque};
 

@@ -1,5 +1,5 @@
-//! The configuration, in three stages: the file as written ([`file`]), merged with the command line
-//! and the defaults, validated (both in [`merge`]). What comes out is a [`Config`] in which nothing can be missing or
+//! The configuration, in three stages: the file as written (`file`), merged with the command line
+//! and the defaults, validated (both in `merge`). What comes out is a [`Config`] in which nothing can be missing or
 //! contradict itself.
 
 mod file;
@@ -10,7 +10,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tracing::Level;
+use tracing::{Level, warn};
 
 pub use unit::{Size, Span};
 
@@ -144,6 +144,16 @@ impl Config {
             (Some(path), _) => path.clone(),
             (None, Some(dir)) => PathBuf::from(dir).join("freemkvd.sock"),
             (None, None) => crate::platform::user_socket(),
+        }
+    }
+
+    /// Warns of roots that are not there. They may come later, as mounts do.
+    pub fn warn_of_roots(&self) {
+        for root in self.roots.iter().filter(|root| !root.is_dir()) {
+            let root = root.display();
+            warn!(
+                "the root {root} is not a directory; streams below it are refused until it is one"
+            );
         }
     }
 

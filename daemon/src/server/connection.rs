@@ -19,25 +19,42 @@ use crate::writer::Client;
 /// How long a refused or failed peer may take to close before the daemon does.
 const LINGER: Duration = Duration::from_secs(5);
 
+/// The same for one that is too many.
+const REFUSED_LINGER: Duration = Duration::from_secs(1);
+
 /// How long a status connection may be silent, or not listen.
 const STATUS_IDLE: Duration = Duration::from_secs(60);
 
-/// Serves a connection to its end. `refusal`: it is one too many, or too late.
-pub(super) async fn serve(server: Arc<Server>, socket: Stream, refusal: Option<ErrorCode>) {
+/// Tells a connection that is one too many, without waiting for what it has to say.
+pub(super) async fn refuse(socket: Stream) {
+    let client = client_of(&socket);
+    let code = ErrorCode::TOO_MANY_CONNECTIONS;
+    warn!(
+        client_pid = client.pid,
+        client_uid = client.uid,
+        code = code.0,
+        "refused a connection: {code}, as many as limits.connections allows"
+    );
+    let tell = async {
+        if socket::refuse(&socket, code).await.is_ok() {
+            socket::linger(&socket).await;
+        }
+    };
+    let _ = timeout(REFUSED_LINGER, tell).await;
+}
+
+/// Serves a connection to its end.
+pub(super) async fn serve(server: Arc<Server>, socket: Stream) {
     let client = client_of(&socket);
     let deadline = tokio::time::Instant::now() + server.config().handshake_timeout;
-    match timeout_at(deadline, socket::hello(&socket, refusal)).await {
+    match timeout_at(deadline, socket::hello(&socket)).await {
         Ok(Ok(None)) => {}
         Ok(Ok(Some(code))) => {
             warn!(
                 client_pid = client.pid,
                 client_uid = client.uid,
                 code = code.0,
-                "refused a connection: {code}{}",
-                match code {
-                    ErrorCode::TOO_MANY_CONNECTIONS => ", as many as limits.connections allows",
-                    _ => "",
-                }
+                "refused a connection: {code}"
             );
             return;
         }

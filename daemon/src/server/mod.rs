@@ -14,12 +14,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use freemkvd_proto::ErrorCode;
 use freemkvd_proto::status::Status;
-use interprocess::local_socket::tokio::{Listener, prelude::*};
+use interprocess::local_socket::tokio::{Listener, Stream, prelude::*};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tracing::{error, info, warn};
 
 pub use listener::{ListenError, listen};
@@ -29,11 +28,14 @@ use crate::clock::Clock;
 use crate::config::{Config, ConfigError, Overrides, Size, Total};
 use crate::device::Devices;
 use crate::storage::Open;
-use crate::writer::{Gate, OpenFiles, Queues, Shop};
+use crate::writer::{Gate, OpenFiles, Queues, Record, Shop};
 use crate::{platform, status, systemd};
 
 /// How often rates are measured and systemd is told how things are.
 const TICK: Duration = Duration::from_millis(500);
+
+/// Connections beyond the limit that are told so at the same time.
+const REFUSALS_MAX: usize = 32;
 
 /// How long muxers may take to read the last answers after everything is written.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
@@ -126,7 +128,12 @@ impl Server {
     }
 
     fn reload(&self, source: &Source) -> Result<(), ConfigError> {
+        if source.file.is_none() {
+            info!("nothing to reload: the daemon was started without --config");
+            return Ok(());
+        }
         let new = Config::load(source.file.as_deref(), &source.overrides)?;
+        new.warn_of_roots();
         let old = self.config();
         let (now, restart) = old.changes(&new);
         self.shop.gate.set_limit(budget_bytes(&new));
@@ -158,19 +165,24 @@ pub async fn run(
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     systemd::ready();
+    let mut again = Instant::now();
     loop {
         tokio::select! {
-            accepted = listener.accept() => match accepted {
+            accepted = accept(&listener, again) => match accepted {
                 Ok(socket) => {
                     let most = server.config().connections_max as usize;
-                    let refusal =
-                        (connections.len() >= most).then_some(ErrorCode::TOO_MANY_CONNECTIONS);
-                    connections.spawn(connection::serve(Arc::clone(&server), socket, refusal));
+                    if connections.len() < most {
+                        connections.spawn(connection::serve(Arc::clone(&server), socket));
+                    } else if connections.len() < most + REFUSALS_MAX {
+                        connections.spawn(connection::refuse(socket));
+                    }
+                    // Beyond that there is not even an answer: whoever comes in such numbers does
+                    // not read it.
                 }
                 Err(error) => {
                     // Mostly: no descriptor is free. Trying again at once would only burn a core.
                     warn!("cannot accept a connection: {error}");
-                    sleep(TICK).await;
+                    again = Instant::now() + TICK;
                 }
             },
             Some(_) = connections.join_next() => {}
@@ -192,12 +204,17 @@ pub async fn run(
     drain(&server, &mut signals).await
 }
 
+async fn accept(listener: &Listener, not_before: Instant) -> std::io::Result<Stream> {
+    sleep_until(not_before).await;
+    listener.accept().await
+}
+
 /// Writes what was accepted. Stops early at the deadline, or when asked a second time.
 async fn drain(server: &Server, signals: &mut mpsc::UnboundedReceiver<Signal>) -> Ending {
     let deadline = Instant::now() + server.config().drain_timeout;
     server.draining.send_replace(true);
-    let open = server.streams.open().len();
-    info!(streams = open, "stopping: taking no new streams, writing what was accepted");
+    let records = server.streams.open();
+    info!(streams = records.len(), "stopping: taking no new streams, writing what was accepted");
     systemd::stopping();
     // At once: the unit allows a second, so that a thread stuck in the kernel delays little.
     systemd::extend(DRAIN_EXTENSION);
@@ -207,8 +224,7 @@ async fn drain(server: &Server, signals: &mut mpsc::UnboundedReceiver<Signal>) -
         if server.streams.open().is_empty() {
             // That all is durable is of use to a muxer only if it hears of it.
             let _ = timeout(LAST_ANSWERS, server.draining.closed()).await;
-            info!("stopped: everything that was accepted is durable");
-            return Ending::Drained;
+            return drained(&records);
         }
         tokio::select! {
             _ = ticks.tick() => {
@@ -219,7 +235,7 @@ async fn drain(server: &Server, signals: &mut mpsc::UnboundedReceiver<Signal>) -
                     server.tick();
                 }
             }
-            () = tokio::time::sleep_until(deadline) => break "daemon.drain_timeout has passed",
+            () = sleep_until(deadline) => break "daemon.drain_timeout has passed",
             signal = signals.recv() => if signal != Some(Signal::Reload) {
                 break "asked a second time";
             },
@@ -238,6 +254,17 @@ async fn drain(server: &Server, signals: &mut mpsc::UnboundedReceiver<Signal>) -
         );
     }
     Ending::Lost
+}
+
+/// What came of the streams that were open when the drain began.
+fn drained(records: &[Arc<Record>]) -> Ending {
+    let failed = records.iter().filter(|record| record.failure().is_some()).count();
+    if failed > 0 {
+        error!("stopped: {failed} streams failed meanwhile, see above; all others are durable");
+        return Ending::Lost;
+    }
+    info!("stopped: everything that was accepted is durable");
+    Ending::Drained
 }
 
 fn budget_bytes(config: &Config) -> u64 {

@@ -73,23 +73,24 @@ impl<'a> Receiver<'a> {
     }
 }
 
-/// Exchanges the hello; `refusal` is the answer whatever the client speaks. Returns why there is
-/// nothing more to say, which the client has been told.
-pub(super) async fn hello(
-    socket: &Stream,
-    refusal: Option<ErrorCode>,
-) -> io::Result<Option<ErrorCode>> {
+/// Exchanges the hello. Returns why there is nothing more to say, which the client has been told.
+pub(super) async fn hello(socket: &Stream) -> io::Result<Option<ErrorCode>> {
     let mut bytes = [0; HELLO_BYTES];
     (&*socket).read_exact(&mut bytes).await?;
-    let answer = match (refusal, ClientHello::decode(&bytes)) {
-        (_, Err(code)) | (Some(code), Ok(_)) => DaemonHello::refuse(code),
-        (None, Ok(hello)) => hello.answer(),
+    let answer = match ClientHello::decode(&bytes) {
+        Err(code) => DaemonHello::refuse(code),
+        Ok(hello) => hello.answer(),
     };
     (&*socket).write_all(&answer.encode()).await?;
     Ok(match answer {
         DaemonHello::Accepted { .. } => None,
         DaemonHello::Refused { reason, .. } => Some(reason),
     })
+}
+
+/// Answers the hello with a refusal, whatever it will be.
+pub(super) async fn refuse(socket: &Stream, reason: ErrorCode) -> io::Result<()> {
+    (&*socket).write_all(&DaemonHello::refuse(reason).encode()).await
 }
 
 /// Sends one answer.

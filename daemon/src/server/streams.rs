@@ -11,6 +11,10 @@ use freemkvd_proto::status::StreamState;
 use crate::budget::StreamId;
 use crate::writer::Record;
 
+/// Streams that ended badly and are remembered: enough for a night in which a disk fails, and a bound
+/// for a client that fails on purpose.
+const ENDED_MAX: usize = 64;
+
 /// See the module's documentation.
 #[derive(Default)]
 pub struct Streams {
@@ -39,12 +43,18 @@ impl Streams {
     /// Forgets the streams that ended well, and after `keep` those that did not. A stream that was
     /// refused never was one.
     pub fn forget_ended(&self, now: Duration, keep: Duration) {
-        self.lock().retain(|_, record| {
+        let mut by_id = self.lock();
+        by_id.retain(|_, record| {
             let seen = record.snapshot();
             let Some(ended) = seen.ended else { return true };
             let badly = matches!(seen.activity, StreamState::Failed | StreamState::Abandoned);
             badly && seen.was_opened && now.saturating_sub(ended) < keep
         });
+        let ended: Vec<_> =
+            by_id.values().filter(|record| record.has_ended()).map(|record| record.id).collect();
+        for oldest in &ended[..ended.len().saturating_sub(ENDED_MAX)] {
+            by_id.remove(oldest);
+        }
     }
 
     /// All of them, in the order in which they were opened.

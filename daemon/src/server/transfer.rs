@@ -59,6 +59,8 @@ pub(super) async fn run(
         Err(failure) => return Some(failure),
     };
 
+    // Whatever becomes of this task, the writer must hear that nothing more comes.
+    let _end = EndOfQueue(&record.queue);
     let mut draining = server.draining.subscribe();
     let mut sending = pin!(send_all(socket, &record, &outgoing, &room));
     let stopped = tokio::select! {
@@ -94,6 +96,14 @@ pub(super) async fn run(
     drop(draining);
     let _ = timeout(LINGER, socket::linger(socket)).await;
     None
+}
+
+struct EndOfQueue<'a>(&'a Queue);
+
+impl Drop for EndOfQueue<'_> {
+    fn drop(&mut self) {
+        self.0.end(End::ClientGone);
+    }
 }
 
 /// Takes a stream in and starts its writer thread, which opens the file and answers.
@@ -248,7 +258,7 @@ async fn receive_write(
         offset += piece as u64;
         left -= piece;
         if left == 0 {
-            // Only now is the command accepted as a whole, and only then may it be written.
+            // Only now is the command accepted as a whole, and counted.
             record.accept(header.sequence(), len as u64);
             filling.segment.content_bytes += len as u64;
         }

@@ -2,13 +2,16 @@
 //! `RESOLVE_BENEATH` leaves the walk to the kernel, where nobody can swap a directory between the
 //! check and the use.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use freemkvd_proto::OpenMode;
-use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, openat, openat2};
+use rustix::fs::{
+    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, openat, openat2, statat,
+    unlinkat,
+};
 use rustix::io::Errno;
 
 /// A file, opened twice before its first write, and its directory.
@@ -20,6 +23,8 @@ pub(super) struct Opened {
     pub(super) sentinel: OwnedFd,
     /// The directory that holds the file's name.
     pub(super) directory: OwnedFd,
+    /// The file's name in it.
+    pub(super) name: OsString,
     /// What `data` is.
     pub(super) stat: Stat,
     /// True when it did not exist before.
@@ -44,9 +49,7 @@ pub(super) fn open(root: &Path, rest: &Path, mode: OpenMode) -> Result<Opened, R
     let dir_flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = openat(CWD, root, dir_flags, Mode::empty())
         .map_err(|errno| Refused::Io("enter the root of", errno.into()))?;
-    if rest.file_name().is_none() {
-        return Err(Refused::NotAFile("a directory"));
-    }
+    let name = rest.file_name().ok_or(Refused::NotAFile("a directory"))?;
     let directory = match rest.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => {
             beneath(&root, parent.as_os_str(), dir_flags, Mode::empty())
@@ -65,27 +68,51 @@ pub(super) fn open(root: &Path, rest: &Path, mode: OpenMode) -> Result<Opened, R
         OpenMode::CreateNew => (new(), true),
         OpenMode::Create => match walk(flags, Mode::empty()) {
             Err(Errno::NOENT) => match new() {
-                // A link to a file that is not there yet, or somebody was quicker: not ours alone.
-                Err(Errno::EXIST) => (walk(flags | OFlags::CREATE, FILE_MODE), false),
+                // The name is taken and leads nowhere. To create what it leads to would put the file
+                // into a directory that nobody syncs.
+                Err(Errno::EXIST) => return Err(Refused::NotAFile("a link to a missing file")),
                 new => (new, true),
             },
             existing => (existing, false),
         },
     };
+    if let (Err(Errno::EXIST), Ok(there)) =
+        (&data, statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW))
+    {
+        // To overwrite it would not help either.
+        if let Some(what) = not_a_file(FileType::from_raw_mode(there.st_mode)) {
+            return Err(Refused::NotAFile(what));
+        }
+    }
     let operation = if mode == OpenMode::Existing { "open" } else { "create" };
     let data = data.map_err(|errno| refused(operation, errno))?;
+    let opened = twice(data, || walk(flags, Mode::empty()));
+    let (data, sentinel, stat) = opened.inspect_err(|_| {
+        if created {
+            // The refusal is what the client has to hear; an empty file is no harm.
+            let _ = unlinkat(&directory, name, AtFlags::empty());
+        }
+    })?;
+    Ok(Opened { data, sentinel, directory, name: name.to_owned(), stat, created })
+}
+
+/// The file, its sentinel, and what it is.
+fn twice(
+    data: OwnedFd,
+    again: impl Fn() -> rustix::io::Result<OwnedFd>,
+) -> Result<(OwnedFd, OwnedFd, Stat), Refused> {
     let io = |errno: Errno| Refused::Io("open", errno.into());
     let stat = fstat(&data).map_err(io)?;
     if let Some(what) = not_a_file(FileType::from_raw_mode(stat.st_mode)) {
         return Err(Refused::NotAFile(what));
     }
-    let sentinel = walk(flags, Mode::empty()).map_err(io)?;
+    let sentinel = again().map_err(io)?;
     let twin = fstat(&sentinel).map_err(io)?;
     if (twin.st_dev, twin.st_ino) != (stat.st_dev, stat.st_ino) {
         let swapped = io::Error::other("another file took its name meanwhile");
         return Err(Refused::Io("open", swapped));
     }
-    Ok(Opened { data, sentinel, directory, stat, created })
+    Ok((data, sentinel, stat))
 }
 
 fn beneath(root: &OwnedFd, path: &OsStr, flags: OFlags, mode: Mode) -> rustix::io::Result<OwnedFd> {
@@ -109,6 +136,7 @@ fn not_a_file(kind: FileType) -> Option<&'static str> {
         FileType::RegularFile => None,
         FileType::Directory => Some("a directory"),
         FileType::Fifo => Some("a FIFO"),
+        FileType::Symlink => Some("a link"),
         _ => Some("a device"),
     }
 }

@@ -39,7 +39,7 @@ pub trait Storage: Send {
     /// Whatever the operating system says; some of the bytes may have been written.
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()>;
 
-    /// Makes `range` read as zeros and the file at least as long, without writing them.
+    /// Makes `range`, which lies within the file's length, read as zeros without writing them.
     ///
     /// # Errors
     /// [`io::ErrorKind::Unsupported`] where the file system can't; then nothing has changed.
@@ -89,10 +89,13 @@ pub trait Storage: Send {
     fn evict(&mut self, range: Range<u64>) -> io::Result<()>;
 
     /// Bytes of `range` that the kernel holds dirty or in writeback, or `None` where it can't tell.
+    fn kernel_dirty_bytes(&mut self, range: Range<u64>) -> Option<u64>;
+
+    /// Removes the file's name from its directory, if it is still this file's.
     ///
     /// # Errors
     /// Whatever the operating system says.
-    fn kernel_dirty_bytes(&mut self, range: Range<u64>) -> io::Result<Option<u64>>;
+    fn unlink(&mut self) -> io::Result<()>;
 
     /// Makes everything durable: the content, the length, and the file's name in its directory.
     ///
@@ -146,12 +149,6 @@ pub trait Open: Send + Sync {
     /// # Errors
     /// [`OpenError`]; no file was changed, and none is left behind that was not there.
     fn open(&self, roots: &[PathBuf], path: &Path, mode: OpenMode) -> Result<Opened, OpenError>;
-
-    /// Removes a file that [`Open::open`] has just created, after the stream was refused.
-    ///
-    /// # Errors
-    /// Whatever the operating system says.
-    fn remove(&self, path: &Path) -> io::Result<()>;
 }
 
 /// Why a file could not be opened.

@@ -2,20 +2,29 @@
 //! hang when its server is dead.
 
 use std::ffi::OsString;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use procfs::process::{MountInfo, Process};
+use rustix::fs::{AtFlags, StatxFlags, statx};
 
-/// Mount point and file system name of `path`, which is absolute. Empty where nothing is known.
+/// Mount point and file system name of an open file. Empty where nothing is known.
 ///
-/// By the longest mount point rather than by `st_dev`: btrfs gives each subvolume a device number
-/// that the table does not list.
-pub(super) fn of(path: &Path) -> (String, String) {
+/// By the mount's id rather than by `st_dev`: btrfs gives each subvolume a device number that the
+/// table does not list. Linux before 5.8 does not tell the id; there the longest mount point in
+/// `path` has to do, which a link on the way can mislead.
+pub(super) fn of(file: &OwnedFd, path: &Path) -> (String, String) {
     let Ok(mounts) = Process::myself().and_then(|process| process.mountinfo()) else {
         return (String::new(), String::new());
     };
-    longest(mounts.into_iter(), path)
+    let id = statx(file, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).ok();
+    let id = id.filter(|stat| stat.stx_mask & StatxFlags::MNT_ID.bits() != 0);
+    let id = id.and_then(|stat| i32::try_from(stat.stx_mnt_id).ok());
+    match mounts.iter().find(|mount| Some(mount.mnt_id) == id) {
+        Some(mount) => (unescaped(&mount.mount_point).display().to_string(), mount.fs_type.clone()),
+        None => longest(mounts.into_iter(), path),
+    }
 }
 
 fn longest(mounts: impl Iterator<Item = MountInfo>, path: &Path) -> (String, String) {

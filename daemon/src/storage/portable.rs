@@ -66,12 +66,12 @@ impl Open for Disk {
                 filesystem: String::new(),
                 drain: "fsync",
             },
-            storage: Box::new(File { file, directory: created.then(|| parent.to_owned()) }),
+            storage: Box::new(File {
+                file,
+                directory: created.then(|| parent.to_owned()),
+                path: real,
+            }),
         })
-    }
-
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        std::fs::remove_file(path)
     }
 }
 
@@ -98,6 +98,7 @@ fn identity(path: &Path, _metadata: &std::fs::Metadata) -> FileId {
 /// One open file.
 struct File {
     file: StdFile,
+    path: PathBuf,
     /// The directory of a file that was created, until its name is durable.
     directory: Option<PathBuf>,
 }
@@ -122,12 +123,8 @@ impl Storage for File {
         Ok(())
     }
 
-    fn write_zeroes(&mut self, range: Range<u64>) -> io::Result<()> {
-        // Beyond the end the file system has zeros of its own.
-        if self.len_bytes()? > range.start {
-            return Err(io::ErrorKind::Unsupported.into());
-        }
-        self.set_len(range.end)
+    fn write_zeroes(&mut self, _range: Range<u64>) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 
     fn set_len(&mut self, len: u64) -> io::Result<()> {
@@ -159,8 +156,12 @@ impl Storage for File {
         Ok(())
     }
 
-    fn kernel_dirty_bytes(&mut self, _range: Range<u64>) -> io::Result<Option<u64>> {
-        Ok(None)
+    fn kernel_dirty_bytes(&mut self, _range: Range<u64>) -> Option<u64> {
+        None
+    }
+
+    fn unlink(&mut self) -> io::Result<()> {
+        std::fs::remove_file(&self.path)
     }
 
     fn sync(&mut self) -> io::Result<()> {

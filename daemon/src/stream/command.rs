@@ -41,6 +41,8 @@ pub struct Commands {
     /// Number of the last command.
     sequence: u64,
     position: u64,
+    /// Bytes of content so far.
+    content: u64,
     /// End of the highest byte written.
     end: u64,
     seeks: u64,
@@ -95,6 +97,7 @@ impl Commands {
                 self.position = seek.offset;
                 Request::Moved
             }
+            Command::WriteZeroes(zeroes) if zeroes.len == 0 => Request::Moved,
             Command::WriteZeroes(zeroes) => {
                 let range = self.forward(zeroes.len)?;
                 Request::WriteZeroes { offset: range.start, len: zeroes.len }
@@ -133,6 +136,9 @@ impl Commands {
         let start = self.position;
         let end = start.saturating_add(len);
         in_range(end)?;
+        // Watermarks count it, and a zero byte costs nothing to send.
+        self.content = self.content.saturating_add(len);
+        in_range(self.content)?;
         self.patches += u64::from(start < self.end);
         self.position = end;
         self.end = self.end.max(end);
@@ -194,6 +200,16 @@ mod tests {
             assert_eq!(code(commands.write(2, 1)), ErrorCode::OUT_OF_SEQUENCE);
             assert_eq!(code(commands.accept(2, &Command::Flush)), ErrorCode::OUT_OF_SEQUENCE);
         }
+    }
+
+    #[test]
+    fn no_zeros_are_nothing_and_too_many_are_refused() {
+        let mut commands = Commands::new();
+        let zeroes = |len| Command::WriteZeroes(WriteZeroes { len });
+        assert_eq!(commands.accept(1, &zeroes(0)), Ok(Request::Moved));
+        assert!(commands.accept(2, &zeroes(OFFSET_MAX)).is_ok());
+        assert_eq!(commands.accept(3, &Command::Seek(Seek { offset: 0 })), Ok(Request::Moved));
+        assert_eq!(code(commands.accept(4, &zeroes(OFFSET_MAX))), ErrorCode::OFFSET_RANGE);
     }
 
     #[test]

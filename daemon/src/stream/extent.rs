@@ -97,6 +97,12 @@ impl Extents {
         bytes
     }
 
+    /// The file is no longer than `len` bytes: the window's end goes back with it. What was charged
+    /// stays so until a wait has shown it clean, which is quick for pages that are gone.
+    pub fn cut(&mut self, len: u64) {
+        self.end = self.end.min(len);
+    }
+
     /// The extent to write back next, at most `bytes_max` long: the lowest dirty one, since file
     /// order is what a disk wants. It counts as in writeback from here on.
     pub fn start_writeback(&mut self, bytes_max: u64) -> Option<Range<u64>> {
@@ -229,6 +235,16 @@ mod tests {
         extents.write(&(16 * MIB..18 * MIB));
         extents.complete_all();
         assert_eq!(extents.take_evictable(), [12 * MIB..14 * MIB]);
+    }
+
+    #[test]
+    fn the_window_goes_back_with_a_file_that_is_cut() {
+        let mut extents = extents();
+        extents.write(&(0..16 * MIB));
+        extents.cut(0);
+        extents.write(&(0..MIB));
+        extents.complete_all();
+        assert!(extents.take_evictable().is_empty(), "all of it is newest again");
     }
 
     #[test]

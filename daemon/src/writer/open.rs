@@ -69,28 +69,8 @@ pub(super) fn open(
     let path = &target.path;
     let mut opened =
         disk.open(&target.roots, path, target.mode).map_err(|error| error.failure())?;
-    let created = opened.created;
-    let result = prepare(&mut opened, files, stream, target);
-    match result {
-        Ok(claim) => Ok((opened, claim)),
-        Err(failure) => {
-            drop(opened);
-            if created {
-                // The refusal is what the client has to hear; an empty file is no harm.
-                let _ = disk.remove(path);
-            }
-            Err(failure)
-        }
-    }
-}
-
-fn prepare(
-    opened: &mut Opened,
-    files: &Arc<OpenFiles>,
-    stream: StreamId,
-    target: &Target,
-) -> Result<Claim, Failure> {
-    let path = &target.path;
+    // A file that this stream has created is another's if that one was quicker with its claim: only
+    // under a claim of its own may it be removed again.
     let claim = files.claim(opened.id, stream).map_err(|other| {
         let message = format!(
             "{} is already being written by stream {other}; choose another name, or wait",
@@ -98,6 +78,18 @@ fn prepare(
         );
         Failure::new(ErrorCode::IN_USE, message)
     })?;
+    if let Err(failure) = prepare(&mut opened, target) {
+        if opened.created {
+            // The refusal is what the client has to hear; an empty file is no harm.
+            let _ = opened.storage.unlink();
+        }
+        return Err(failure);
+    }
+    Ok((opened, claim))
+}
+
+fn prepare(opened: &mut Opened, target: &Target) -> Result<(), Failure> {
+    let path = &target.path;
     let hint = target.size_hint_bytes.unwrap_or(0);
     if hint > opened.available_bytes {
         return Err(no_space(path, hint, opened.available_bytes));
@@ -113,7 +105,7 @@ fn prepare(
             _ => io("reserve space for", error),
         })?;
     }
-    Ok(claim)
+    Ok(())
 }
 
 fn no_space(path: &Path, hint: u64, available: u64) -> Failure {

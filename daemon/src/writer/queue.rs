@@ -281,7 +281,10 @@ impl Queue {
         let mut state = lock(&self.state);
         self.drop_jobs(&mut state);
         state.held_bytes = 0;
-        state.closed = true;
+        // From here on the others share what was this one's part, however long it is remembered.
+        if !std::mem::replace(&mut state.closed, true) {
+            self.queues.open.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 
     fn drop_jobs(&self, state: &mut State) {
@@ -348,7 +351,7 @@ impl Queue {
 
 impl Drop for Queue {
     fn drop(&mut self) {
-        self.queues.open.fetch_sub(1, Ordering::Relaxed);
+        self.close();
     }
 }
 

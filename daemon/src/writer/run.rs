@@ -125,6 +125,7 @@ impl<'a> Writer<'a> {
                 let storage = &mut self.storage;
                 let result = self.record.calling("ftruncate", || storage.set_len(*len));
                 self.check("set the length of", None, result)?;
+                self.extents.cut(*len);
                 self.record.written(*sequence, 0);
             }
             Job::Flush { sequence } => self.record.written(*sequence, 0),
@@ -175,24 +176,42 @@ impl<'a> Writer<'a> {
         self.check("write", offset, result)
     }
 
+    /// Beyond the file's length there are zeros already, once it is longer.
     fn write_zeroes(&mut self, range: Range<u64>) -> Result<(), Stop> {
-        let storage = &mut self.storage;
-        let whole = range.clone();
-        let result = self.record.calling("fallocate", || storage.write_zeroes(whole));
-        match result {
-            Err(error) if error.kind() == io::ErrorKind::Unsupported => {
-                let mut at = range.start;
-                while at < range.end {
-                    let len = usize::try_from(range.end - at).unwrap_or(usize::MAX);
-                    let piece = &ZEROES[..len.min(ZEROES.len())];
-                    self.write(at, piece)?;
-                    at += piece.len() as u64;
-                    while self.step(Pressure::Flowing)? {}
+        let len = self.storage.len_bytes();
+        let len = self.check("measure", None, len)?;
+        let inside = range.start..range.end.min(len);
+        if !inside.is_empty() {
+            let (storage, whole) = (&mut self.storage, inside.clone());
+            let result = self.record.calling("fallocate", || storage.write_zeroes(whole));
+            match result {
+                Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+                    self.write_zeroes_by_hand(inside)?;
                 }
-                Ok(())
+                result => self.check("write zeroes to", range.start, result)?,
             }
-            result => self.check("write zeroes to", range.start, result),
         }
+        if range.end > len {
+            let storage = &mut self.storage;
+            let result = self.record.calling("ftruncate", || storage.set_len(range.end));
+            self.check("write zeroes to", range.start, result)?;
+        }
+        Ok(())
+    }
+
+    fn write_zeroes_by_hand(&mut self, range: Range<u64>) -> Result<(), Stop> {
+        let mut at = range.start;
+        while at < range.end {
+            if self.record.queue.aborted_by().is_some() {
+                return Err(Stop::Aborted);
+            }
+            let len = usize::try_from(range.end - at).unwrap_or(usize::MAX);
+            let piece = &ZEROES[..len.min(ZEROES.len())];
+            self.write(at, piece)?;
+            at += piece.len() as u64;
+            while self.step(Pressure::Flowing)? {}
+        }
+        Ok(())
     }
 
     /// Waits for the budget; meanwhile gives it what this stream has to give.
@@ -243,7 +262,7 @@ impl<'a> Writer<'a> {
                     Cleaned::File => self.all_clean(waited),
                 }
                 self.evict()?;
-                self.sample_kernel()?;
+                self.sample_kernel();
             }
         }
         Ok(true)
@@ -275,22 +294,19 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    fn sample_kernel(&mut self) -> Result<(), Stop> {
+    fn sample_kernel(&mut self) {
         let now = self.clock.now();
         if now.saturating_sub(self.sampled) < KERNEL_SAMPLE {
-            return Ok(());
+            return;
         }
         self.sampled = now;
         let mut total = Some(0);
         for range in self.extents.charged_ranges() {
-            let offset = range.start;
             let storage = &mut self.storage;
-            let result = self.record.calling("cachestat", || storage.kernel_dirty_bytes(range));
-            let bytes = self.check("ask the kernel about", offset, result)?;
+            let bytes = self.record.calling("cachestat", || storage.kernel_dirty_bytes(range));
             total = total.zip(bytes).map(|(total, bytes): (u64, u64)| total + bytes);
         }
         self.record.kernel_dirty(total);
-        Ok(())
     }
 
     fn sync(&mut self) -> Result<(), Stop> {

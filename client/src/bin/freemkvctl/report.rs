@@ -128,6 +128,8 @@ fn failure(stream: &Stream) -> Option<String> {
         return failed.then(|| format!("failed: {}", name(stream)));
     };
     let details = match (error.errno, error.offset) {
+        // The daemon's sentence has them already.
+        _ if error.message.contains("(os error") => String::new(),
         (Some(errno), Some(offset)) => format!(" (errno {errno} at byte {offset})"),
         (Some(errno), None) => format!(" (errno {errno})"),
         (None, Some(offset)) => format!(" (at byte {offset})"),
