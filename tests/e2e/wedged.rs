@@ -1,7 +1,7 @@
 //! A device that never answers again: its stream's thread is stuck, and nothing else is. The thread
 //! is held from outside, which looks the same to everybody else in the daemon.
 
-use std::io::Write;
+use std::io::{Seek, SeekFrom, Write};
 use std::time::{Duration, Instant};
 
 use freemkvd_client::{Error, RipFile};
@@ -13,15 +13,15 @@ use rustix::process::Signal;
 use crate::support::{MIB, Neighbour, inside, scratch, write_pattern};
 
 /// A stream whose thread is stuck, with 20 MiB in its queue.
-fn stuck(daemon: &Daemon, path: &std::path::Path) -> Option<(RipFile, Held)> {
+fn stuck(daemon: &Daemon, path: &std::path::Path) -> (RipFile, Held) {
     let options = daemon.options().drop_wait(Duration::from_millis(100));
     let mut file = options.window_bytes(MIB).create(path).unwrap();
-    let held = Held::writer(daemon, file.stream_id().unwrap())?;
+    let held = Held::writer(daemon, file.stream_id().unwrap());
     write_pattern(&mut file, 1, 0, 20 * MIB).unwrap();
     let late = file.sync_all_timeout(Duration::from_millis(50)).unwrap_err();
     assert!(matches!(inside(&late), Error::TimedOut { .. }), "{late}");
     daemon.wait_for("a full queue", |status| status.budget.queued_bytes == 20 * MIB);
-    Some((file, held))
+    (file, held)
 }
 
 #[test]
@@ -29,9 +29,7 @@ fn a_stuck_stream_harms_no_other_and_goes_on_when_it_can() {
     let root = scratch();
     let daemon = Daemon::start(root.path(), "");
     let path = root.path().join("stuck.mkv");
-    let Some((mut file, held)) = stuck(&daemon, &path) else {
-        return;
-    };
+    let (mut file, held) = stuck(&daemon, &path);
     let neighbour = Neighbour::start(&daemon, root.path());
     let mut other = daemon.options().create(root.path().join("other.mkv")).unwrap();
     write_pattern(&mut other, 2, 0, 64 * MIB).unwrap();
@@ -52,9 +50,7 @@ fn a_stuck_stream_harms_no_other_and_goes_on_when_it_can() {
 fn a_second_stop_does_not_wait_for_a_stuck_stream() {
     let root = scratch();
     let daemon = Daemon::start(root.path(), "");
-    let Some((file, held)) = stuck(&daemon, &root.path().join("stuck.mkv")) else {
-        return;
-    };
+    let (file, held) = stuck(&daemon, &root.path().join("stuck.mkv"));
     let path = root.path().join("healthy.mkv");
     let mut healthy = daemon.options().create(&path).unwrap();
     write_pattern(&mut healthy, 2, 0, 20 * MIB).unwrap();
@@ -87,9 +83,7 @@ fn a_second_stop_does_not_wait_for_a_stuck_stream() {
 fn a_stop_waits_for_a_stuck_stream_only_as_long_as_configured() {
     let root = scratch();
     let daemon = Daemon::start(root.path(), "[daemon]\ndrain_timeout = \"500ms\"\n");
-    let Some((file, held)) = stuck(&daemon, &root.path().join("stuck.mkv")) else {
-        return;
-    };
+    let (file, held) = stuck(&daemon, &root.path().join("stuck.mkv"));
     let since = Instant::now();
     daemon.signal(Signal::TERM);
     held.wait_for_end();
@@ -105,9 +99,7 @@ fn a_stream_whose_muxer_gave_up_meanwhile_is_written_when_it_can_be() {
     let root = scratch();
     let daemon = Daemon::start(root.path(), "");
     let path = root.path().join("stuck.mkv");
-    let Some((mut file, held)) = stuck(&daemon, &path) else {
-        return;
-    };
+    let (mut file, held) = stuck(&daemon, &path);
     file.write_all(b"in the window when it is dropped").unwrap();
     drop(file);
     drop(held);
@@ -115,4 +107,23 @@ fn a_stream_whose_muxer_gave_up_meanwhile_is_written_when_it_can_be() {
         status.devices.is_empty() && status.streams[0].durable_bytes > 20 * MIB
     });
     assert_eq!(std::fs::metadata(&path).unwrap().len(), 20 * MIB + 32);
+}
+
+#[test]
+fn a_stop_in_which_a_stream_fails_does_not_say_that_all_is_durable() {
+    let root = scratch();
+    let daemon = Daemon::start(root.path(), "");
+    let (mut file, held) = stuck(&daemon, &root.path().join("stuck.mkv"));
+    // No file system here takes a byte so far out; the writer finds out when it goes on.
+    file.seek(SeekFrom::Start(i64::MAX as u64 - 1)).unwrap();
+    file.write_all(b"x").unwrap();
+    file.sync_all_timeout(Duration::from_millis(50)).unwrap_err();
+    daemon.wait_for("one byte more", |status| status.budget.queued_bytes == 20 * MIB + 1);
+    daemon.signal(Signal::TERM);
+    daemon.wait_for_log(&["stopping: taking no new streams"]);
+    drop(held);
+    let (end, log) = daemon.wait();
+    assert_eq!(end.code(), Some(1), "{log}");
+    assert!(log.contains("1 streams failed meanwhile"), "{log}");
+    assert!(!log.contains("everything that was accepted is durable"), "{log}");
 }

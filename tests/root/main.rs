@@ -74,6 +74,23 @@ fn a_rip_comes_out_right_on_overlayfs() {
     a_rip_comes_out_right_on("overlay", "fdatasync");
 }
 
+#[test]
+#[ignore = "needs root: several mounts"]
+fn the_drain_is_that_of_the_mount_and_not_of_the_name() {
+    let ext4 = mount("ext4");
+    let dir = tempfile::tempdir_in(&ext4).unwrap();
+    let daemon = Daemon::start(ext4.parent().unwrap(), "");
+    // By its text it begins on the tmpfs, and that one drains nothing.
+    let inside = dir.path().strip_prefix(ext4.parent().unwrap()).unwrap();
+    let path = mount("tmpfs").join("..").join(inside).join("film.mkv");
+    let mut file = daemon.options().create(&path).unwrap();
+    file.write_all(b"film").unwrap();
+    file.flush().unwrap();
+    let device = &daemon.status().devices[0];
+    assert_eq!((device.filesystem.as_str(), device.drain.as_str()), ("ext4", "sync_file_range"));
+    file.finish().unwrap();
+}
+
 /// Writes until it is told that there is no more space, and returns what it was told.
 fn fill(daemon: &Daemon, path: &Path) -> Error {
     let mut file = daemon.options().create(path).unwrap();

@@ -18,12 +18,12 @@ pub struct Held {
 
 impl Held {
     /// Holds the thread of stream `stream` while it waits for something to do, so that it has none
-    /// of the daemon's locks. `None` where the system does not let us.
+    /// of the daemon's locks.
     ///
     /// # Panics
-    /// When there is no such thread.
+    /// When there is no such thread, or the system does not let us hold it.
     #[must_use]
-    pub fn writer(daemon: &Daemon, stream: u64) -> Option<Self> {
+    pub fn writer(daemon: &Daemon, stream: u64) -> Self {
         let prefix = format!("{stream}:");
         let threads = daemon.threads();
         let found = threads.iter().find(|(name, _)| name.starts_with(&prefix));
@@ -36,13 +36,14 @@ impl Held {
         assert!(wait_until(sleeps), "the stream's thread does not rest");
         let thread = Pid::from_raw(number);
         if let Err(refused) = ptrace::seize(thread, ptrace::Options::empty()) {
-            eprintln!("skipped: this system does not let us hold a thread: {refused}");
-            return None;
+            panic!(
+                "this system does not let us trace a child (kernel.yama.ptrace_scope): {refused}"
+            );
         }
         ptrace::interrupt(thread).expect("a thread that is traced can be stopped");
         let held = Self { thread, gone: false };
         match held.wait() {
-            Ok(WaitStatus::PtraceEvent(..) | WaitStatus::Stopped(..)) => Some(held),
+            Ok(WaitStatus::PtraceEvent(..) | WaitStatus::Stopped(..)) => held,
             other => panic!("the thread did not stop: {other:?}"),
         }
     }
