@@ -225,5 +225,5 @@ impl Options {
 /// A host without a daemon is told once, not for every title of a disc.
 fn say_once(error: &Error) {
     static SAID: Once = Once::new();
-    SAID.call_once(|| eprintln!("freemkv: {error}; writing files from this process until then"));
+    SAID.call_once(|| eprintln!("freemkvd-client: this process writes its files itself: {error}"));
 }

@@ -86,7 +86,7 @@ fn run_child(name: &str, socket: &str) -> Output {
 
 fn lines_of_ours(output: &Output) -> usize {
     let text = String::from_utf8_lossy(&output.stderr);
-    text.lines().filter(|line| line.starts_with("freemkv: ")).count()
+    text.lines().filter(|line| line.starts_with("freemkvd-client: ")).count()
 }
 
 #[test]

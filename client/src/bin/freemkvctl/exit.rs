@@ -63,8 +63,14 @@ impl Failed {
     /// Tells the person, with what they can do about it.
     pub(crate) fn print(&self) {
         let mut text = format!("freemkvctl: {self}\n");
-        if let Self::Client(Error::NoDaemon { .. }) | Self::Open(Error::NoDaemon { .. }) = self {
-            text.push_str(HINT);
+        match self {
+            Self::Client(Error::NoDaemon { source, .. })
+            | Self::Open(Error::NoDaemon { source, .. })
+                if !is_denied(source) =>
+            {
+                text.push_str(HINT);
+            }
+            _ => {}
         }
         // There is nobody left to tell that standard error is closed.
         let _ = io::stderr().write_all(text.as_bytes());
@@ -76,16 +82,21 @@ const HINT: &str = "\
   if it runs elsewhere:  freemkvctl --socket PATH, or set FREEMKVD_SOCKET to PATH
 ";
 
+fn is_denied(source: &io::Error) -> bool {
+    source.kind() == io::ErrorKind::PermissionDenied
+}
+
 /// The library's advice is for muxers, which can do without a daemon; here it is replaced by
 /// [`HINT`], and by what the system said.
 pub(crate) fn in_words(error: &Error) -> String {
     match error {
+        Error::NoDaemon { socket, source } if is_denied(source) => format!(
+            "you may not use the freemkvd at {}: {source}; join the group of its socket (it counts \
+             from the next login on), or run this as the user that runs it",
+            socket.display()
+        ),
         Error::NoDaemon { socket, source } => {
-            let why = match source.kind() {
-                io::ErrorKind::PermissionDenied => " (are you in the group of the socket?)",
-                _ => "",
-            };
-            format!("no freemkvd at {}: {source}{why}", socket.display())
+            format!("no freemkvd at {}: {source}", socket.display())
         }
         error => error.to_string(),
     }
