@@ -42,6 +42,7 @@ mod local;
 mod locate;
 mod options;
 mod outlet;
+mod progress;
 mod pump;
 mod remote;
 mod slot;
@@ -50,4 +51,5 @@ mod window;
 
 pub use error::Error;
 pub use options::Options;
-pub use stream::{Finished, Progress, RipFile};
+pub use progress::{Finished, Progress};
+pub use stream::RipFile;

@@ -22,8 +22,8 @@ use freemkvd_proto::OpenMode;
 
 use crate::connection::io_error;
 use crate::outlet::{Outlet, Patience};
+use crate::progress::Progress;
 use crate::slot::{Pool, Slot};
-use crate::stream::Progress;
 use crate::window::{Leaving, Window};
 use crate::{Error, platform};
 

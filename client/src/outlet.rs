@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::Error;
+use crate::progress::Progress;
 use crate::slot::Slot;
-use crate::stream::Progress;
 use crate::window::Leaving;
 
 /// How often a blocked call looks at the halt flag. A halt has to end it within 250 ms.

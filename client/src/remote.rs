@@ -15,9 +15,9 @@ use crate::Error;
 use crate::connection::connect;
 use crate::link::{Command, Link, Part};
 use crate::outlet::{Outlet, Patience, TICK};
+use crate::progress::Progress;
 use crate::pump::Shared;
 use crate::slot::{Pool, Slot};
-use crate::stream::Progress;
 use crate::window::Leaving;
 
 /// Most commands kept at once. A command without content is 64 bytes here; nobody has a reason to

@@ -14,33 +14,10 @@ use freemkvd_proto::limits::OFFSET_MAX;
 
 use crate::outlet::Outlet;
 use crate::window::{Step, Window};
-use crate::{Error, Options};
+use crate::{Error, Finished, Options, Progress};
 
 /// So many zeros or fewer are cheaper as bytes in the window than as a command that empties it.
 static ZEROES: [u8; (64 << 10) - 1] = [0; (64 << 10) - 1];
-
-/// How far the content of a stream has come. Bytes are content as it was handed over, patches
-/// counted again; what is still in the patch window is in none of them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Progress {
-    /// Bytes in the daemon's queue, or further.
-    pub accepted_bytes: u64,
-    /// Bytes handed to the kernel: they survive the daemon, not a power cut.
-    pub written_bytes: u64,
-    /// Bytes covered by an fsync that returned success.
-    pub durable_bytes: u64,
-    /// Frames sent to the daemon.
-    pub frames_sent: u64,
-}
-
-/// A file that is complete and durable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Finished {
-    /// The file's length in bytes.
-    pub len_bytes: u64,
-    /// The last word on its progress.
-    pub progress: Progress,
-}
 
 /// A file that is written through `freemkvd`: a drop-in for `BufWriter<File>`.
 ///
