@@ -1,5 +1,6 @@
 //! Exit codes, help, and what is said when there is nobody to ask.
 
+#[cfg(unix)]
 use std::io::Read;
 use std::time::{Duration, Instant};
 
