@@ -18,8 +18,8 @@ use freemkvd_proto::{
 use interprocess::local_socket::traits::Listener as _;
 use interprocess::local_socket::{GenericFilePath, ListenerOptions, Stream, ToFsName};
 
-#[cfg(unix)]
 /// Longer than anything here takes on the slowest machine.
+#[cfg(unix)]
 const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) struct FakeDaemon {
@@ -88,8 +88,8 @@ impl FakeDaemon {
         self.shared.hidden.store(false, Ordering::SeqCst);
     }
 
-    #[cfg(unix)]
     /// A directory for the test's own files, which the daemon never touches.
+    #[cfg(unix)]
     pub(crate) fn directory(&self) -> &Path {
         self.directory.path()
     }

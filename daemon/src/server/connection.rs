@@ -103,11 +103,10 @@ fn client_of(socket: &Stream) -> Client {
     let Ok(creds) = socket.peer_creds() else {
         return Client::default();
     };
-    let pid = creds.pid().and_then(|pid| u32::try_from(pid).ok());
     #[cfg(unix)]
-    let uid = creds.euid();
+    let (pid, uid) = (creds.pid().and_then(|pid| u32::try_from(pid).ok()), creds.euid());
     #[cfg(not(unix))]
-    let uid = None;
+    let (pid, uid) = (creds.pid(), None);
     Client { pid, uid }
 }
 
