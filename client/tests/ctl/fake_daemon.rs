@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
+#[cfg(unix)]
 use std::time::Duration;
 
 use freemkvd_proto::hello::{ClientHello, HELLO_BYTES};
