@@ -80,11 +80,12 @@ fn bind(path: &Path, is_default: bool) -> io::Result<Listener> {
     remove_stale(path)?;
     // A socket of one's own is for oneself; the system's is for its group.
     let own = is_default && path == crate::platform::user_socket();
-    let mode = if own && crate::platform::uid() != 0 { 0o600 } else { 0o660 };
+    let private = own && crate::platform::uid() != 0;
     let name = path.to_fs_name::<GenericFilePath>()?;
-    let listener = ListenerOptions::new().name(name).mode(mode).create_tokio()?;
-    // The umask has taken its part of the mode.
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+    let options = ListenerOptions::new().name(name);
+    let listener = options.mode(if private { 0o600 } else { 0o660 }).create_tokio()?;
+    // Again: the umask has taken its part of the mode. (The two take different types on macOS.)
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(if private { 0o600 } else { 0o660 });
     std::fs::set_permissions(path, mode)?;
     Ok(listener)
 }
