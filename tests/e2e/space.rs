@@ -5,11 +5,11 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use freemkvd_proto::{self as proto, Command, ErrorCode, OpenMode};
-use freemkvd_tests::daemon::Daemon;
+use freemkvd_tests::daemon::{Daemon, wait_until};
 use freemkvd_tests::peer::Peer;
 use rustix::fs::{FallocateFlags, fallocate};
 
-use crate::support::{MIB, scratch, write_pattern};
+use crate::support::{MIB, muxer, scratch, write_pattern};
 
 fn taken_bytes(path: &Path) -> u64 {
     std::fs::metadata(path).unwrap().blocks() * 512
@@ -144,4 +144,28 @@ fn no_zeros_are_no_error_and_absurdly_many_are_refused() {
     let failure = peer.failure();
     assert!([ErrorCode::OFFSET_RANGE, ErrorCode::IO].contains(&failure.code), "{failure:?}");
     assert!(!daemon.log().contains("panicked"), "{}", daemon.log());
+}
+
+#[test]
+fn processes_that_only_know_create_open_and_a_hint_reserve_rip_and_patch() {
+    let root = scratch();
+    if !can(root.path(), "reserve space", FallocateFlags::KEEP_SIZE) {
+        return;
+    }
+    let daemon = Daemon::start(root.path(), "");
+    let path = root.path().join("disc.iso");
+    let mut sweep = muxer(&daemon, "sweep", 4.0, &path)
+        .args(["--speed", "2", "--size-hint", "400000000"])
+        .spawn()
+        .unwrap();
+    // Far more than a sweep of 4 seconds writes: only the hint can have taken it.
+    let reserved = wait_until(|| {
+        path.exists() && taken_bytes(&path) >= 400_000_000 || !matches!(sweep.try_wait(), Ok(None))
+    });
+    assert!(reserved && matches!(sweep.try_wait(), Ok(None)), "it was over before it was seen");
+    assert!(sweep.wait().unwrap().success());
+    let len = std::fs::metadata(&path).unwrap().len();
+    assert!(taken_bytes(&path) < len + MIB, "the surplus was kept");
+    let patch = muxer(&daemon, "patch", 4.0, &path).arg("--verify").status().unwrap();
+    assert!(patch.success());
 }

@@ -191,16 +191,12 @@ impl Out {
                 let file = open_file(&args.out, args.trace)?;
                 Self::Buffered(BufWriter::with_capacity(MUXER_BUFFER_LEN, file))
             }
-            SinkKind::Daemon => {
-                let mut options = RipFile::options();
-                if let Some(bytes) = args.size_hint {
-                    options = options.size_hint(bytes);
-                }
-                Self::Daemon(match args.trace {
-                    Kind::Patch => options.open(&args.out)?,
-                    _ => options.create(&args.out)?,
-                })
-            }
+            // As a muxer does that knows nothing but these three.
+            SinkKind::Daemon => Self::Daemon(match (args.trace, args.size_hint) {
+                (Kind::Patch, _) => RipFile::open(&args.out)?,
+                (_, Some(bytes)) => RipFile::create_with_size_hint(&args.out, bytes)?,
+                (_, None) => RipFile::create(&args.out)?,
+            }),
         })
     }
 
