@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
@@ -93,7 +93,7 @@ impl Contender {
                     true => options.open(&spec.out)?,
                     false => options.create(&spec.out)?,
                 };
-                Box::new(Remote { control: Control::connect(Some(socket), PATIENCE)?, file })
+                Box::new(Remote { file, socket: socket.to_owned() })
             }
         })
     }
@@ -160,17 +160,17 @@ impl Contestant for BufWriter<Seed> {
     }
 }
 
-/// A stream of the daemon, and a connection to ask about it.
+/// A stream of the daemon, and where to ask about it.
 struct Remote {
     file: RipFile,
-    control: Control,
+    socket: PathBuf,
 }
 
 impl Remote {
     /// Seeks as the daemon counts them; it forgets the stream when that is finished.
-    fn seeks(&mut self) -> Result<u64, Box<dyn Error + Send + Sync>> {
+    fn seeks(&self) -> Result<u64, Box<dyn Error + Send + Sync>> {
         let id = self.file.stream_id();
-        let streams = self.control.status()?.streams;
+        let streams = Control::connect(Some(&self.socket), PATIENCE)?.status()?.streams;
         let found = streams.iter().find(|stream| Some(stream.id) == id);
         Ok(found.ok_or("the daemon does not know the stream")?.seeks)
     }

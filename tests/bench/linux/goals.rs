@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::contender::Contender;
 use super::figures::Figure;
+use super::report::PlaceRecord;
 use super::stats::Spread;
 use super::summary::{Record, of, ratio};
 use super::workload::Workload;
@@ -22,9 +23,9 @@ pub(crate) struct Goal {
     pub(crate) at_least: bool,
     pub(crate) limit: f64,
     pub(crate) unit: &'static str,
-    /// The middle of the repeats, or the worst where each of them counts.
-    pub(crate) measured: f64,
-    pub(crate) reached: bool,
+    /// The middle of the repeats, or the worst where each of them counts; `null` when no run tells.
+    pub(crate) measured: Option<f64>,
+    pub(crate) reached: Option<bool>,
 }
 
 /// Collects the lines of one place.
@@ -34,18 +35,24 @@ struct Lines<'a> {
     goals: Vec<Goal>,
 }
 
-/// All that the runs say something about.
-pub(crate) fn goals<'a>(runs: &'a [Record], places: impl Iterator<Item = &'a str>) -> Vec<Goal> {
-    let of_place = |place| {
-        let mut lines = Lines { runs, place, goals: Vec::new() };
-        lines.speed();
-        lines.cost();
-        lines.dirty();
-        lines.latency_and_fairness();
-        lines.disk();
+/// All that there is to reach in these places.
+pub(crate) fn goals(runs: &[Record], places: &[PlaceRecord]) -> Vec<Goal> {
+    let of_place = |place: &PlaceRecord| {
+        let mut lines = Lines { runs, place: &place.name, goals: Vec::new() };
+        // What a throttled device makes equal is no comparison.
+        if place.throttled_to_bytes_per_second.is_none() && place.has_disk {
+            lines.speed();
+            lines.cost();
+        }
+        if place.has_disk {
+            lines.dirty();
+            lines.latency();
+            lines.disk();
+        }
+        lines.fairness();
         lines.goals
     };
-    places.flat_map(of_place).collect()
+    places.iter().flat_map(of_place).collect()
 }
 
 use Contender::{Bufwriter, Dontcache, Freemkvd, FreemkvdDirect, FreemkvdInline, Seed};
@@ -68,7 +75,7 @@ impl Lines<'_> {
             self.median(what, found, true, limit, "x");
         }
         let frames = self.spread(T1, Freemkvd, Figure::FramesPerTwoMinutes);
-        self.median("T1: frames for 120 s".to_owned(), frames, false, 300.0, "frames");
+        self.median("t1: frames for 120 s of content".to_owned(), frames, false, 300.0, "frames");
     }
 
     fn cost(&mut self) {
@@ -105,7 +112,7 @@ impl Lines<'_> {
         }
     }
 
-    fn latency_and_fairness(&mut self) {
+    fn latency(&mut self) {
         for contender in [Freemkvd, FreemkvdInline, FreemkvdDirect] {
             let p99 = self.spread(Load80, contender, Figure::WriteP99Us);
             let what = |what| format!("load80: {contender}, {what}");
@@ -113,6 +120,9 @@ impl Lines<'_> {
             let max = self.spread(Load80, contender, Figure::WriteMaxUs);
             self.worst(what("write() max"), max, 100_000.0, "us");
         }
+    }
+
+    fn fairness(&mut self) {
         for workload in [Seq4, M3] {
             let found = self.spread(workload, Freemkvd, Figure::Jain);
             self.median(format!("{workload}: {Freemkvd}, Jain's index"), found, true, 0.98, "");
@@ -141,11 +151,10 @@ impl Lines<'_> {
         limit: f64,
         unit: &'static str,
     ) {
-        if let Some(measured) = found.map(|found| found.median) {
-            let reached = if at_least { measured >= limit } else { measured <= limit };
-            let place = self.place.to_owned();
-            self.goals.push(Goal { what, place, at_least, limit, unit, measured, reached });
-        }
+        let measured = found.map(|found| found.median);
+        let reached = measured.map(|value| if at_least { value >= limit } else { value <= limit });
+        let place = self.place.to_owned();
+        self.goals.push(Goal { what, place, at_least, limit, unit, measured, reached });
     }
 
     fn worst(&mut self, what: String, found: Option<Spread>, limit: f64, unit: &'static str) {

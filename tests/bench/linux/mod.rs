@@ -16,6 +16,7 @@ mod figures;
 mod goals;
 mod interrupt;
 mod kernel;
+mod memory;
 mod place;
 mod plan;
 mod play;

@@ -13,7 +13,7 @@ use super::contender::Contender;
 use super::figures::Figure;
 use super::place::{Ground, Place, Refusal};
 use super::report::{LeftOut, Report};
-use super::run::{Run, RunError, warm_up};
+use super::run::{Run, RunError};
 use super::summary::Record;
 use super::workload::{Scale, Stream, Workload};
 use super::{interrupt, table};
@@ -74,6 +74,9 @@ struct Visit<'a> {
     report: &'a mut Report,
     blocks: Option<Trace>,
     scale: Scale,
+    /// Runs that were begun here, and how many there will be.
+    begun: usize,
+    planned: usize,
 }
 
 impl<'a> Visit<'a> {
@@ -93,7 +96,9 @@ impl<'a> Visit<'a> {
             write_bytes: args.write_size.0,
             device_bytes_per_second: place.bytes_per_second.unwrap_or(0) as f64,
         };
-        Self { args, place, contenders, report, blocks, scale }
+        let repeats = usize::try_from(args.repeats()).unwrap_or(usize::MAX);
+        let planned = args.workloads().len() * contenders.len() * repeats;
+        Self { args, place, contenders, report, blocks, scale, begun: 0, planned }
     }
 
     /// An error ends the benchmark; a run that failed is noted, and the next one is made.
@@ -102,7 +107,6 @@ impl<'a> Visit<'a> {
         let place = self.place;
         eprintln!("{}: {}, {} MB a run", place.name, place.description, bytes / 1_000_000);
         self.report.visit(place, bytes);
-        warm_up(place, bytes)?;
         for workload in self.args.workloads() {
             if workload.needs_speed() && self.scale.device_bytes_per_second <= 0.0 {
                 self.scale.device_bytes_per_second = self.probe()?;
@@ -142,6 +146,7 @@ impl<'a> Visit<'a> {
             place: self.place,
             contender,
             streams,
+            bytes: self.scale.bytes,
             budget: &self.args.budget,
             verify: self.args.verify,
             blocks: self.blocks.as_ref(),
@@ -156,6 +161,7 @@ impl<'a> Visit<'a> {
         repeat: u32,
     ) -> io::Result<()> {
         interrupt::check()?;
+        self.begun += 1;
         let name = self.place.name;
         if self.report.is_left_out(name, contender) {
             return Ok(());
@@ -166,7 +172,8 @@ impl<'a> Visit<'a> {
             Ok(ran) => {
                 let record = Record::new(name.to_string(), workload, contender, repeat, &ran);
                 let rate = record.figures.get(&Figure::DurableMbPerS).copied().unwrap_or(0.0);
-                eprintln!("  {workload} {contender} {repeat}: {rate:.0} MB/s durable");
+                let (nth, all) = (self.begun, self.planned);
+                eprintln!("  [{nth}/{all}] {workload} {contender}: {rate:.0} MB/s durable");
                 self.report.add(record);
             }
             Err(RunError::Unsupported(reason)) => {

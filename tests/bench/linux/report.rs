@@ -8,8 +8,10 @@ use serde::Serialize;
 
 use super::args::Args;
 use super::contender::Contender;
+use super::dirty::Source;
 use super::goals::{Goal, goals};
 use super::kernel::{self, DirtyLimits};
+use super::memory::TouchCost;
 use super::place::{Place, PlaceName};
 use super::summary::{Record, Summary, summarize};
 
@@ -31,6 +33,7 @@ pub(crate) struct Host {
     pub(crate) is_root: bool,
     /// At the start; `null` where the kernel does not tell.
     pub(crate) dirty_limits: Option<DirtyLimits>,
+    pub(crate) touch_cost: TouchCost,
     pub(crate) repeats: u32,
     pub(crate) budget: String,
     pub(crate) verified: bool,
@@ -41,6 +44,7 @@ pub(crate) struct Host {
 pub(crate) struct PlaceRecord {
     pub(crate) name: String,
     pub(crate) description: String,
+    pub(crate) has_disk: bool,
     pub(crate) throttled_to_bytes_per_second: Option<u64>,
     pub(crate) run_bytes: u64,
     /// Whether a run is long enough for the kernel to hold a plain file's writer up.
@@ -86,6 +90,7 @@ impl Report {
             processors: std::thread::available_parallelism().map_or(1, usize::from),
             is_root,
             dirty_limits: DirtyLimits::read(),
+            touch_cost: TouchCost::measure(args.size_bytes(None)),
             repeats: args.repeats(),
             budget: args.budget.clone(),
             verified: args.verify,
@@ -104,6 +109,7 @@ impl Report {
         self.places.push(PlaceRecord {
             name: place.name.to_string(),
             description: place.description.clone(),
+            has_disk: place.dirty != Source::Nothing,
             throttled_to_bytes_per_second: place.bytes_per_second,
             run_bytes,
             plain_file_could_be_throttled: limits
@@ -153,16 +159,18 @@ impl Report {
         &self.runs
     }
 
+    /// Each goal in each place.
+    pub(crate) fn goals(&self) -> Vec<Goal> {
+        goals(&self.runs, &self.places)
+    }
+
     /// Writes all of it as JSON.
     pub(crate) fn save(&self, path: Option<&Path>) -> io::Result<()> {
         let Some(path) = path else {
             return Ok(());
         };
-        let document = Document {
-            report: self,
-            summaries: summarize(&self.runs),
-            goals: goals(&self.runs, self.places.iter().map(|place| place.name.as_str())),
-        };
+        let document =
+            Document { report: self, summaries: summarize(&self.runs), goals: self.goals() };
         let mut file = BufWriter::new(File::create(path)?);
         serde_json::to_writer_pretty(&mut file, &document)?;
         writeln!(file)?;

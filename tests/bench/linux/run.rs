@@ -21,7 +21,7 @@ use super::requests::Pattern;
 use super::sample::{Sampler, Seen, Watched};
 use super::spec::{EXIT_UNSUPPORTED, GO, READY, Spec, Told};
 use super::workload::Stream;
-use super::{extents, interrupt, kernel};
+use super::{extents, interrupt, kernel, memory};
 
 /// Between two looks at whether writers have ended.
 const POLL: Duration = Duration::from_millis(2);
@@ -31,6 +31,8 @@ pub(crate) struct Run<'a> {
     pub(crate) place: &'a Place,
     pub(crate) contender: Contender,
     pub(crate) streams: &'a [Stream],
+    /// Of all streams together.
+    pub(crate) bytes: u64,
     pub(crate) budget: &'a str,
     pub(crate) verify: bool,
     /// Of the place's disk.
@@ -74,6 +76,7 @@ impl Run<'_> {
         self.prepare(&paths)?;
         // What others left behind is not ours.
         syncfs(File::open(home.path())?).map_err(io::Error::from)?;
+        memory::touch(self.bytes);
 
         let daemon = match self.contender.needs_daemon() {
             true => Some(self.start_daemon(home.path())?),
@@ -266,21 +269,4 @@ impl Drop for Writer {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// Touches as much memory as a run may fill with its pages: in a virtual machine the first touch of
-/// memory that was given back to the host costs more than the write. Nothing of it reaches the disk.
-pub(crate) fn warm_up(place: &Place, bytes: u64) -> io::Result<()> {
-    let path = place.directory.join("warm-up");
-    let mut file = File::create(&path)?;
-    let piece = vec![1; 1 << 20];
-    let mut outcome = Ok(());
-    for _ in 0..bytes >> 20 {
-        outcome = interrupt::check().and_then(|()| file.write_all(&piece));
-        if outcome.is_err() {
-            break;
-        }
-    }
-    fs::remove_file(&path)?;
-    outcome
 }

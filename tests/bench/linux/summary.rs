@@ -144,6 +144,9 @@ fn memory(ran: &Ran, found: &mut Figures) {
     }
 }
 
+/// Shorter traces say nothing about how many frames a film takes.
+const CONTENT_SECONDS_MIN: f64 = 60.0;
+
 /// What was sent to the daemon, and to the disk.
 fn traffic(ran: &Ran, found: &mut Figures) {
     let sent: Option<Vec<_>> = ran.told.iter().map(|told| told.sent).collect();
@@ -152,8 +155,11 @@ fn traffic(ran: &Ran, found: &mut Figures) {
         let seeks: u64 = sent.iter().map(|(_, seeks)| seeks).sum();
         found.insert(Figure::FramesSent, frames as f64);
         found.insert(Figure::SeeksSent, seeks as f64);
-        if let [spec] = &ran.specs[..] {
-            if let Job::Trace { content_seconds, .. } = spec.job {
+        if let [Job::Trace { content_seconds, .. }] =
+            ran.specs.iter().map(|spec| spec.job).collect::<Vec<_>>()[..]
+        {
+            // What a muxer does at the end of a film weighs too much in a short one.
+            if content_seconds >= CONTENT_SECONDS_MIN {
                 let frames = frames as f64 * 120.0 / content_seconds;
                 found.insert(Figure::FramesPerTwoMinutes, frames);
             }

@@ -1,7 +1,6 @@
 //! The tables, for people.
 
 use super::figures::Figure;
-use super::goals::goals;
 use super::report::Report;
 use super::stats::Spread;
 use super::summary::{Summary, summarize};
@@ -18,6 +17,17 @@ pub(crate) fn print(report: &Report) {
             limits.throttled_from_bytes() >> 20
         );
     }
+    let cost = host.touch_cost;
+    println!(
+        "memory: {:.0} ms to touch a GiB, {:.0} ms again{}",
+        cost.first_ms_per_gib,
+        cost.again_ms_per_gib,
+        if cost.is_dear() {
+            ": unused memory is fetched from elsewhere here; it was touched before each run"
+        } else {
+            ""
+        }
+    );
     println!("medians of {} runs; the worst and the best behind \"durable\"", host.repeats);
     let summaries = summarize(report.runs());
     for place in report.places() {
@@ -67,7 +77,7 @@ fn print_rows(workload: &str, rows: &[&Summary]) {
             line.push(shown.unwrap_or_else(|| "-".to_owned()));
         }
     }
-    for line in aligned(&lines) {
+    for line in aligned(&lines, 1) {
         println!("{line}");
     }
 }
@@ -76,15 +86,15 @@ fn with_spread(spread: &Spread) -> String {
     format!("{:.0} {:.0}..{:.0}", spread.median, spread.min, spread.max)
 }
 
-/// The first column to the left, the others to the right.
-fn aligned(lines: &[Vec<String>]) -> Vec<String> {
+/// The first columns to the left, the others to the right.
+fn aligned(lines: &[Vec<String>], left: usize) -> Vec<String> {
     let columns = lines.first().map_or(0, Vec::len);
     let width = |column: usize| lines.iter().map(|line| line[column].len()).max().unwrap_or(0);
     let widths: Vec<_> = (0..columns).map(width).collect();
     let shown = lines.iter().map(|line| {
         let cells = line.iter().zip(&widths).enumerate();
         let cells = cells.map(|(nth, (cell, &width))| match nth {
-            0 => format!("{cell:<width$}"),
+            nth if nth < left => format!("{cell:<width$}"),
             _ => format!("{cell:>width$}"),
         });
         cells.collect::<Vec<_>>().join("  ")
@@ -125,26 +135,35 @@ fn print_legend(report: &Report) {
 }
 
 fn print_goals(report: &Report) {
-    let names = report.places().iter().map(|place| place.name.as_str());
-    let goals = goals(report.runs(), names);
-    if goals.is_empty() {
-        return;
-    }
-    let mut lines =
-        vec![["place", "goal", "wanted", "measured", "reached"].map(str::to_owned).to_vec()];
-    lines.extend(goals.iter().map(|goal| {
+    let goals = report.goals();
+    let heading = ["place", "goal", "wanted", "measured", "reached"];
+    let mut lines = vec![heading.map(str::to_owned).to_vec()];
+    for goal in &goals {
+        let Some((measured, reached)) = goal.measured.zip(goal.reached) else {
+            continue;
+        };
         let sign = if goal.at_least { ">=" } else { "<=" };
-        vec![
+        lines.push(vec![
             goal.place.clone(),
             goal.what.clone(),
             format!("{sign} {} {}", goal.limit, goal.unit).trim_end().to_owned(),
-            format!("{:.3}", goal.measured),
-            if goal.reached { "yes" } else { "NO" }.to_owned(),
-        ]
-    }));
+            format!("{measured:.3}"),
+            if reached { "yes" } else { "NO" }.to_owned(),
+        ]);
+    }
     println!();
-    for line in aligned(&lines) {
+    for line in aligned(&lines, 2) {
         println!("{line}");
     }
     println!();
+    let mut missing: Vec<_> = goals.iter().map(|goal| &goal.what).collect();
+    missing.dedup();
+    missing.retain(|what| !goals.iter().any(|goal| goal.what == **what && goal.measured.is_some()));
+    let mut told: Vec<&String> = Vec::new();
+    for what in missing {
+        if !told.contains(&what) {
+            println!("not measured: {what}");
+            told.push(what);
+        }
+    }
 }
