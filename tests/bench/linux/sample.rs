@@ -117,8 +117,8 @@ impl Seen {
     }
 }
 
-/// Below a quarter of a second it is chance who was first.
-const SHORTEST_NS: u64 = 250_000_000;
+/// In less it is chance who was first.
+const SHORTEST_NS: u64 = 1_000_000_000;
 
 #[cfg(test)]
 mod tests {
@@ -135,13 +135,13 @@ mod tests {
             daemon_private_bytes: None,
             lengths: vec![
                 (ms(0), vec![0, 0]),
-                (ms(100), vec![10, 5]),
-                (ms(500), vec![50, 25]),
-                (ms(900), vec![50, 65]),
+                (ms(500), vec![10, 5]),
+                (ms(2500), vec![50, 25]),
+                (ms(4500), vec![50, 65]),
             ],
         };
-        assert_eq!(seen.growth(ms(50), ms(600)), Some(vec![40.0, 20.0]));
-        assert_eq!(seen.growth(ms(50), ms(200)), None);
-        assert_eq!(seen.growth(ms(950), ms(999)), None);
+        assert_eq!(seen.growth(ms(250), ms(3000)), Some(vec![40.0, 20.0]));
+        assert_eq!(seen.growth(ms(250), ms(1000)), None);
+        assert_eq!(seen.growth(ms(4750), ms(9000)), None);
     }
 }
