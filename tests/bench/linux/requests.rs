@@ -47,8 +47,12 @@ impl Pattern {
     /// A seek is a request that does not continue the one before it.
     pub(crate) fn of(requests: impl IntoIterator<Item = Request>) -> Self {
         let mut pattern = Self::default();
-        let mut expected = None;
+        let (mut expected, mut last) = (None, None);
         for request in requests {
+            // A busy device had not taken it, and it is issued again.
+            if last.replace(request) == Some(request) {
+                continue;
+            }
             pattern.requests += 1;
             pattern.bytes += request.sectors * SECTOR_BYTES;
             pattern.runs += u64::from(expected != Some(request.sector));
@@ -104,6 +108,8 @@ mod tests {
         assert_eq!(whole.mean_run_mib(), Some(16.0));
         assert_eq!(turns.seeks_per_gib(), Some(128.0));
         assert!(whole.model_mib_per_s() > turns.model_mib_per_s());
+        let again = Pattern::of([request(0, 8), request(8, 8), request(8, 8), request(16, 8)]);
+        assert_eq!((again.runs, again.bytes, again.requests), (1, 24 << 20, 3));
         let long = Pattern { requests: 1, bytes: 1 << 40, runs: 1 };
         assert!((long.model_mib_per_s().unwrap() - 171.66).abs() < 0.1, "180 MB/s and no seek");
         assert_eq!(Pattern::default().model_mib_per_s(), None);

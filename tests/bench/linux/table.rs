@@ -29,6 +29,9 @@ pub(crate) fn print(report: &Report) {
         }
     );
     println!("medians of {} runs; the worst and the best behind \"durable\"", host.repeats);
+    if host.verified {
+        println!("every file was compared, byte by byte, with what was written to it");
+    }
     let summaries = summarize(report.runs());
     for place in report.places() {
         println!("\n== {}: {}", place.name, place.description);
@@ -152,10 +155,12 @@ fn print_goals(report: &Report) {
         ]);
     }
     println!();
-    for line in aligned(&lines, 2) {
-        println!("{line}");
+    if lines.len() > 1 {
+        for line in aligned(&lines, 2) {
+            println!("{line}");
+        }
+        println!();
     }
-    println!();
     let mut missing: Vec<_> = goals.iter().map(|goal| &goal.what).collect();
     missing.dedup();
     missing.retain(|what| !goals.iter().any(|goal| goal.what == **what && goal.measured.is_some()));
