@@ -98,7 +98,7 @@ mod tests {
 
     fn info(id: &str) -> storage::Device {
         let text = String::new;
-        storage::Device { id: id.to_owned(), mount: text(), filesystem: text(), drain: "none" }
+        storage::Device { id: id.to_owned(), mount: text(), filesystem: text(), medium: storage::Medium::Unknown }
     }
 
     #[test]

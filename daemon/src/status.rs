@@ -53,12 +53,16 @@ pub fn assemble(shop: &Shop, queues: &Queues, records: &[Arc<Record>], draining:
                     id: device.info.id.clone(),
                     mount: device.info.mount.clone(),
                     filesystem: device.info.filesystem.clone(),
-                    state: if stalled { DeviceState::Stalled } else { DeviceState::Healthy },
-                    drain: device.info.drain.to_owned(),
+                    state: if stalled { DeviceState::Wedged } else { DeviceState::Healthy },
+                    drain: String::new(),
                     limit_bytes,
                     charged_bytes: snapshots().filter(on_it).map(|seen| seen.charged_bytes).sum(),
                     rate_bytes_per_second: device.bytes_per_second(),
                     completion_ms_p95: millis(device.completion_p95()),
+                    kernel_dirty_bytes: None,
+                    extent_bytes: 0,
+                    turns: false,
+                    state_seconds: 0,
                 }
             })
             .collect(),
@@ -89,7 +93,7 @@ pub fn sentence(status: &Status) -> String {
     if failed > 0 {
         line += &format!(", {failed} failed");
     }
-    for device in status.devices.iter().filter(|device| device.state == DeviceState::Stalled) {
+    for device in status.devices.iter().filter(|device| device.state == DeviceState::Wedged) {
         line += &format!(", {} stalled", device.mount);
     }
     line
@@ -128,6 +132,11 @@ fn stream(record: &Record, seen: &Snapshot) -> Stream {
             offset: failure.offset,
             message: failure.message.clone(),
         }),
+        waiting_for: None,
+        kernel_dirty_bytes: seen.kernel_dirty_bytes,
+        drain: String::new(),
+        weight: 0,
+        shared: false,
     }
 }
 

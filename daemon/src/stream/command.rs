@@ -83,7 +83,7 @@ impl Commands {
     /// # Errors
     /// As [`Commands::write`].
     pub fn accept(&mut self, sequence: u64, command: &Command) -> Result<Request, Failure> {
-        if matches!(command, Command::Open(_) | Command::Status) {
+        if matches!(command, Command::Open(_) | Command::Status | Command::SetWeight(_)) {
             return Err(out_of_sequence(format!(
                 "{:?} on a connection that has a stream",
                 command.kind()
@@ -111,7 +111,10 @@ impl Commands {
             Command::Sync => Request::Sync,
             Command::Finish => self.end_with(Request::Finish),
             Command::Abort => self.end_with(Request::Abort),
-            Command::Open(_) | Command::Status => unreachable!("refused above"),
+            Command::WriteSlots(_) => unreachable!("its caller asks `write`"),
+            Command::Open(_) | Command::Status | Command::SetWeight(_) => {
+                unreachable!("refused above")
+            }
         })
     }
 

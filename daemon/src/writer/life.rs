@@ -79,7 +79,6 @@ fn live(
         path,
         device = device.info.id,
         filesystem = device.info.filesystem,
-        drain = device.info.drain,
         client_pid = record.client.pid,
         client_uid = record.client.uid,
         "stream {} opened: {path}",
@@ -94,6 +93,7 @@ fn live(
             len_bytes: file.len_bytes,
             queue_limit_bytes: record.queue.limit_bytes(),
             window_bytes,
+            shared: false,
         }),
     );
     let account = shop.gate.join(record.id);

@@ -12,5 +12,5 @@ mod run;
 pub use gate::{Account, Gate};
 pub use life::{Shop, spawn};
 pub use open::{OpenFiles, Target};
-pub use queue::{End, Job, Next, Queue, Queues, Room, SEGMENT_BYTES, Segment};
+pub use queue::{End, Job, Next, Queue, Queues, Room, SEGMENT_BYTES, Segment, SlotsWrite};
 pub use record::{Activity, Client, Record, Snapshot};

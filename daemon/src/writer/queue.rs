@@ -47,11 +47,26 @@ impl Segment {
     }
 }
 
+/// Content that lies in memory which the client shares.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SlotsWrite {
+    /// Where in the file it begins.
+    pub offset: u64,
+    /// Where it lies in the shared memory, one part after the other; checked.
+    pub parts: Vec<Range<u64>>,
+    /// The command's number.
+    pub sequence: u64,
+    /// How many bytes.
+    pub content_bytes: u64,
+}
+
 /// One thing for the writer to do.
 #[derive(Debug)]
 pub enum Job {
     /// Write content.
     Write(Segment),
+    /// Write content that is in shared slots.
+    WriteSlots(SlotsWrite),
     /// Make a range read as zeros.
     WriteZeroes {
         /// The range.
@@ -322,6 +337,7 @@ impl Queue {
                 self.queues.give_memory(segment.bytes);
                 capacity
             }
+            Job::WriteSlots(_) => COMMAND_BYTES,
             _ => COMMAND_BYTES,
         };
         let mut state = lock(&self.state);

@@ -20,7 +20,7 @@ use super::record::{Activity, Record};
 use crate::budget::Reserve;
 use crate::clock::Clock;
 use crate::device::Device;
-use crate::storage::{self, Cleaned, Storage};
+use crate::storage::{self, Content, Manner, Storage};
 use crate::stream::drain::{self, Pressure};
 use crate::stream::extent::Extents;
 
@@ -112,8 +112,9 @@ impl<'a> Writer<'a> {
     /// Does a job; an outcome when it was the last.
     fn execute(&mut self, job: &Job) -> Result<Option<Outcome>, Stop> {
         match job {
+            Job::WriteSlots(_) => {}
             Job::Write(segment) => {
-                self.write(segment.offset, &segment.bytes)?;
+                self.write(segment.offset, Content::Bytes(&segment.bytes))?;
                 self.record.written(segment.sequence, segment.content_bytes);
                 while self.step(Pressure::Flowing)? {}
             }
@@ -160,15 +161,15 @@ impl<'a> Writer<'a> {
         Ok(Outcome::Ended(end))
     }
 
-    fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Stop> {
-        let range = offset..offset + bytes.len() as u64;
+    fn write(&mut self, offset: u64, content: Content<'_>) -> Result<(), Stop> {
+        let range = offset..offset + content.len_bytes();
         let reserved_bytes = self.extents.page_bytes_of(&range);
         self.reserve(reserved_bytes)?;
         // Already shown while it may hang.
         let charged_bytes = self.extents.charged_bytes() + reserved_bytes;
         self.record.charged(charged_bytes, 0);
         let storage = &mut self.storage;
-        let result = self.record.calling("pwrite", || storage.write_at(offset, bytes));
+        let result = self.record.calling("pwrite", || storage.write_at(offset, content, Manner::Cached));
         // Also after an error some pages may be dirty; they are settled with the rest.
         let dirtied_bytes = self.extents.write(&range);
         self.account.release(reserved_bytes - dirtied_bytes);
@@ -207,7 +208,7 @@ impl<'a> Writer<'a> {
             }
             let len = usize::try_from(range.end - at).unwrap_or(usize::MAX);
             let piece = &ZEROES[..len.min(ZEROES.len())];
-            self.write(at, piece)?;
+            self.write(at, Content::Bytes(piece))?;
             at += piece.len() as u64;
             while self.step(Pressure::Flowing)? {}
         }
@@ -232,7 +233,7 @@ impl<'a> Writer<'a> {
     /// Does the next thing that `drain` asks for; false when that is nothing.
     fn step(&mut self, pressure: Pressure) -> Result<bool, Stop> {
         let extent_bytes = drain::extent_bytes(self.account.share_bytes());
-        let (storage, name) = (&mut self.storage, self.device.info.drain);
+        let (storage, name) = (&mut self.storage, "drain");
         match drain::next(&self.extents, pressure, extent_bytes) {
             drain::Next::Rest => return Ok(false),
             drain::Next::Start(bytes_max) => {
@@ -241,7 +242,10 @@ impl<'a> Writer<'a> {
                 };
                 let offset = extent.start;
                 let begun = self.clock.now();
-                let result = self.record.calling(name, || storage.start_writeback(extent));
+                let result = self.record.calling(name, || match storage.abilities().by_range {
+                    true => storage.start_writeback(extent),
+                    false => Ok(()),
+                });
                 self.starts.push_back(self.clock.now().saturating_sub(begun));
                 self.check("start writeback of", offset, result)?;
             }
@@ -251,15 +255,19 @@ impl<'a> Writer<'a> {
                 };
                 let offset = extent.start;
                 let begun = self.clock.now();
-                let result = self.record.calling(name, || storage.wait_writeback(extent));
+                let by_range = storage.abilities().by_range;
+                let result = self.record.calling(name, || match by_range {
+                    true => storage.wait_writeback(extent),
+                    false => storage.sync_data(),
+                });
                 let waited = self.clock.now().saturating_sub(begun);
-                match self.check("write back", offset, result)? {
-                    Cleaned::Range => {
-                        let start = self.starts.pop_front().unwrap_or_default();
-                        let bytes = self.extents.complete_oldest();
-                        self.cleaned(bytes, start + waited);
-                    }
-                    Cleaned::File => self.all_clean(waited),
+                self.check("write back", offset, result)?;
+                if by_range {
+                    let start = self.starts.pop_front().unwrap_or_default();
+                    let bytes = self.extents.complete_oldest();
+                    self.cleaned(bytes, start + waited);
+                } else {
+                    self.all_clean(waited);
                 }
                 self.evict()?;
                 self.sample_kernel();
@@ -303,7 +311,8 @@ impl<'a> Writer<'a> {
         let mut total = Some(0);
         for range in self.extents.charged_ranges() {
             let storage = &mut self.storage;
-            let bytes = self.record.calling("cachestat", || storage.kernel_dirty_bytes(range));
+            let pages = self.record.calling("cachestat", || storage.pages(range));
+            let bytes = pages.map(|pages| pages.dirty_bytes + pages.writeback_bytes);
             total = total.zip(bytes).map(|(total, bytes): (u64, u64)| total + bytes);
         }
         self.record.kernel_dirty(total);

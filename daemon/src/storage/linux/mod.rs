@@ -2,7 +2,7 @@
 //! yet, `sync_file_range(2)` and `cachestat(2)`.
 
 use std::ffi::OsString;
-use std::io;
+use std::io::{self, IoSlice};
 use std::ops::Range;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -12,10 +12,17 @@ use rustix::fs::{
     Advice, AtFlags, FallocateFlags, fadvise, fallocate, fdatasync, fstat, fstatvfs, fsync,
     ftruncate, major, minor, statat, unlinkat,
 };
-use rustix::io::{Errno, pwrite};
+use rustix::io::{Errno, ReadWriteFlags, pwritev2};
 
 use super::beneath::{self, Refused};
-use super::{Cleaned, Device, FileId, Open, OpenError, Opened, Storage, below, mount, outside};
+use super::{
+    Abilities, Content, Device, FileId, Manner, Medium, Open, OpenError, Opened, Pages, Storage,
+    below, mount, outside,
+};
+
+/// Memory that a client shares.
+#[derive(Debug)]
+pub enum Slots {}
 
 /// The kernel's page size in bytes.
 #[must_use]
@@ -40,7 +47,9 @@ impl Open for Disk {
         let free_bytes = space.f_bavail.saturating_mul(space.f_frsize);
         let taken_bytes = file.stat.st_blocks.unsigned_abs() * 512;
         let (mount, filesystem) = mount::of(&file.data, path);
-        let drain = Drain::of(&filesystem);
+        let in_memory = matches!(filesystem.as_str(), "tmpfs" | "ramfs");
+        let by_range =
+            matches!(filesystem.as_str(), "ext2" | "ext3" | "ext4" | "xfs" | "btrfs" | "f2fs");
         let device = file.stat.st_dev;
         Ok(Opened {
             created: file.created,
@@ -51,7 +60,7 @@ impl Open for Disk {
                 id: format!("{}:{}", major(device), minor(device)),
                 mount,
                 filesystem,
-                drain: drain.name(),
+                medium: if in_memory { Medium::Memory } else { Medium::Unknown },
             },
             storage: Box::new(File {
                 data: file.data,
@@ -60,40 +69,15 @@ impl Open for Disk {
                 name: file.name,
                 // One that was there may have been made a moment ago by somebody who did not sync.
                 name_is_durable: mode == OpenMode::Existing,
-                drain,
+                abilities: Abilities {
+                    uncached: by_range,
+                    direct_align_bytes: None,
+                    by_range,
+                    in_memory,
+                },
                 reserved_bytes: 0,
             }),
         })
-    }
-}
-
-/// How dirty pages are written back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Drain {
-    /// `sync_file_range(2)` by range.
-    SyncFileRange,
-    /// `fdatasync(2)` of the file: on stacked and network file systems `sync_file_range` returns 0
-    /// and does nothing, and on NFS only this sends the COMMIT.
-    Fdatasync,
-    /// Pages in memory are all there is.
-    Nothing,
-}
-
-impl Drain {
-    fn of(filesystem: &str) -> Self {
-        match filesystem {
-            "ext2" | "ext3" | "ext4" | "xfs" | "btrfs" | "f2fs" => Self::SyncFileRange,
-            "tmpfs" | "ramfs" => Self::Nothing,
-            _ => Self::Fdatasync,
-        }
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::SyncFileRange => "sync_file_range",
-            Self::Fdatasync => "fdatasync",
-            Self::Nothing => "none",
-        }
     }
 }
 
@@ -107,15 +91,33 @@ struct File {
     /// In `directory`.
     name: OsString,
     name_is_durable: bool,
-    drain: Drain,
+    abilities: Abilities,
     /// Up to where space was reserved, also beyond the length.
     reserved_bytes: u64,
 }
 
 impl Storage for File {
-    fn write_at(&mut self, mut offset: u64, mut bytes: &[u8]) -> io::Result<()> {
+    fn abilities(&self) -> Abilities {
+        self.abilities
+    }
+
+    fn write_at(
+        &mut self,
+        mut offset: u64,
+        content: Content<'_>,
+        manner: Manner,
+    ) -> io::Result<()> {
+        let flags = match manner {
+            Manner::Cached => ReadWriteFlags::empty(),
+            Manner::Uncached => ReadWriteFlags::from_bits_retain(0x80),
+            Manner::Direct => return Err(io::ErrorKind::Unsupported.into()),
+        };
+        let mut bytes = match content {
+            Content::Bytes(bytes) => bytes,
+            Content::Shared(slots, _) => match *slots {},
+        };
         while !bytes.is_empty() {
-            match pwrite(&self.data, bytes, offset) {
+            match pwritev2(&self.data, &[IoSlice::new(bytes)], offset, flags) {
                 // Not even a byte, and no reason: the same call again could go on for ever.
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(count) => {
@@ -123,6 +125,7 @@ impl Storage for File {
                     offset += count as u64;
                 }
                 Err(Errno::INTR) => {}
+                Err(Errno::OPNOTSUPP) => return Err(io::ErrorKind::Unsupported.into()),
                 Err(errno) => return Err(errno.into()),
             }
         }
@@ -178,46 +181,34 @@ impl Storage for File {
     }
 
     fn start_writeback(&mut self, range: Range<u64>) -> io::Result<()> {
-        match self.drain {
-            Drain::SyncFileRange => self.sync_file_range(&range, libc::SYNC_FILE_RANGE_WRITE),
-            Drain::Fdatasync | Drain::Nothing => Ok(()),
-        }
+        self.sync_file_range(&range, libc::SYNC_FILE_RANGE_WRITE)
     }
 
-    fn wait_writeback(&mut self, range: Range<u64>) -> io::Result<Cleaned> {
-        match self.drain {
-            Drain::SyncFileRange => {
-                let all = libc::SYNC_FILE_RANGE_WAIT_BEFORE
-                    | libc::SYNC_FILE_RANGE_WRITE
-                    | libc::SYNC_FILE_RANGE_WAIT_AFTER;
-                self.sync_file_range(&range, all)?;
-                Ok(Cleaned::Range)
-            }
-            Drain::Fdatasync => {
-                fdatasync(&self.data)?;
-                Ok(Cleaned::File)
-            }
-            Drain::Nothing => Ok(Cleaned::File),
-        }
+    fn wait_writeback(&mut self, range: Range<u64>) -> io::Result<()> {
+        let all = libc::SYNC_FILE_RANGE_WAIT_BEFORE
+            | libc::SYNC_FILE_RANGE_WRITE
+            | libc::SYNC_FILE_RANGE_WAIT_AFTER;
+        self.sync_file_range(&range, all)
+    }
+
+    fn sync_data(&mut self) -> io::Result<()> {
+        Ok(fdatasync(&self.data)?)
     }
 
     fn evict(&mut self, range: Range<u64>) -> io::Result<()> {
-        if self.drain == Drain::Nothing {
-            return Ok(());
-        }
         let len = std::num::NonZeroU64::new(range.end - range.start);
         Ok(fadvise(&self.data, range.start, len, Advice::DontNeed)?)
     }
 
-    fn kernel_dirty_bytes(&mut self, range: Range<u64>) -> Option<u64> {
-        // On stacked file systems it counts pages that are never there.
-        if self.drain != Drain::SyncFileRange {
-            return None;
-        }
+    fn pages(&mut self, range: Range<u64>) -> Option<Pages> {
         // It is no more than a figure: Linux before 6.5 does not have the call, and a filter of system
         // calls may refuse it.
-        let pages = cachestat(&self.data, &range).ok();
-        pages.map(|pages| (pages.nr_dirty + pages.nr_writeback) * page_bytes())
+        let pages = cachestat(&self.data, &range).ok()?;
+        Some(Pages {
+            cached_bytes: pages.nr_cache * page_bytes(),
+            dirty_bytes: pages.nr_dirty * page_bytes(),
+            writeback_bytes: pages.nr_writeback * page_bytes(),
+        })
     }
 
     fn unlink(&mut self) -> io::Result<()> {
@@ -311,7 +302,7 @@ mod tests {
         let path = dir.path().canonicalize().unwrap().join("a");
         let mut file = open(&path, OpenMode::CreateNew).unwrap().storage;
         file.reserve(8 << 20).unwrap();
-        file.write_at(0, &[7; 4096]).unwrap();
+        file.write_at(0, Content::Bytes(&[7; 4096]), Manner::Cached).unwrap();
         file.release_surplus().unwrap();
         file.sync().unwrap();
         let metadata = std::fs::metadata(&path).unwrap();
@@ -324,7 +315,7 @@ mod tests {
         let dir = tempfile::tempdir_in(".").unwrap();
         let path = dir.path().canonicalize().unwrap().join("a");
         let mut file = open(&path, OpenMode::CreateNew).unwrap().storage;
-        file.write_at(0, &[7; 8192]).unwrap();
+        file.write_at(0, Content::Bytes(&[7; 8192]), Manner::Cached).unwrap();
         file.set_len(1 << 30).unwrap();
         match file.write_zeroes(4096..1 << 30) {
             Err(error) if error.kind() == io::ErrorKind::Unsupported => return,
@@ -346,12 +337,12 @@ mod tests {
         let dir = tempfile::tempdir_in(".").unwrap();
         let path = dir.path().canonicalize().unwrap().join("a");
         let mut file = open(&path, OpenMode::CreateNew).unwrap().storage;
-        file.write_at(0, &vec![7; 4 << 20]).unwrap();
+        file.write_at(0, Content::Bytes(&vec![7; 4 << 20]), Manner::Cached).unwrap();
         file.start_writeback(0..4 << 20).unwrap();
         file.wait_writeback(0..4 << 20).unwrap();
         file.evict(0..4 << 20).unwrap();
-        if let Some(bytes) = file.kernel_dirty_bytes(0..4 << 20) {
-            assert_eq!(bytes, 0);
+        if let Some(pages) = file.pages(0..4 << 20) {
+            assert_eq!(pages.dirty_bytes + pages.writeback_bytes, 0);
         }
     }
 
