@@ -126,14 +126,18 @@ fn begin(
         );
         return Err(Failure::new(ErrorCode::TOO_MANY_STREAMS, message));
     }
+    let window_bytes = open.window_bytes.unwrap_or(u64::MAX).min(config.window_bytes);
     let target = Target {
         roots: config.roots.clone(),
+        settings: config.root_settings(&path),
         path,
         mode: open.mode,
         size_hint_bytes: open.size_hint_bytes,
+        weight: open.weight,
+        window_bytes,
     };
     let shop = Arc::clone(&server.shop);
-    if let Err(error) = writer::spawn(shop, Arc::clone(&record), target, config.window_bytes) {
+    if let Err(error) = writer::spawn(shop, Arc::clone(&record), target) {
         record.end(None);
         let message = format!("cannot start a thread for the stream: {error}");
         return Err(Failure::new(ErrorCode::INTERNAL, message));

@@ -76,8 +76,9 @@ pub struct Abilities {
     /// What [`Manner::Direct`] wants offset, length and memory to be a multiple of, in bytes; `None`
     /// where there is no such manner.
     pub direct_align_bytes: Option<u64>,
-    /// Writeback can be started and waited for by range.
-    pub by_range: bool,
+    /// The file system is known to write back by range. What it is where the kernel can't count pages
+    /// and nothing can be proved.
+    pub trusted_by_range: bool,
     /// The file lives in memory; there is nothing to write back.
     pub in_memory: bool,
 }

@@ -112,7 +112,12 @@ struct File {
 
 impl Storage for File {
     fn abilities(&self) -> Abilities {
-        Abilities { uncached: false, direct_align_bytes: None, by_range: false, in_memory: false }
+        Abilities {
+            uncached: false,
+            direct_align_bytes: None,
+            trusted_by_range: false,
+            in_memory: false,
+        }
     }
 
     fn write_at(&mut self, offset: u64, content: Content<'_>, manner: Manner) -> io::Result<()> {

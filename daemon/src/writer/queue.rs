@@ -329,6 +329,20 @@ impl Queue {
         }
     }
 
+    /// Content bytes that are queued.
+    #[must_use]
+    pub fn queued_bytes(&self) -> u64 {
+        let state = lock(&self.state);
+        let len = |job: &Job| match job {
+            Job::Write(segment) => segment.bytes.len() as u64,
+            _ => 0,
+        };
+        state.jobs.iter().map(len).sum()
+    }
+
+    /// Gathers.
+    pub fn gather(&self, _bytes: u64, _patience: Duration) {}
+
     /// The job was executed: its memory is free.
     pub fn done(&self, job: Job) {
         let bytes = match job {

@@ -10,10 +10,11 @@ use freemkvd_proto::status::StreamState;
 use freemkvd_proto::{Failure, Kind, Mark, Progress, Reply};
 
 use super::queue::Queue;
-use crate::budget::StreamId;
+use crate::budget::{Hold, StreamId};
 use crate::clock::Clock;
 use crate::device::Device;
 use crate::rate::Rate;
+use crate::stream::ladder::Rung;
 use crate::stream::marks::Marks;
 
 /// Who is at the other end, where the platform tells.
@@ -50,7 +51,10 @@ struct Inner {
     activity: Activity,
     since: Duration,
     call: Option<(&'static str, Duration)>,
+    /// What it is throttled by, while it is.
+    hold: Option<Hold>,
     device: Option<Arc<Device>>,
+    rung: Option<Rung>,
     /// True once the file was opened: before that there is no stream, only a request for one.
     was_opened: bool,
     window_bytes: u64,
@@ -80,6 +84,10 @@ pub struct Snapshot {
     pub activity_age: Duration,
     /// The system call its thread is in, and for how long.
     pub call: Option<(&'static str, Duration)>,
+    /// What it is throttled by, while it is.
+    pub hold: Option<Hold>,
+    /// How its pages are written back, once the file is open.
+    pub rung: Option<Rung>,
     /// Its device, once the file is open and until it is closed.
     pub device: Option<Arc<Device>>,
     /// True once the file was opened, also after it was closed.
@@ -121,7 +129,9 @@ impl Record {
             activity: Activity::Opening,
             since: clock.now(),
             call: None,
+            hold: None,
             device: None,
+            rung: None,
             was_opened: false,
             window_bytes: 0,
             charged_bytes: 0,
@@ -199,11 +209,23 @@ impl Record {
     // The writer's side.
 
     /// The file is open.
-    pub fn opened(&self, device: Arc<Device>, window_bytes: u64) {
+    pub fn opened(&self, device: Arc<Device>) {
         let mut inner = self.lock();
         inner.device = Some(device);
         inner.was_opened = true;
-        inner.window_bytes = window_bytes;
+    }
+
+    /// How its pages are written back from now on, and how many of the newest bytes stay resident.
+    pub fn drains_by(&self, rung: Rung, resident_bytes: u64) {
+        let mut inner = self.lock();
+        inner.rung = Some(rung);
+        inner.window_bytes = resident_bytes;
+    }
+
+    /// The budget has nothing for it now.
+    pub fn throttled(&self, hold: Hold) {
+        self.set_activity(Activity::Throttled);
+        self.lock().hold = Some(hold);
     }
 
     /// What the stream is doing from now on.
@@ -212,12 +234,13 @@ impl Record {
         if inner.activity != activity {
             inner.activity = activity;
             inner.since = self.clock.now();
+            inner.hold = None;
         }
     }
 
-    /// Runs one blocking call under its name, so that status can tell who hangs where.
-    pub fn calling<T>(&self, name: &'static str, call: impl FnOnce() -> T) -> T {
-        self.lock().call = Some((name, self.clock.now()));
+    /// Runs one blocking call, which begins at `begun`, under its name, so that status can tell who hangs where.
+    pub fn calling<T>(&self, name: &'static str, begun: Duration, call: impl FnOnce() -> T) -> T {
+        self.lock().call = Some((name, begun));
         let result = call();
         self.lock().call = None;
         result
@@ -328,6 +351,8 @@ impl Record {
             progress: inner.marks.progress(),
             activity: inner.activity,
             activity_age: now.saturating_sub(inner.since),
+            hold: inner.hold,
+            rung: inner.rung,
             call: inner.call.map(|(name, since)| (name, now.saturating_sub(since))),
             device: inner.device.clone(),
             was_opened: inner.was_opened,

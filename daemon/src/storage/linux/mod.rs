@@ -48,7 +48,7 @@ impl Open for Disk {
         let taken_bytes = file.stat.st_blocks.unsigned_abs() * 512;
         let (mount, filesystem) = mount::of(&file.data, path);
         let in_memory = matches!(filesystem.as_str(), "tmpfs" | "ramfs");
-        let by_range =
+        let trusted_by_range =
             matches!(filesystem.as_str(), "ext2" | "ext3" | "ext4" | "xfs" | "btrfs" | "f2fs");
         let device = file.stat.st_dev;
         Ok(Opened {
@@ -70,9 +70,9 @@ impl Open for Disk {
                 // One that was there may have been made a moment ago by somebody who did not sync.
                 name_is_durable: mode == OpenMode::Existing,
                 abilities: Abilities {
-                    uncached: by_range,
+                    uncached: true,
                     direct_align_bytes: None,
-                    by_range,
+                    trusted_by_range,
                     in_memory,
                 },
                 reserved_bytes: 0,
