@@ -70,6 +70,7 @@ impl Open for Disk {
                     .find(|root| real.starts_with(root))
                     .map(|root| root.display().to_string())
                     .unwrap_or_default(),
+                source: String::new(),
                 filesystem: String::new(),
                 medium: Medium::Unknown,
             },
@@ -112,7 +113,13 @@ struct File {
 
 impl Storage for File {
     fn abilities(&self) -> Abilities {
-        Abilities { uncached: false, direct_align_bytes: None, by_range: false, in_memory: false }
+        Abilities {
+            uncached: false,
+            direct_align_bytes: None,
+            by_range: false,
+            trusted_by_range: false,
+            in_memory: false,
+        }
     }
 
     fn write_at(&mut self, offset: u64, content: Content<'_>, manner: Manner) -> io::Result<()> {
