@@ -1,13 +1,15 @@
 //! Storage on Linux.
 //!
 //! * `call`: the system calls that no binding offers, and all `unsafe` of the daemon;
-//! * `file`: one open file, and the verbs on it.
+//! * `file`: one open file, and the verbs on it;
+//! * `medium`: whether a device seeks.
 //!
 //! What a file system can do is found out by asking the file, and by trying; a name decides only what
 //! cannot be found out ([`Abilities::trusted_by_range`]).
 
 mod call;
 mod file;
+mod medium;
 
 use std::ops::Range;
 use std::os::fd::OwnedFd;
@@ -57,7 +59,8 @@ impl Open for Disk {
             mount.device = format!("{}:{}", major(file.stat.st_dev), minor(file.stat.st_dev));
         }
         let in_memory = is_in_memory(&file.data);
-        let medium = if in_memory { Medium::Memory } else { Medium::Unknown };
+        let medium =
+            if in_memory { Medium::Memory } else { medium::of(Path::new(medium::SYSFS), &mount) };
         let abilities = Abilities {
             uncached: !in_memory,
             direct_align_bytes: file.direct.as_ref().and_then(direct_align_bytes),
