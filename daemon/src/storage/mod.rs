@@ -74,7 +74,7 @@ pub struct Abilities {
     /// [`Manner::Uncached`] is worth a try.
     pub uncached: bool,
     /// What [`Manner::Direct`] wants offset, length and memory to be a multiple of, in bytes; `None`
-    /// where there is no such manner.
+    /// where there is no such manner, or where it does not get past all page caches of this host.
     pub direct_align_bytes: Option<u64>,
     /// To start writeback by range and to wait for it is worth a try. A stacked or network file system
     /// may do nothing and call it a success: [`Storage::pages`] tells, where it can.

@@ -58,12 +58,17 @@ impl Open for Disk {
         if mount.device.is_empty() {
             mount.device = format!("{}:{}", major(file.stat.st_dev), minor(file.stat.st_dev));
         }
-        let in_memory = is_in_memory(&file.data);
+        let kind = Kind::of(&file.data);
+        let in_memory = kind == Kind::Memory;
         let medium =
             if in_memory { Medium::Memory } else { medium::of(Path::new(medium::SYSFS), &mount) };
+        let direct_align_bytes = match kind {
+            Kind::Other => file.direct.as_ref().and_then(direct_align_bytes),
+            Kind::Memory | Kind::Fuse => None,
+        };
         let abilities = Abilities {
             uncached: !in_memory,
-            direct_align_bytes: file.direct.as_ref().and_then(direct_align_bytes),
+            direct_align_bytes,
             by_range: !in_memory,
             trusted_by_range: is_trusted_by_range(&mount.filesystem),
             in_memory,
@@ -83,7 +88,7 @@ impl Open for Disk {
             storage: Box::new(File {
                 data: file.data,
                 sentinel: file.sentinel,
-                direct: file.direct,
+                direct: file.direct.filter(|_| direct_align_bytes.is_some()),
                 directory: file.directory,
                 name: file.name,
                 // One that was there may have been made a moment ago by somebody who did not sync.
@@ -95,11 +100,30 @@ impl Open for Disk {
     }
 }
 
-/// By the number that the file system itself gives; a mount table may call it anything.
-fn is_in_memory(file: &OwnedFd) -> bool {
-    const TMPFS_MAGIC: FsWord = 0x0102_1994;
-    const RAMFS_MAGIC: FsWord = 0x8584_58f6_u32 as FsWord;
-    fstatfs(file).is_ok_and(|told| matches!(told.f_type, TMPFS_MAGIC | RAMFS_MAGIC))
+/// What can't be found out by trying.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// There is nothing but pages, also for a direct write.
+    Memory,
+    /// A direct write reaches a process of this host, which may put it into the page cache of a file
+    /// that nobody here can see: no page is dirty, and nothing is on the device.
+    Fuse,
+    /// All others.
+    Other,
+}
+
+impl Kind {
+    /// By the number that the file system itself gives; a mount table may call it anything.
+    fn of(file: &OwnedFd) -> Self {
+        const TMPFS_MAGIC: FsWord = 0x0102_1994;
+        const RAMFS_MAGIC: FsWord = 0x8584_58f6_u32 as FsWord;
+        const FUSE_SUPER_MAGIC: FsWord = 0x6573_5546;
+        match fstatfs(file).map(|told| told.f_type) {
+            Ok(TMPFS_MAGIC | RAMFS_MAGIC) => Self::Memory,
+            Ok(FUSE_SUPER_MAGIC) => Self::Fuse,
+            _ => Self::Other,
+        }
+    }
 }
 
 /// The local file systems on which `sync_file_range(2)` was seen to do what it says. Stacked and
