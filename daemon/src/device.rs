@@ -88,6 +88,7 @@ mod tests {
         storage::Device {
             id: id.to_owned(),
             mount: String::new(),
+            source: String::new(),
             filesystem: String::new(),
             medium: storage::Medium::Unknown,
         }

@@ -74,10 +74,12 @@ pub struct Abilities {
     /// [`Manner::Uncached`] is worth a try.
     pub uncached: bool,
     /// What [`Manner::Direct`] wants offset, length and memory to be a multiple of, in bytes; `None`
-    /// where there is no such manner.
+    /// where there is no such manner, or where it does not get past all page caches of this host.
     pub direct_align_bytes: Option<u64>,
-    /// The file system is known to write back by range. What it is where the kernel can't count pages
-    /// and nothing can be proved.
+    /// To start writeback by range and to wait for it is worth a try. A stacked or network file system
+    /// may do nothing and call it a success: [`Storage::pages`] tells, where it can.
+    pub by_range: bool,
+    /// The file system is one of those that are known to do it. For kernels that can't tell of pages.
     pub trusted_by_range: bool,
     /// The file lives in memory; there is nothing to write back.
     pub in_memory: bool,
@@ -115,8 +117,9 @@ pub trait Storage: Send {
     /// Writes all of `content` at `offset`.
     ///
     /// # Errors
-    /// [`io::ErrorKind::Unsupported`] where the file system has no such manner, and then nothing was
-    /// written. Else whatever the operating system says; some of the bytes may have been written.
+    /// [`io::ErrorKind::Unsupported`] where the file system has no such manner, or where a direct write
+    /// is not aligned, and then nothing was written. Else whatever the operating system says; some of
+    /// the bytes may have been written.
     fn write_at(&mut self, offset: u64, content: Content<'_>, manner: Manner) -> io::Result<()>;
 
     /// Makes `range`, which lies within the file's length, read as zeros without writing them.
@@ -207,6 +210,8 @@ pub struct Device {
     pub id: String,
     /// Where it is mounted.
     pub mount: String,
+    /// What is mounted there, as `/dev/sda1` or `nas:/rips`; empty where nobody says.
+    pub source: String,
     /// The file system's name.
     pub filesystem: String,
     /// What it is made of.

@@ -70,6 +70,7 @@ impl Open for Disk {
                     .find(|root| real.starts_with(root))
                     .map(|root| root.display().to_string())
                     .unwrap_or_default(),
+                source: String::new(),
                 filesystem: String::new(),
                 medium: Medium::Unknown,
             },
@@ -115,6 +116,7 @@ impl Storage for File {
         Abilities {
             uncached: false,
             direct_align_bytes: None,
+            by_range: false,
             trusted_by_range: false,
             in_memory: false,
         }

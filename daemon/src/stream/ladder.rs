@@ -81,6 +81,8 @@ pub struct Ground {
     pub uncached: bool,
     /// Alignment of direct writes in bytes, where there are any.
     pub direct_align_bytes: Option<u64>,
+    /// Writeback by range is worth a try.
+    pub by_range: bool,
     /// The file system is known to write back by range.
     pub trusted_by_range: bool,
     /// There is nothing to write back.
@@ -133,10 +135,15 @@ impl Ladder {
     /// A ladder for a file on `ground`, of which the newest `window_bytes` are to stay resident.
     #[must_use]
     pub fn new(ground: Ground, pinned: Option<Rung>, window_bytes: u64) -> Self {
-        let best = if ground.uncached { Rung::Dontcache } else { Rung::SyncFileRange };
+        let best = match (ground.in_memory, ground.by_range, ground.uncached) {
+            (true, ..) => Rung::None,
+            (false, false, _) => Rung::Fdatasync,
+            (false, true, false) => Rung::SyncFileRange,
+            (false, true, true) => Rung::Dontcache,
+        };
         let mut ladder = Self {
             ground,
-            highest: pinned.unwrap_or(if ground.in_memory { Rung::None } else { best }),
+            highest: pinned.unwrap_or(best),
             is_pinned: pinned.is_some(),
             blind_writes: Some(0),
             has_sight: false,
@@ -298,6 +305,7 @@ mod tests {
     const GROUND: Ground = Ground {
         uncached: true,
         direct_align_bytes: Some(512),
+        by_range: true,
         trusted_by_range: false,
         in_memory: false,
         page_bytes: 4096,
@@ -394,5 +402,7 @@ mod tests {
         let memory = Ladder::new(Ground { in_memory: true, ..GROUND }, None, 0);
         assert_eq!(memory.rung(), Rung::None);
         assert!(!memory.wants_look());
+        let nothing = Ladder::new(Ground { by_range: false, ..GROUND }, None, 0);
+        assert_eq!(nothing.rung(), Rung::Fdatasync);
     }
 }

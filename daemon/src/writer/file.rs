@@ -63,6 +63,7 @@ impl<'a> File<'a> {
         let ground = Ground {
             uncached: able.uncached,
             direct_align_bytes: able.direct_align_bytes,
+            by_range: able.by_range,
             trusted_by_range: able.trusted_by_range,
             in_memory: able.in_memory,
             page_bytes: storage::page_bytes(),
