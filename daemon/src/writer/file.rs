@@ -376,3 +376,6 @@ impl Drop for File<'_> {
 fn is_unsupported(result: &io::Result<()>) -> bool {
     result.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::Unsupported)
 }
+
+#[cfg(test)]
+mod tests;
