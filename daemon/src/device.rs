@@ -98,7 +98,12 @@ mod tests {
 
     fn info(id: &str) -> storage::Device {
         let text = String::new;
-        storage::Device { id: id.to_owned(), mount: text(), filesystem: text(), medium: storage::Medium::Unknown }
+        storage::Device {
+            id: id.to_owned(),
+            mount: text(),
+            filesystem: text(),
+            medium: storage::Medium::Unknown,
+        }
     }
 
     #[test]

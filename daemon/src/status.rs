@@ -135,8 +135,8 @@ fn stream(record: &Record, seen: &Snapshot) -> Stream {
         waiting_for: None,
         kernel_dirty_bytes: seen.kernel_dirty_bytes,
         drain: String::new(),
-        weight: 0,
-        shared: false,
+        weight: record.weight(),
+        shared: record.is_shared,
     }
 }
 

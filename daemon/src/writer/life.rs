@@ -93,7 +93,7 @@ fn live(
             len_bytes: file.len_bytes,
             queue_limit_bytes: record.queue.limit_bytes(),
             window_bytes,
-            shared: false,
+            shared: record.is_shared,
         }),
     );
     let account = shop.gate.join(record.id);

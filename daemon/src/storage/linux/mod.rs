@@ -1,10 +1,12 @@
-//! Storage on Linux, and the only `unsafe` of the project: two system calls that no binding offers
-//! yet, `sync_file_range(2)` and `cachestat(2)`.
+//! Storage on Linux, and with [`slots`] the only `unsafe` of the daemon: two system calls that no
+//! binding offers yet, `sync_file_range(2)` and `cachestat(2)`, and memory that a client shares.
+
+mod slots;
 
 use std::ffi::OsString;
 use std::io::{self, IoSlice};
 use std::ops::Range;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use freemkvd_proto::OpenMode;
@@ -20,9 +22,7 @@ use super::{
     below, mount, outside,
 };
 
-/// Memory that a client shares.
-#[derive(Debug)]
-pub enum Slots {}
+pub use slots::{Descriptor, Slots};
 
 /// The kernel's page size in bytes.
 #[must_use]
@@ -112,21 +112,29 @@ impl Storage for File {
             Manner::Uncached => ReadWriteFlags::from_bits_retain(0x80),
             Manner::Direct => return Err(io::ErrorKind::Unsupported.into()),
         };
-        let mut bytes = match content {
-            Content::Bytes(bytes) => bytes,
-            Content::Shared(slots, _) => match *slots {},
-        };
-        while !bytes.is_empty() {
-            match pwritev2(&self.data, &[IoSlice::new(bytes)], offset, flags) {
+        let flags_bits = i32::try_from(flags.bits()).unwrap_or(0);
+        let mut left = 0..content.len_bytes();
+        while !left.is_empty() {
+            let written = match content.part(left.clone()) {
+                Content::Bytes(bytes) => {
+                    pwritev2(&self.data, &[IoSlice::new(bytes)], offset, flags).map_err(Into::into)
+                }
+                Content::Shared(slots, range) => {
+                    slots.write_to(self.data.as_fd(), &range, offset, flags_bits)
+                }
+            };
+            match written {
                 // Not even a byte, and no reason: the same call again could go on for ever.
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(count) => {
-                    bytes = &bytes[count..];
+                    left.start += count as u64;
                     offset += count as u64;
                 }
-                Err(Errno::INTR) => {}
-                Err(Errno::OPNOTSUPP) => return Err(io::ErrorKind::Unsupported.into()),
-                Err(errno) => return Err(errno.into()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {
+                    return Err(io::ErrorKind::Unsupported.into());
+                }
+                Err(error) => return Err(error),
             }
         }
         Ok(())
