@@ -152,8 +152,8 @@ fn stream(record: &Record, seen: &Snapshot) -> Stream {
         waiting_for: waiting_for(seen),
         kernel_dirty_bytes: seen.kernel_dirty_bytes,
         drain: seen.rung.map(Rung::name).unwrap_or_default().to_owned(),
-        weight: 0,
-        shared: false,
+        weight: record.weight(),
+        shared: record.is_shared,
     }
 }
 

@@ -4,7 +4,12 @@
 //! The loop is `select`, then apply: one thing happens at a time, and everything that takes longer
 //! than a moment belongs to a connection's task or a writer thread.
 
+#[cfg_attr(target_os = "linux", path = "passed/linux.rs")]
+#[cfg_attr(not(target_os = "linux"), path = "passed/none.rs")]
+mod passed;
+
 mod connection;
+mod control;
 mod listener;
 mod socket;
 mod streams;

@@ -86,7 +86,7 @@ fn live(shop: &Shop, record: &Arc<Record>, target: &Target) -> Option<(u64, Repl
             len_bytes: file.len_bytes,
             queue_limit_bytes: record.queue.limit_bytes(),
             window_bytes: target.window_bytes,
-            shared: false,
+            shared: record.is_shared,
         }),
     );
     let seeks = target

@@ -3,9 +3,11 @@
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use freemkvd_proto::limits::WEIGHT_DEFAULT;
 use freemkvd_proto::status::StreamState;
 use freemkvd_proto::{Failure, Kind, Mark, Progress, Reply};
 
@@ -14,6 +16,7 @@ use crate::budget::{Hold, StreamId};
 use crate::clock::Clock;
 use crate::device::Device;
 use crate::rate::Rate;
+use crate::storage::Slots;
 use crate::stream::ladder::Rung;
 use crate::stream::marks::Marks;
 
@@ -36,6 +39,9 @@ pub struct Record {
     pub client: Client,
     /// What was accepted and not yet written.
     pub queue: Queue,
+    /// True when its content comes in shared slots, also after they were let go of.
+    pub is_shared: bool,
+    weight: AtomicU32,
     clock: Clock,
     /// Called when there is something to send, or room in the queue.
     wake: Box<dyn Fn() + Send + Sync>,
@@ -45,6 +51,8 @@ pub struct Record {
 #[derive(Debug)]
 struct Inner {
     marks: Marks,
+    /// Here and not with the connection: the writer needs them also when the client is dead.
+    slots: Option<Arc<Slots>>,
     /// What the client was told last.
     told: Progress,
     answers: VecDeque<(u64, Reply)>,
@@ -124,6 +132,7 @@ impl Record {
     ) -> Self {
         let inner = Inner {
             marks: Marks::default(),
+            slots: None,
             told: Progress::default(),
             answers: VecDeque::new(),
             activity: Activity::Opening,
@@ -144,7 +153,43 @@ impl Record {
             rate_in: Rate::default(),
             rate_out: Rate::default(),
         };
-        Self { id, path, client, queue, clock, wake: Box::new(wake), inner: Mutex::new(inner) }
+        Self {
+            id,
+            path,
+            client,
+            queue,
+            is_shared: false,
+            weight: AtomicU32::new(WEIGHT_DEFAULT),
+            clock,
+            wake: Box::new(wake),
+            inner: Mutex::new(inner),
+        }
+    }
+
+    /// The same, with the slots that its client shares, and another weight.
+    #[must_use]
+    pub fn with(mut self, slots: Option<Slots>, weight: u32) -> Self {
+        self.is_shared = slots.is_some();
+        self.lock().slots = slots.map(Arc::new);
+        self.set_weight(weight);
+        self
+    }
+
+    /// Its part of the device's speed, relative to the others there.
+    #[must_use]
+    pub fn weight(&self) -> u32 {
+        self.weight.load(Ordering::Relaxed)
+    }
+
+    /// Changes that; the budget is told by others.
+    pub fn set_weight(&self, weight: u32) {
+        self.weight.store(weight, Ordering::Relaxed);
+    }
+
+    /// The slots that its client shares, until the stream has ended.
+    #[must_use]
+    pub fn slots(&self) -> Option<Arc<Slots>> {
+        self.lock().slots.clone()
     }
 
     /// Its thread's name, as `top -H` shows it: the number, and as much of the file's name as fits
@@ -316,7 +361,10 @@ impl Record {
         inner.device = None;
         inner.charged_bytes = 0;
         inner.kernel_dirty_bytes = None;
+        let slots = inner.slots.take();
         drop(inner);
+        // Unmapping may take a moment, and status must not wait for it.
+        drop(slots);
         (self.wake)();
     }
 

@@ -123,9 +123,20 @@ impl<'a> Writer<'a> {
     /// Does a job; an outcome when it was the last.
     fn execute(&mut self, job: &Job) -> Result<Option<Outcome>, Stop> {
         match job {
-            Job::WriteSlots(_) => {}
+            Job::WriteSlots(write) => {
+                let slots = self.record.slots();
+                let mut offset = write.offset;
+                for part in &write.parts {
+                    if let Some(slots) = &slots {
+                        self.write(offset, &Content::Shared(slots, part.clone()))?;
+                    }
+                    offset += part.end - part.start;
+                    while self.step(Pressure::Flowing)? {}
+                }
+                self.record.written(write.sequence, write.content_bytes);
+            }
             Job::Write(segment) => {
-                self.write(segment.offset, &Content::Bytes(&segment.bytes))?;
+                self.write(segment.offset, &Content::Bytes(segment.content()))?;
                 self.record.written(segment.sequence, segment.content_bytes);
                 while self.step(Pressure::Flowing)? {}
             }
