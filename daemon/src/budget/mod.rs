@@ -13,7 +13,8 @@
 //! 3. A stream's charge is what it was granted minus what it released; it is zero when it leaves, and
 //!    when the last one has left nothing is charged.
 //! 4. Nobody who can be granted waits: whatever frees bytes says whom they went to.
-//! 5. On a device that takes turns, only the holder of the turn is charged.
+//! 5. On a device that takes turns, only the holder of the turn is charged, and those whose turn was
+//!    taken from them because nothing completed in it.
 //!
 //! A decision costs the logarithm of the number of streams and devices, and a grant pays for each
 //! further one: among the devices that wait for the pool, only the one that needs least is looked at.
@@ -97,6 +98,8 @@ struct Account {
     ask: Option<Ask>,
     /// Granted while it was in line, and not fetched yet. Charged already.
     granted_bytes: Option<u64>,
+    /// Its turn was taken from it, and it still holds what it had.
+    is_stuck: bool,
 }
 
 /// What is to be known of a device.
@@ -251,6 +254,7 @@ impl Budget {
             is_visited: false,
             ask: None,
             granted_bytes: None,
+            is_stuck: false,
         };
         let before = self.accounts.insert(stream, account);
         assert!(before.is_none(), "stream {stream} joined the budget twice");
@@ -358,6 +362,11 @@ impl Budget {
             .checked_sub(bytes)
             .expect("a stream never releases more than it was granted");
         let id = account.device;
+        if account.is_stuck {
+            account.is_stuck = account.charged_bytes > 0;
+            let device = self.devices.get_mut(&id).expect("a stream's device is known");
+            device.stuck_bytes -= bytes;
+        }
         self.charged_bytes -= bytes;
         self.move_charge(id, |charged| charged - bytes);
         self.settle(id, now);
@@ -399,7 +408,25 @@ impl Budget {
                 changed.push((*id, device.health.state()));
             }
         }
+        for (id, state) in &changed {
+            if *state == State::Suspect {
+                self.revoke_turn(*id, now);
+            }
+        }
         changed
+    }
+
+    /// Nothing completes in this turn. Perhaps it is only its holder that can't go on.
+    fn revoke_turn(&mut self, id: DeviceId, now: Duration) {
+        let device = self.devices.get_mut(&id).expect("a device that has changed is known");
+        let Some(turn) = device.turn.take() else {
+            return;
+        };
+        if let Some(account) = self.accounts.get_mut(&turn.holder).filter(|a| !a.is_stuck) {
+            device.stuck_bytes += account.charged_bytes;
+            account.is_stuck = account.charged_bytes > 0;
+        }
+        self.settle(id, now);
     }
 
     fn pool(&self) -> Pool {
@@ -513,7 +540,9 @@ impl Budget {
             };
             let pool = self.pool();
             let device = self.devices.get_mut(&id).expect("a device that is served is known");
-            let own = device.limit_bytes(pool).saturating_sub(device.charged_bytes);
+            let account = &self.accounts[&stream];
+            let stuck_bytes = if account.is_stuck { account.charged_bytes } else { 0 };
+            let own = device.room_bytes(pool, stuck_bytes);
             let total = self.limit_bytes.saturating_sub(self.charged_bytes);
             if ask.need_bytes > own.min(total) {
                 let held_bytes = device.charged_bytes + ask.need_bytes;
@@ -560,7 +589,8 @@ impl Budget {
             let stream = *device.line.front()?;
             let account = self.accounts.get_mut(&stream).expect("only streams in line are served");
             let ask = account.ask.expect("only streams in line are served");
-            if device.takes_turns() && device.charged_bytes > account.charged_bytes {
+            let others_bytes = device.charged_bytes - account.charged_bytes;
+            if device.takes_turns() && others_bytes > device.stuck_bytes {
                 // From before it took turns; they will be gone soon.
                 device.hold = Hold::Turn;
                 return None;
@@ -590,6 +620,9 @@ impl Budget {
             device.health.begin(now);
         }
         let account = self.accounts.get_mut(&stream).expect("only streams in line are served");
+        if std::mem::take(&mut account.is_stuck) {
+            device.stuck_bytes -= account.charged_bytes;
+        }
         account.charged_bytes += bytes;
         account.ask = None;
         account.granted_bytes = Some(bytes);

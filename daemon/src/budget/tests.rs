@@ -218,6 +218,26 @@ fn a_turn_ends_when_its_holder_has_nothing_more() {
 }
 
 #[test]
+fn a_holder_that_gets_stuck_loses_its_turn_and_harms_no_other() {
+    let mut budget = budget(512, 2, SEEKS);
+    assert!(reserve(&mut budget, 1, 1, 8).is_some());
+    assert_eq!(reserve(&mut budget, 2, 1, 1), None);
+    assert_eq!(budget.tick(ms(2000)), [(1, State::Suspect)]);
+    assert_eq!(budget.take_woken(), [2], "it gets a floor to show that the device is well");
+    for at in 0..200 {
+        assert!(reserve(&mut budget, 2, 1, 1).is_some());
+        complete(&mut budget, 2, 1, 2000 + at * 10, 2010 + at * 10);
+        assert!(budget.tick(ms(2010 + at * 10)).is_empty());
+    }
+    assert_eq!(budget.charged_bytes_of(1), 8 * MIB, "still stuck");
+    // It goes on, and is one like the others.
+    budget.rest(2, ms(5000));
+    complete(&mut budget, 1, 8, 0, 5000);
+    assert!(reserve(&mut budget, 1, 1, 1).is_some());
+    assert_eq!(budget.reserve(2, ask(1, 1), ms(5000)), Reserve::Throttled(Hold::Turn));
+}
+
+#[test]
 fn a_device_that_is_faster_than_any_disk_does_not_take_turns() {
     let mut budget = budget(512, 2, SEEKS);
     for at in 0..3000 {
