@@ -22,6 +22,9 @@ use segment::{SEGMENT_BYTES_MIN, allocation_bytes};
 /// What a command without content is charged, so that millions of them are bounded as well.
 const COMMAND_BYTES: u64 = 256;
 
+/// The same for one with content in shared slots: the places of its parts may take as much again.
+const SLOTS_COMMAND_BYTES: u64 = 512;
+
 /// Free segments that are kept for reuse by all streams together. Fresh memory costs a page fault
 /// per 4 KiB, which at 1 GiB/s is a noticeable part of a core.
 const SPARE_SEGMENTS: usize = 32;
@@ -307,7 +310,7 @@ impl Queue {
         if state.shared_bytes > 0 && state.shared_bytes + content_bytes > slots_bytes {
             return self.refuse(&mut state);
         }
-        let room = self.charge(&mut state, COMMAND_BYTES);
+        let room = self.charge(&mut state, SLOTS_COMMAND_BYTES);
         if room == Room::Granted {
             state.shared_bytes += content_bytes;
         }
@@ -403,7 +406,9 @@ impl Queue {
                 held_bytes = segment.room_bytes as u64;
                 self.queues.give_memory(segment);
             }
-            Job::WriteSlots(write) => shared_bytes = write.content_bytes,
+            Job::WriteSlots(write) => {
+                (held_bytes, shared_bytes) = (SLOTS_COMMAND_BYTES, write.content_bytes);
+            }
             _ => {}
         }
         let mut state = lock(&self.state);
