@@ -1,5 +1,8 @@
 //! Room, order and waiting of one queue.
 
+use bytes::BufMut;
+
+use super::segment::{ALIGNED_BYTES_MIN, ALIGNMENT};
 use super::*;
 
 const MIB: u64 = 1 << 20;
