@@ -203,13 +203,6 @@ impl Budget {
         self.accounts.get(&stream).is_some_and(|account| account.granted_bytes.is_some())
     }
 
-    /// True when others wait for the turn that `stream` has.
-    #[must_use]
-    pub fn is_wanted(&self, stream: StreamId) -> bool {
-        let waits = |device: &Device| device.line.iter().any(|waiting| *waiting != stream);
-        self.device_of(stream).is_some_and(|device| device.takes_turns() && waits(device))
-    }
-
     /// True when `stream` shares a device that takes turns, so that it pays to gather before asking.
     #[must_use]
     pub fn takes_turns(&self, stream: StreamId) -> bool {

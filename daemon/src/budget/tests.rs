@@ -192,7 +192,6 @@ fn only_the_holder_of_the_turn_is_charged() {
     let mut budget = budget(512, 2, SEEKS);
     assert_eq!(reserve(&mut budget, 1, 1, 8), Some(8));
     assert_eq!(budget.reserve(2, ask(1, 1), ms(0)), Reserve::Throttled(Hold::Turn));
-    assert!(budget.is_wanted(1));
     let mut held = 8;
     let mut turn = 8;
     // It goes on until its turn is used up, as fast as the device lets it.
