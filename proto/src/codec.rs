@@ -184,7 +184,9 @@ impl Reply {
             Self::Failed(body) => encode(kind, sequence, body),
             Self::GoingAway(body) => encode(kind, sequence, body),
             Self::StatusReport(body) => encode(kind, sequence, body),
-            Self::Synced | Self::Aborted | Self::Done => Ok(Header::new(kind, 0, sequence)?.encode().to_vec()),
+            Self::Synced | Self::Aborted | Self::Done => {
+                Ok(Header::new(kind, 0, sequence)?.encode().to_vec())
+            }
         }
     }
 

@@ -12,7 +12,7 @@ use crate::{exit_code, freemkvctl, stderr, stdout};
 
 const MIB: u64 = 1 << 20;
 
-fn stream(id: u64, path: &str) -> Stream {
+pub(crate) fn stream(id: u64, path: &str) -> Stream {
     Stream {
         id,
         client_pid: Some(4000 + u32::try_from(id).unwrap()),
@@ -33,6 +33,11 @@ fn stream(id: u64, path: &str) -> Stream {
         seeks: 12,
         patches: 7,
         error: None,
+        waiting_for: None,
+        kernel_dirty_bytes: None,
+        drain: "dontcache".into(),
+        weight: 100,
+        shared: true,
     }
 }
 
@@ -47,13 +52,17 @@ fn device(id: &str, mount: &str, filesystem: &str) -> Device {
         charged_bytes: 48 * MIB,
         rate_bytes_per_second: 143 * MIB,
         completion_ms_p95: 48,
+        kernel_dirty_bytes: Some(45 * MIB),
+        extent_bytes: 8 * MIB,
+        turns: false,
+        state_seconds: 3600,
     }
 }
 
-fn healthy() -> Status {
+pub(crate) fn healthy() -> Status {
     Status {
         version: "0.1.0".into(),
-        protocol: 1,
+        protocol: 2,
         pid: 811,
         uptime_seconds: 3 * 3600 + 12 * 60,
         state: DaemonState::Running,
@@ -80,7 +89,7 @@ fn healthy() -> Status {
 fn degraded() -> Status {
     let mut status = healthy();
     status.devices.push(Device {
-        state: DeviceState::Stalled,
+        state: DeviceState::Wedged,
         drain: "fdatasync".into(),
         rate_bytes_per_second: 0,
         completion_ms_p95: 41_000,
@@ -146,11 +155,11 @@ dirty 48.0 MiB of 512 MiB (kernel: 45.2 MiB), queued 20.0 MiB of 256 MiB
 
 failed: stream 3, /rips/M (1931)/title_t01.mkv: no space left on device; free some and start the rip again (errno 28 at byte 4096)
 stalled in fdatasync for 42 s on /mnt/nas: stream 4, /mnt/nas/disc.iso
-device 0:52 is stalled: /mnt/nas (nfs4) has 48.0 MiB to write back
+device 0:52 is wedged: /mnt/nas (nfs4) has 48.0 MiB to write back
 
 DEVICE  MOUNT     FS    STATE    DRAIN         DIRTY    LIMIT  CLEAN/s    P95
 8:17    /rips     ext4  healthy  dontcache  48.0 MiB  256 MiB  143 MiB  48 ms
-0:52    /mnt/nas  nfs4  stalled  fdatasync  48.0 MiB  256 MiB      0 B   41 s
+0:52    /mnt/nas  nfs4  wedged   fdatasync  48.0 MiB  256 MiB      0 B   41 s
 
 ID  FILE                                       PID  STATE              IN/s     OUT/s  ACCEPTED   WRITTEN   DURABLE    QUEUED     DIRTY
  1  /rips/The Third Man (1949)/title_t00.mkv  4001  writing        72.0 MiB  71.5 MiB  21.5 GiB  21.5 GiB  21.4 GiB  10.0 MiB  24.0 MiB
@@ -177,11 +186,11 @@ dirty 48.0 MiB of 512 MiB (kernel: 45.2 MiB), queued 20.0 MiB of 256 MiB
 failed: stream 3, /rips/M (1931)/title_t01.mkv: no space left on device; free
   some and start the rip again (errno 28 at byte 4096)
 stalled in fdatasync for 42 s on /mnt/nas: stream 4, /mnt/nas/disc.iso
-device 0:52 is stalled: /mnt/nas (nfs4) has 48.0 MiB to write back
+device 0:52 is wedged: /mnt/nas (nfs4) has 48.0 MiB to write back
 
 DEVICE  MOUNT     FS    STATE    DRAIN         DIRTY    LIMIT  CLEAN/s    P95
 8:17    /rips     ext4  healthy  dontcache  48.0 MiB  256 MiB  143 MiB  48 ms
-0:52    /mnt/nas  nfs4  stalled  fdatasync  48.0 MiB  256 MiB      0 B   41 s
+0:52    /mnt/nas  nfs4  wedged   fdatasync  48.0 MiB  256 MiB      0 B   41 s
 
 ID  FILE                             STATE              IN/s     OUT/s   DURABLE
  1  ...ird Man (1949)/title_t00.mkv  writing        72.0 MiB  71.5 MiB  21.4 GiB
@@ -222,7 +231,7 @@ fn json_has_exactly_the_promised_keys_in_their_order() {
     assert_eq!(text.lines().count(), 1, "one line when not on a terminal");
     let json: serde_json::Value = serde_json::from_str(&text).unwrap();
     assert_eq!(json["state"], "running");
-    assert_eq!(json["devices"][1]["state"], "stalled");
+    assert_eq!(json["devices"][1]["state"], "wedged");
     assert_eq!(json["streams"][0]["error"], serde_json::Value::Null);
     assert_eq!(json["streams"][2]["error"]["errno"], 28);
     assert_eq!(json["streams"][3]["blocked_in"], "fdatasync");
@@ -232,8 +241,10 @@ fn json_has_exactly_the_promised_keys_in_their_order() {
     let stream = "id client_pid client_uid path device state state_seconds blocked_in \
         accepted_bytes written_bytes durable_bytes in_bytes_per_second out_bytes_per_second \
         queued_bytes dirty_bytes window_bytes seeks patches error";
+    let stream_more = "waiting_for kernel_dirty_bytes drain weight shared";
     let device = "id mount filesystem state drain limit_bytes charged_bytes \
-        rate_bytes_per_second completion_ms_p95";
+        rate_bytes_per_second completion_ms_p95 kernel_dirty_bytes extent_bytes turns \
+        state_seconds";
     let expected = [
         "version protocol pid uptime_seconds state budget",
         "limit_bytes charged_bytes kernel_dirty_bytes queued_bytes queue_limit_bytes devices",
@@ -241,10 +252,14 @@ fn json_has_exactly_the_promised_keys_in_their_order() {
         device,
         "streams",
         stream,
+        stream_more,
         stream,
+        stream_more,
         stream,
         "errno offset message",
+        stream_more,
         stream,
+        stream_more,
     ];
     assert_eq!(keys(&text).join(" "), expected.join(" "));
 }

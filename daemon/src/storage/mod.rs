@@ -19,8 +19,10 @@ mod platform;
 mod beneath;
 #[cfg(target_os = "linux")]
 mod mount;
+mod refused;
 
-pub use platform::{Disk, Slots, page_bytes};
+pub use platform::{Descriptor, Disk, Slots, page_bytes};
+pub use refused::BadSlots;
 
 /// How a write goes to the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,15 +8,37 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use freemkvd_proto::OpenMode;
+use freemkvd_proto::limits::SLOTS_MAX;
 
 use super::{
-    Abilities, Content, Device, FileId, Manner, Medium, Open, OpenError, Opened, Pages, Storage,
-    below, outside,
+    Abilities, BadSlots, Content, Device, FileId, Manner, Medium, Open, OpenError, Opened, Pages,
+    Storage, below, outside,
 };
+
+/// What comes with an `Open`: nothing here.
+#[derive(Debug)]
+pub enum Descriptor {}
 
 /// Memory that a client shares: there is none here.
 #[derive(Debug)]
 pub enum Slots {}
+
+impl Slots {
+    /// Takes no memory: content goes inline.
+    ///
+    /// # Errors
+    /// None here.
+    pub fn offered(descriptors: Vec<Descriptor>, slots: u32) -> Result<Option<Self>, BadSlots> {
+        let _ = descriptors;
+        if (1..=SLOTS_MAX).contains(&slots) { Ok(None) } else { Err(BadSlots::Count(slots)) }
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> u32 {
+        match *self {}
+    }
+}
 
 /// The page size that charges are rounded to, in bytes.
 #[must_use]

@@ -2,6 +2,7 @@
 //! decide. Every blocking call to storage is made here and nowhere else, so that a device that hangs
 //! hangs only the threads of its own streams.
 
+mod file;
 mod gate;
 mod life;
 mod open;

@@ -26,9 +26,9 @@ pub(super) fn write_slots(
     offset: u64,
     flags: ReadWriteFlags,
 ) -> rustix::io::Result<usize> {
-    let (start, len) = slots.memory(range);
+    let (address, len) = slots.span(&range);
     // SAFETY: the slots checked that the range is their own, and stay mapped while they are borrowed.
-    unsafe { write_raw(file, start, len, offset, flags) }
+    unsafe { write_raw(file, std::ptr::without_provenance(address), len, offset, flags) }
 }
 
 /// `pwritev2(2)` from a bare pointer.

@@ -207,12 +207,12 @@ impl Storage for File {
 
 impl File {
     fn is_aligned(&self, offset: u64, content: &Content<'_>) -> bool {
-        let memory = match content {
-            Content::Bytes(bytes) => bytes.as_ptr(),
-            Content::Shared(slots, range) => slots.memory(range.clone()).0,
+        let address = match content {
+            Content::Bytes(bytes) => bytes.as_ptr().addr(),
+            Content::Shared(slots, range) => slots.span(range).0,
         };
         let align_bytes = self.abilities.direct_align_bytes.unwrap_or(u64::MAX);
-        let numbers = [offset, content.len_bytes(), memory.addr() as u64];
+        let numbers = [offset, content.len_bytes(), address as u64];
         numbers.iter().all(|number| number % align_bytes == 0)
     }
 

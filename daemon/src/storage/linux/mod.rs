@@ -1,17 +1,18 @@
 //! Storage on Linux.
 //!
-//! * `call`: the system calls that no binding offers, and all `unsafe` of the daemon;
+//! * `call`: the system calls that no binding offers;
 //! * `file`: one open file, and the verbs on it;
-//! * `medium`: whether a device seeks.
+//! * `medium`: whether a device seeks;
+//! * `slots`: memory that a client shares.
 //!
-//! What a file system can do is found out by asking the file, and by trying; a name decides only what
-//! cannot be found out ([`Abilities::trusted_by_range`]).
+//! `call` and `slots` have all `unsafe` of the daemon. What a file system can do is found out by asking the
+//! file, and by trying; a name decides only what cannot be found out ([`Abilities::trusted_by_range`]).
 
 mod call;
 mod file;
 mod medium;
+mod slots;
 
-use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -22,15 +23,7 @@ use self::file::{File, direct_align_bytes};
 use super::beneath::{self, Refused};
 use super::{Abilities, Device, FileId, Medium, Open, OpenError, Opened, below, mount, outside};
 
-/// Memory that a client shares.
-#[derive(Debug)]
-pub enum Slots {}
-
-impl Slots {
-    fn memory(&self, _range: Range<u64>) -> (*const u8, usize) {
-        match *self {}
-    }
-}
+pub use slots::{Descriptor, Slots};
 
 /// The kernel's page size in bytes.
 #[must_use]
