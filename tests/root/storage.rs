@@ -27,7 +27,9 @@ struct Found {
     uncached: bool,
     /// What a direct write is to be aligned to. Where there is one, it gets past the page cache.
     direct_align_bytes: Option<u64>,
-    /// The name is believed to clean by range.
+    /// To clean by range is offered.
+    by_range: bool,
+    /// The name is believed to do it.
     trusted: bool,
 }
 
@@ -38,6 +40,7 @@ const ALL: Found = Found {
     evicts: true,
     uncached: true,
     direct_align_bytes: Some(512),
+    by_range: true,
     trusted: true,
 };
 
@@ -102,6 +105,7 @@ fn found_on(filesystem: &str, below: &str) -> Found {
         evicts,
         uncached,
         direct_align_bytes: abilities.direct_align_bytes,
+        by_range: abilities.by_range,
         trusted: abilities.trusted_by_range,
     }
 }
@@ -233,6 +237,7 @@ fn fuse_has_nothing_but_fdatasync() {
         evicts: false,
         uncached: false,
         direct_align_bytes: None,
+        by_range: false,
         trusted: false,
     };
     assert_eq!(found_on("fuse", "fuse-below"), wanted);
@@ -250,6 +255,7 @@ fn tmpfs_has_nothing_to_write_back() {
         evicts: false,
         uncached: false,
         direct_align_bytes: None,
+        by_range: false,
         trusted: false,
     };
     assert_eq!(found_on("tmpfs", "tmpfs"), wanted);

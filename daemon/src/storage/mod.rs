@@ -73,13 +73,14 @@ impl Content<'_> {
 /// What can be done with a file, as far as asking tells; the first use may still say otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Abilities {
-    /// [`Manner::Uncached`] is worth a try.
+    /// [`Manner::Uncached`] is worth a try. Not where "written back" means less than that, as on NFS.
     pub uncached: bool,
     /// What [`Manner::Direct`] wants offset, length and memory to be a multiple of, in bytes; `None`
     /// where there is no such manner, or where it does not get past all page caches of this host.
     pub direct_align_bytes: Option<u64>,
-    /// To start writeback by range and to wait for it is worth a try. A stacked or network file system
-    /// may do nothing and call it a success: [`Storage::pages`] tells, where it can.
+    /// To start writeback by range and to wait for it is worth a try. A stacked file system may do
+    /// nothing and call it a success: [`Storage::pages`] tells, where it can. Where it would be fooled,
+    /// as on NFS and FUSE, this is false.
     pub by_range: bool,
     /// The file system is one of those that are known to do it. For kernels that can't tell of pages.
     pub trusted_by_range: bool,

@@ -109,16 +109,18 @@ const SYS_CACHESTAT: libc::c_long = 451;
 /// `cachestat(2)`: costs by what is cached of the range, so ask for no more than needed.
 pub(super) fn cachestat(file: &OwnedFd, range: &Range<u64>) -> rustix::io::Result<Cachestat> {
     let mut pages = Cachestat::default();
-    if range.is_empty() {
-        return Ok(pages);
-    }
-    let asked = CachestatRange { off: range.start, len: range.end - range.start };
+    // Also of an empty range, to hear whether there is an answer at all.
+    let asked = CachestatRange { off: range.start, len: (range.end - range.start).max(1) };
     // SAFETY: both pointers are to structs of the layout that the kernel's header gives, alive for
     // the call; the kernel reads the first and writes the second.
     let result = unsafe {
         libc::syscall(SYS_CACHESTAT, file.as_raw_fd(), &raw const asked, &raw mut pages, 0)
     };
-    if result == 0 { Ok(pages) } else { Err(last_errno()) }
+    match result {
+        0 if range.is_empty() => Ok(Cachestat::default()),
+        0 => Ok(pages),
+        _ => Err(last_errno()),
+    }
 }
 
 fn last_errno() -> Errno {

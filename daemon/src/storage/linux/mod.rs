@@ -17,7 +17,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use freemkvd_proto::OpenMode;
-use rustix::fs::{FsWord, fstatfs, fstatvfs, major, minor};
+use rustix::fs::{FsWord, NFS_SUPER_MAGIC, fstatfs, fstatvfs, major, minor};
 
 use self::file::{File, direct_align_bytes};
 use super::beneath::{self, Refused};
@@ -56,13 +56,13 @@ impl Open for Disk {
         let medium =
             if in_memory { Medium::Memory } else { medium::of(Path::new(medium::SYSFS), &mount) };
         let direct_align_bytes = match kind {
-            Kind::Other => file.direct.as_ref().and_then(direct_align_bytes),
+            Kind::Other | Kind::Nfs => file.direct.as_ref().and_then(direct_align_bytes),
             Kind::Memory | Kind::Fuse => None,
         };
         let abilities = Abilities {
-            uncached: !in_memory,
+            uncached: kind == Kind::Other,
             direct_align_bytes,
-            by_range: !in_memory,
+            by_range: kind == Kind::Other,
             trusted_by_range: is_trusted_by_range(&mount.filesystem),
             in_memory,
         };
@@ -93,14 +93,17 @@ impl Open for Disk {
     }
 }
 
-/// What can't be found out by trying.
+/// What can't be found out by trying, since it looks as if it had worked.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     /// There is nothing but pages, also for a direct write.
     Memory,
-    /// A direct write reaches a process of this host, which may put it into the page cache of a file
-    /// that nobody here can see: no page is dirty, and nothing is on the device.
+    /// Writeback of a page, and a direct write, end in a process of this host. It may put the bytes
+    /// into the page cache of a file that nobody here can see.
     Fuse,
+    /// Writeback of a page ends when the server has it in its memory. The page counts as clean, and
+    /// can't be dropped until a COMMIT, which `fdatasync(2)` sends; a direct write brings its own.
+    Nfs,
     /// All others.
     Other,
 }
@@ -114,6 +117,7 @@ impl Kind {
         match fstatfs(file).map(|told| told.f_type) {
             Ok(TMPFS_MAGIC | RAMFS_MAGIC) => Self::Memory,
             Ok(FUSE_SUPER_MAGIC) => Self::Fuse,
+            Ok(NFS_SUPER_MAGIC) => Self::Nfs,
             _ => Self::Other,
         }
     }
