@@ -2,7 +2,7 @@
 //!
 //! 1. A request returns by the timeout given at [`Control::connect`], on every platform.
 //! 2. After a request that failed or was late the connection is not used again: nobody knows which
-//!    answer would come next.
+//!    answer would come next. A request that was merely refused is none of them.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use std::thread;
 use std::time::Duration;
 
 use freemkvd_proto::status::Status;
-use freemkvd_proto::{Command, Reply};
+use freemkvd_proto::{Command, ErrorCode, Failure, Reply, SetWeight};
 use interprocess::local_socket::Stream;
 
 use crate::connection::{Answers, connect, io_error};
@@ -55,19 +55,34 @@ impl Control {
     /// [`Error::Failed`] when the daemon says so, [`Error::Lost`], [`Error::TimedOut`]. After any of
     /// them connect again.
     pub fn status(&mut self) -> Result<Status, Error> {
-        let reply = self.request(Command::Status)?;
-        match reply {
+        match self.request(Command::Status)? {
             Reply::StatusReport(status) => Ok(status),
-            Reply::Failed(failure) => Err(Error::Failed {
-                path: self.socket.clone(),
-                operation: "get the status of freemkvd at",
-                failure,
-            }),
-            other => Err(self.lost(io::Error::new(
-                io::ErrorKind::InvalidData,
-                format!("{:?} does not answer a request for the status", other.kind()),
-            ))),
+            Reply::Failed(failure) => Err(self.failed("get the status of freemkvd at", failure)),
+            other => Err(self.nonsense(&other)),
         }
+    }
+
+    /// Changes a stream's part of its device's speed, relative to the other streams there: 10 to 1000,
+    /// where 100 is what a stream has that asked for nothing.
+    ///
+    /// # Errors
+    /// [`Error::Failed`]: there is no such stream, it is another user's, or there is no such weight;
+    /// else as [`status`](Self::status).
+    pub fn set_weight(&mut self, stream: u64, weight: u32) -> Result<(), Error> {
+        match self.request(Command::SetWeight(SetWeight { stream, weight }))? {
+            Reply::Done => Ok(()),
+            Reply::Failed(failure) => Err(self.failed("set a weight with freemkvd at", failure)),
+            other => Err(self.nonsense(&other)),
+        }
+    }
+
+    fn failed(&self, operation: &'static str, failure: Failure) -> Error {
+        Error::Failed { path: self.socket.clone(), operation, failure }
+    }
+
+    fn nonsense(&self, reply: &Reply) -> Error {
+        let message = format!("{:?} is no answer to this request", reply.kind());
+        self.lost(io::Error::new(io::ErrorKind::InvalidData, message))
     }
 
     fn request(&mut self, command: Command) -> Result<Reply, Error> {
@@ -88,7 +103,7 @@ impl Control {
             .map_err(|cause| io_error(&self.socket, "start a thread to ask", cause))?;
         match answer.recv_timeout(self.timeout) {
             Ok(Ok(reply)) => {
-                if matches!(reply, Reply::StatusReport(_)) {
+                if goes_on(&reply) {
                     self.stream = Some(stream);
                 }
                 Ok(reply)
@@ -108,6 +123,16 @@ impl Control {
 
     fn lost(&self, cause: io::Error) -> Error {
         io_error(&self.socket, "talk to freemkvd at", cause)
+    }
+}
+
+/// Whether more may be asked after this answer (rule 2).
+fn goes_on(reply: &Reply) -> bool {
+    match reply {
+        Reply::StatusReport(_) | Reply::Done => true,
+        // Refused, and nothing else: the connection is as it was.
+        Reply::Failed(Failure { code: ErrorCode(500..=599), .. }) => true,
+        _ => false,
     }
 }
 

@@ -26,10 +26,14 @@
 //! ```
 //!
 //! 1. The window is the only place where content waits; its slots, and those in flight, are all the
-//!    memory that a stream takes.
+//!    memory that a stream takes. On Linux the daemon has it mapped too, and writes files from it:
+//!    then only the places of content cross the socket.
 //! 2. The muxer's thread never touches the socket. Each remote stream has a sender and a receiver.
 //! 3. `window`, `slot` and `link` know no I/O, no threads and no clock.
 
+#[cfg_attr(target_os = "linux", path = "platform/memory/linux.rs")]
+#[cfg_attr(not(target_os = "linux"), path = "platform/memory/none.rs")]
+mod memory;
 #[cfg_attr(unix, path = "platform/unix.rs")]
 #[cfg_attr(not(unix), path = "platform/other.rs")]
 mod platform;

@@ -2,7 +2,8 @@
 //! was sent and is not yet written, and what the daemon has said.
 //!
 //! 1. Every command is kept, in `outbox` or `in_flight`, until the daemon says *written*. A `Write`
-//!    carries its absolute offset and its slots, so what is kept can be told again from the start.
+//!    carries its absolute offset and its slots, so what is kept can be told again from the start, and
+//!    no slot that the daemon may still read is free for anything else.
 //! 2. Numbers go up by one, in the order of sending.
 //! 3. A `Seek` goes before a command only if the daemon's position is not its offset already.
 //! 4. The first failure is latched. Afterwards nothing is sent and no answer changes anything.
@@ -15,7 +16,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use freemkvd_proto as proto;
-use freemkvd_proto::limits::WRITE_BYTES_MAX;
+use freemkvd_proto::limits::{SLOT_PARTS_MAX, WRITE_BYTES_MAX};
 use freemkvd_proto::{FrameError, Header, Kind, Reply};
 
 use crate::Error;
@@ -128,7 +129,10 @@ impl Link {
         let last = self.outbox.back_mut().map(|last| &mut last.command);
         if let Some(Command::Write { offset: begin, parts }) = last {
             let so_far: usize = parts.iter().map(|part| part.range.len()).sum();
-            if *begin + so_far as u64 == offset && so_far + len <= WRITE_BYTES_MAX as usize {
+            if *begin + so_far as u64 == offset
+                && so_far + len <= WRITE_BYTES_MAX as usize
+                && parts.len() < SLOT_PARTS_MAX
+            {
                 parts.push(part);
                 self.position += len as u64;
                 return;
@@ -221,12 +225,16 @@ impl Link {
     }
 
     /// Moves the next commands from the outbox to what is in flight: their bytes are put behind
-    /// `head`, up to and with the header of a `Write`, whose content is returned.
+    /// `head`, up to and with the header of a `Write`, whose content is returned. In shared slots
+    /// content stays where it is, and there is none to return.
     pub(crate) fn send(&mut self, head: &mut Vec<u8>) -> Result<Vec<Part>, FrameError> {
         while let Some(next) = self.outbox.pop_front() {
             let Numbered { sequence, command } = &next;
             let mut body = Vec::new();
             match command {
+                Command::Write { parts, .. } if self.is_shared() => {
+                    head.extend(in_slots(parts).encode(*sequence)?);
+                }
                 Command::Write { parts, .. } => {
                     let len = parts.iter().map(|part| part.range.len()).sum();
                     head.extend(Header::new(Kind::Write, len, *sequence)?.encode());
@@ -244,10 +252,20 @@ impl Link {
         Ok(Vec::new())
     }
 
+    /// The daemon has said that it uses the slots that it was offered.
+    fn is_shared(&self) -> bool {
+        self.opened.is_some_and(|opened| opened.shared)
+    }
+
     /// Takes an answer to the command of that number.
     pub(crate) fn answer(&mut self, sequence: u64, reply: Reply) -> io::Result<Answered> {
         match reply {
-            Reply::Opened(opened) if self.opened.is_none() => self.opened = Some(opened),
+            Reply::Opened(opened) if self.opened.is_none() => {
+                if opened.shared && !self.pool.is_shared() {
+                    return Err(nonsense("that it shares slots which it was not offered"));
+                }
+                self.opened = Some(opened);
+            }
             Reply::Progress(marks) => self.progress(marks)?,
             Reply::Synced if sequence <= self.sent => {
                 self.synced = self.synced.max(sequence);
@@ -301,6 +319,19 @@ impl Link {
 
 fn nonsense(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("the daemon sent {what}"))
+}
+
+/// Where the content lies. Every slot of a link that shares them has a number.
+fn in_slots(parts: &[Part]) -> proto::Command {
+    let parts = parts.iter().filter_map(|part| {
+        let number = |value: usize| u32::try_from(value).ok();
+        Some(proto::SlotPart {
+            slot: part.slot.number()?,
+            start: number(part.range.start)?,
+            len: number(part.range.len())?,
+        })
+    });
+    proto::Command::WriteSlots(proto::WriteSlots { parts: parts.collect() })
 }
 
 fn wire(command: &Command) -> proto::Command {

@@ -11,7 +11,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use freemkvd_proto::OpenMode;
-use freemkvd_proto::limits::WRITE_BYTES_MAX;
+use freemkvd_proto::limits::{WEIGHT_DEFAULT, WEIGHTS, WRITE_BYTES_MAX};
 
 use crate::connection::io_error;
 use crate::local::Local;
@@ -41,6 +41,9 @@ pub struct Options {
     size_hint_bytes: Option<u64>,
     window_bytes: u64,
     memory_limit_bytes: Option<u64>,
+    shared_slots: bool,
+    weight: u32,
+    daemon_window_bytes: Option<u64>,
     halt: Option<Arc<AtomicBool>>,
     sync_timeout: Duration,
     connect_timeout: Duration,
@@ -56,6 +59,9 @@ impl Options {
             size_hint_bytes: None,
             window_bytes: WINDOW_BYTES,
             memory_limit_bytes: None,
+            shared_slots: true,
+            weight: WEIGHT_DEFAULT,
+            daemon_window_bytes: None,
             halt: None,
             // Longer than an NFS server takes to commit when it is busy: 5 minutes were seen.
             sync_timeout: Duration::from_secs(600),
@@ -97,6 +103,30 @@ impl Options {
     /// window and 4 MiB; the default is the window and 32 MiB.
     pub fn memory_limit_bytes(mut self, bytes: u64) -> Self {
         self.memory_limit_bytes = Some(bytes);
+        self
+    }
+
+    /// Whether the daemon writes the file straight from this stream's memory, which it then has mapped
+    /// too, instead of getting the content through the socket: less work and less memory, on both
+    /// sides. Default: yes. Linux only; elsewhere, and where the system or the daemon has no such
+    /// memory, content goes through the socket, and nothing else is different.
+    pub fn shared_slots(mut self, shared_slots: bool) -> Self {
+        self.shared_slots = shared_slots;
+        self
+    }
+
+    /// The stream's part of its device's speed, relative to the other streams there, 10 to 1000. The
+    /// default is 100. `freemkvctl weight` changes it later.
+    pub fn weight(mut self, weight: u32) -> Self {
+        self.weight = weight;
+        self
+    }
+
+    /// How many of the newest bytes the daemon keeps in the page cache for patches that the patch
+    /// window is too short for; at most, and by default, as many as it is configured for. 0 says that
+    /// there will be none.
+    pub fn daemon_window_bytes(mut self, bytes: u64) -> Self {
+        self.daemon_window_bytes = Some(bytes);
         self
     }
 
@@ -164,6 +194,9 @@ impl Options {
                     mode,
                     size_hint_bytes: self.size_hint_bytes,
                     slots,
+                    shares_slots: self.shared_slots,
+                    weight: self.weight,
+                    daemon_window_bytes: self.daemon_window_bytes,
                     timeout: self.connect_timeout,
                     halt: self.halt.clone(),
                 };
@@ -187,6 +220,9 @@ impl Options {
         let invalid = |message| Error::Invalid { path: path.to_owned(), message };
         if !(MIB..=64 * MIB).contains(&self.window_bytes) {
             return Err(invalid("the patch window must be 1 to 64 MiB"));
+        }
+        if !WEIGHTS.contains(&self.weight) {
+            return Err(invalid("the weight must be 10 to 1000"));
         }
         let limit = self.memory_limit_bytes.unwrap_or(self.window_bytes + IN_FLIGHT_BYTES);
         let slots = usize::try_from(limit / SLOT_BYTES as u64).unwrap_or(usize::MAX);

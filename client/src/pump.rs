@@ -19,6 +19,7 @@ use interprocess::local_socket::Stream;
 
 use crate::connection::{Answers, io_error};
 use crate::link::{Answered, Link, Part};
+use crate::memory::{Memory, send_with};
 use crate::outlet::Patience;
 use crate::{Error, platform};
 
@@ -27,6 +28,8 @@ use crate::{Error, platform};
 pub(crate) struct Shared {
     path: PathBuf,
     stream: Arc<Stream>,
+    /// Goes with the first frame.
+    memory: Option<Memory>,
     link: Mutex<Link>,
     /// The outbox is not empty, or the link has ended.
     work: Condvar,
@@ -38,10 +41,16 @@ pub(crate) struct Shared {
 
 impl Shared {
     /// Starts both threads.
-    pub(crate) fn start(path: &Path, stream: Arc<Stream>, link: Link) -> Result<Arc<Self>, Error> {
+    pub(crate) fn start(
+        path: &Path,
+        stream: Arc<Stream>,
+        memory: Option<Memory>,
+        link: Link,
+    ) -> Result<Arc<Self>, Error> {
         let shared = Arc::new(Self {
             path: path.to_owned(),
             stream,
+            memory,
             link: Mutex::new(link),
             work: Condvar::new(),
             progress: Condvar::new(),
@@ -118,10 +127,11 @@ impl Shared {
 
     fn send_all(&self) {
         let mut head = Vec::new();
+        let mut memory = self.memory.as_ref();
         while let Some(body) = self.next_frames(&mut head) {
             let mut slices = vec![IoSlice::new(&head)];
             slices.extend(body.iter().map(|part| IoSlice::new(&part.slot[part.range.clone()])));
-            if write_all(&self.stream, &mut slices).is_err() {
+            if write_all(&self.stream, memory.take(), &mut slices).is_err() {
                 // The receiver reads what is left and then the end (rule 3).
                 platform::hang_up(&self.stream);
                 return;
@@ -222,13 +232,25 @@ impl Shared {
     }
 }
 
-/// Writes the frames' heads and the content, in one system call where the socket takes it all.
-fn write_all(mut stream: &Stream, mut left: &mut [IoSlice<'_>]) -> io::Result<()> {
+/// Writes the frames' heads and the content, in one system call where the socket takes it all; with
+/// their first byte goes the memory.
+fn write_all(
+    mut stream: &Stream,
+    mut memory: Option<&Memory>,
+    mut left: &mut [IoSlice<'_>],
+) -> io::Result<()> {
     IoSlice::advance_slices(&mut left, 0);
     while !left.is_empty() {
-        match stream.write_vectored(left) {
+        let written = match memory {
+            Some(memory) => send_with(stream, memory, &left[0]),
+            None => stream.write_vectored(left),
+        };
+        match written {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(count) => IoSlice::advance_slices(&mut left, count),
+            Ok(count) => {
+                memory = None;
+                IoSlice::advance_slices(&mut left, count);
+            }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }

@@ -9,16 +9,17 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use freemkvd_proto::{self as proto, OpenMode, WirePath, limits};
+use freemkvd_proto::{self as proto, OpenMode, Transfer, WirePath, limits};
 
-use crate::Error;
 use crate::connection::connect;
 use crate::link::{Command, Link, Part};
+use crate::memory::Memory;
 use crate::outlet::{Outlet, Patience, TICK};
 use crate::progress::Progress;
 use crate::pump::Shared;
-use crate::slot::{Pool, Slot};
+use crate::slot::{Pool, SLOT_BYTES, Slot};
 use crate::window::Leaving;
+use crate::{Error, memory};
 
 /// Most commands kept at once. A command without content is 64 bytes here; nobody has a reason to
 /// queue thousands of them, but a loop of `set_len` must not eat the muxer's memory.
@@ -40,6 +41,10 @@ pub(crate) struct Opening<'a> {
     pub(crate) mode: OpenMode,
     pub(crate) size_hint_bytes: Option<u64>,
     pub(crate) slots: usize,
+    /// Whether the slots are offered to the daemon.
+    pub(crate) shares_slots: bool,
+    pub(crate) weight: u32,
+    pub(crate) daemon_window_bytes: Option<u64>,
     pub(crate) timeout: Duration,
     pub(crate) halt: Option<Arc<AtomicBool>>,
 }
@@ -54,17 +59,23 @@ impl Remote {
                 path: path.to_owned(),
                 message: "this path can't be sent: too long, or not Unicode",
             })?;
+        let (pool, memory) = allocate(opening.slots, opening.shares_slots);
+        let transfer = match u32::try_from(opening.slots) {
+            Ok(slots) if memory.is_some() => Transfer::Shared { slots },
+            _ => Transfer::Inline,
+        };
         let open = proto::Open {
             path: wire_path,
             mode: opening.mode,
             size_hint_bytes: opening.size_hint_bytes,
-            transfer: proto::message::Transfer::Inline,
+            transfer,
+            weight: opening.weight,
+            window_bytes: opening.daemon_window_bytes,
         };
         let patience =
             Patience::new("opening", opening.halt.as_ref()).with_timeout(opening.timeout);
         let stream = connect(opening.socket, opening.timeout)?;
-        let link = Link::new(Pool::new(opening.slots), open);
-        let shared = Shared::start(path, stream, link)?;
+        let shared = Shared::start(path, stream, memory, Link::new(pool, open))?;
         let opened =
             shared.wait(&patience, |link| link.opened).inspect_err(|_| shared.give_up())?;
         let remote = Self { shared, halt: opening.halt, stream_id: opened.stream };
@@ -88,6 +99,17 @@ impl Remote {
         self.shared.with(|_| ());
         Ok(())
     }
+}
+
+/// The slots of a stream: shared ones where that is wanted and the system has them to give, and at most
+/// as many as the wire can name.
+fn allocate(slots: usize, shares_slots: bool) -> (Pool, Option<Memory>) {
+    if shares_slots && slots <= limits::SLOTS_MAX as usize {
+        if let Some((memory, pieces)) = memory::allocate(slots, SLOT_BYTES) {
+            return (Pool::shared(pieces), Some(memory));
+        }
+    }
+    (Pool::new(slots), None)
 }
 
 impl Outlet for Remote {

@@ -1,66 +1,54 @@
-//! What is known of each backing store with an open stream: how fast it gets clean, and how long an
-//! extent takes.
+//! The backing stores in use: their names, and how their pages are written back.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
 
-use crate::rate::Rate;
 use crate::storage;
-
-/// Completions that the percentile looks back on: a few seconds of a busy device.
-const COMPLETIONS: usize = 64;
+use crate::stream::ladder::{Rung, StepDown};
 
 /// One backing store.
 #[derive(Debug)]
 pub struct Device {
     /// Its name and place.
     pub info: storage::Device,
-    stats: Mutex<Stats>,
+    drain: Mutex<Drain>,
 }
 
 #[derive(Debug, Default)]
-struct Stats {
-    completions: VecDeque<Duration>,
-    cleaned_bytes: u64,
-    rate: Rate,
+struct Drain {
+    /// What its streams use, by how many do.
+    used: BTreeMap<Rung, usize>,
+    /// Steps that were logged.
+    said: BTreeSet<(Rung, Rung)>,
 }
 
 impl Device {
-    /// An extent of `bytes` became clean, `took` after its writeback was started.
-    pub fn complete(&self, bytes: u64, took: Duration) {
-        let mut stats = self.lock();
-        if stats.completions.len() == COMPLETIONS {
-            stats.completions.pop_front();
+    /// A stream here now uses `rung`, and before that another.
+    pub fn use_rung(&self, before: Option<Rung>, rung: Option<Rung>) {
+        let mut drain = self.lock();
+        if let Some(count) = before.and_then(|before| drain.used.get_mut(&before)) {
+            *count -= 1;
         }
-        stats.completions.push_back(took);
-        stats.cleaned_bytes += bytes;
+        if let Some(rung) = rung {
+            *drain.used.entry(rung).or_default() += 1;
+        }
     }
 
-    /// Updates the rate.
-    pub fn sample(&self, now: Duration) {
-        let mut stats = self.lock();
-        let total = stats.cleaned_bytes;
-        stats.rate.sample(now, total);
-    }
-
-    /// Bytes per second that became clean, recently.
+    /// The rungs in use, the highest first.
     #[must_use]
-    pub fn bytes_per_second(&self) -> u64 {
-        self.lock().rate.bytes_per_second()
+    pub fn rungs(&self) -> Vec<Rung> {
+        let drain = self.lock();
+        drain.used.iter().filter(|(_, count)| **count > 0).map(|(rung, _)| *rung).collect()
     }
 
-    /// 95th percentile of the recent completions; zero before the first.
+    /// True when this step is the first of its kind here, and worth a line in the log.
     #[must_use]
-    pub fn completion_p95(&self) -> Duration {
-        let mut sorted: Vec<_> = self.lock().completions.iter().copied().collect();
-        sorted.sort_unstable();
-        let at = (sorted.len() * 95).div_ceil(100).saturating_sub(1);
-        sorted.get(at).copied().unwrap_or_default()
+    pub fn is_news(&self, step: StepDown) -> bool {
+        self.lock().said.insert((step.from, step.to))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Stats> {
-        self.stats.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Drain> {
+        self.drain.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -78,7 +66,7 @@ impl Devices {
         if let Some(known) = by_id.get(&info.id).and_then(Weak::upgrade) {
             return known;
         }
-        let device = Arc::new(Device { info, stats: Mutex::default() });
+        let device = Arc::new(Device { info, drain: Mutex::default() });
         by_id.insert(device.info.id.clone(), Arc::downgrade(&device));
         device
     }
@@ -97,17 +85,13 @@ mod tests {
     use super::*;
 
     fn info(id: &str) -> storage::Device {
-        let text = String::new;
-        storage::Device { id: id.to_owned(), mount: text(), filesystem: text(), drain: "none" }
-    }
-
-    #[test]
-    fn the_95th_percentile_is_the_19th_of_20() {
-        let devices = Devices::default();
-        let device = devices.of(info("8:1"));
-        assert_eq!(device.completion_p95(), Duration::ZERO);
-        (1..=20).for_each(|ms| device.complete(1, Duration::from_millis(ms)));
-        assert_eq!(device.completion_p95(), Duration::from_millis(19));
+        storage::Device {
+            id: id.to_owned(),
+            mount: String::new(),
+            source: String::new(),
+            filesystem: String::new(),
+            medium: storage::Medium::Unknown,
+        }
     }
 
     #[test]
@@ -119,5 +103,19 @@ mod tests {
         assert_eq!(devices.all().len(), 1);
         drop(two);
         assert!(devices.all().is_empty());
+    }
+
+    #[test]
+    fn a_device_names_the_rungs_in_use_and_each_step_once() {
+        let devices = Devices::default();
+        let device = devices.of(info("8:1"));
+        device.use_rung(None, Some(Rung::SyncFileRange));
+        device.use_rung(None, Some(Rung::Dontcache));
+        assert_eq!(device.rungs(), [Rung::Dontcache, Rung::SyncFileRange]);
+        device.use_rung(Some(Rung::SyncFileRange), None);
+        assert_eq!(device.rungs(), [Rung::Dontcache]);
+        let step =
+            StepDown { from: Rung::Dontcache, to: Rung::Fdatasync, because: "it does nothing" };
+        assert!(device.is_news(step) && !device.is_news(step));
     }
 }

@@ -58,8 +58,8 @@ const RUNTIME_THREADS: usize = 2;
 /// Files and descriptors beside those of connections: standard streams, the runtime, the journal.
 const DESCRIPTORS_OF_OUR_OWN: u64 = 32;
 
-/// A connection's socket, and its file three times: data, sentinel, directory.
-const DESCRIPTORS_PER_CONNECTION: u64 = 4;
+/// A connection's socket, and its file: data, sentinel, direct, directory.
+const DESCRIPTORS_PER_CONNECTION: u64 = 5;
 
 /// Runs the daemon until a signal stops it.
 ///

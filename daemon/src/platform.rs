@@ -30,18 +30,37 @@ pub fn auto_budget_bytes() -> u64 {
     #[cfg(target_os = "linux")]
     {
         use procfs::Current;
-        let page_bytes = crate::storage::page_bytes();
         let available = procfs::Meminfo::current().ok().and_then(|info| info.mem_available);
-        let threshold = procfs::vmstat()
-            .ok()
-            .and_then(|stats| stats.get("nr_dirty_background_threshold").copied())
-            .and_then(|pages| u64::try_from(pages).ok());
         let tenth = available.map_or(most, |bytes| bytes / 10);
-        let below = threshold.map_or(most, |pages| pages * page_bytes / 10 * 8);
+        let below = dirty_thresholds().map_or(most, |(background, _)| background / 10 * 8);
         most.min(tenth).min(below).max(crate::budget::LIMIT_BYTES_MIN)
     }
     #[cfg(not(target_os = "linux"))]
     most
+}
+
+/// The most that may be dirty before the kernel makes writers wait, in bytes: half way between its two
+/// thresholds (`dirty_freerun_ceiling` in mm/page-writeback.c), less a tenth for what others write.
+#[must_use]
+pub fn throttle_bytes() -> u64 {
+    #[cfg(target_os = "linux")]
+    {
+        let ceiling = dirty_thresholds().map(|(background, hard)| (background + hard) / 20 * 9);
+        ceiling.unwrap_or(u64::MAX).max(crate::budget::LIMIT_BYTES_MIN)
+    }
+    #[cfg(not(target_os = "linux"))]
+    u64::MAX
+}
+
+/// Where the kernel begins to write back by itself, and where it stops everybody, in bytes.
+#[cfg(target_os = "linux")]
+fn dirty_thresholds() -> Option<(u64, u64)> {
+    let stats = procfs::vmstat().ok()?;
+    let bytes = |name: &str| {
+        let pages = u64::try_from(*stats.get(name)?).ok()?;
+        Some(pages * crate::storage::page_bytes())
+    };
+    Some((bytes("nr_dirty_background_threshold")?, bytes("nr_dirty_threshold")?))
 }
 
 /// Raises the limit of open files as far as it goes; `None` where there is no such limit.

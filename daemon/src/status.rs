@@ -6,23 +6,27 @@ use std::time::Duration;
 
 use freemkvd_proto::hello::VERSION_HIGHEST;
 use freemkvd_proto::status::{
-    Budget, DaemonState, Device, DeviceState, Status, Stream, StreamError, StreamState,
+    Budget, DaemonState, Device, DeviceState, Status, Stream, StreamError, StreamState, WaitingFor,
 };
 
+use crate::budget::{DeviceView, Hold, State};
 use crate::config::Size;
+use crate::stream::ladder::Rung;
 use crate::writer::{Queues, Record, Shop, Snapshot};
 
 /// From when on a system call counts as blocking.
 const BLOCKED: Duration = Duration::from_secs(1);
 
-/// From when on a device counts as stalled.
-const STALLED: Duration = Duration::from_secs(2);
+/// From when on a wait is worth a word.
+const WAITING: Duration = Duration::from_millis(50);
+
+type Seen = (Arc<Record>, Snapshot);
 
 /// The whole report.
 #[must_use]
 pub fn assemble(shop: &Shop, queues: &Queues, records: &[Arc<Record>], draining: bool) -> Status {
-    let seen: Vec<(&Arc<Record>, Snapshot)> =
-        records.iter().map(|record| (record, record.snapshot())).collect();
+    let seen: Vec<Seen> =
+        records.iter().map(|record| (Arc::clone(record), record.snapshot())).collect();
     let (limit_bytes, charged_bytes) = shop.gate.limit_and_charged_bytes();
     let snapshots = || seen.iter().map(|(_, snapshot)| snapshot);
     Status {
@@ -36,31 +40,15 @@ pub fn assemble(shop: &Shop, queues: &Queues, records: &[Arc<Record>], draining:
             charged_bytes,
             kernel_dirty_bytes: kernel_dirty_bytes(snapshots()),
             queued_bytes: snapshots().map(queued_bytes).sum(),
-            queue_limit_bytes: queues.total_bytes(),
+            // What lies in shared slots is queued in the memory of its client.
+            queue_limit_bytes: queues.total_bytes()
+                + records.iter().map(|record| record.slots_bytes()).sum::<u64>(),
         },
         devices: shop
             .devices
             .all()
             .iter()
-            .map(|device| {
-                let on_it = |snapshot: &&Snapshot| {
-                    snapshot.device.as_ref().is_some_and(|other| Arc::ptr_eq(device, other))
-                };
-                let stalled = snapshots()
-                    .filter(on_it)
-                    .any(|snapshot| snapshot.call.is_some_and(|(_, age)| age >= STALLED));
-                Device {
-                    id: device.info.id.clone(),
-                    mount: device.info.mount.clone(),
-                    filesystem: device.info.filesystem.clone(),
-                    state: if stalled { DeviceState::Stalled } else { DeviceState::Healthy },
-                    drain: device.info.drain.to_owned(),
-                    limit_bytes,
-                    charged_bytes: snapshots().filter(on_it).map(|seen| seen.charged_bytes).sum(),
-                    rate_bytes_per_second: device.bytes_per_second(),
-                    completion_ms_p95: millis(device.completion_p95()),
-                }
-            })
+            .filter_map(|known| Some(device(known, shop.gate.device(&known.info.id)?, &seen, shop)))
             .collect(),
         // A stream that ended well is gone, though its record is kept until the next tick.
         streams: seen
@@ -68,6 +56,38 @@ pub fn assemble(shop: &Shop, queues: &Queues, records: &[Arc<Record>], draining:
             .filter(|(_, snapshot)| snapshot.ended.is_none() || ended_badly(snapshot))
             .map(|(record, snapshot)| stream(record, snapshot))
             .collect(),
+    }
+}
+
+fn device(
+    known: &Arc<crate::device::Device>,
+    view: DeviceView,
+    seen: &[Seen],
+    shop: &Shop,
+) -> Device {
+    let on_it = |snapshot: &&Snapshot| {
+        snapshot.device.as_ref().is_some_and(|other| Arc::ptr_eq(known, other))
+    };
+    let rungs: Vec<_> = known.rungs().into_iter().map(Rung::name).collect();
+    Device {
+        id: known.info.id.clone(),
+        mount: known.info.mount.clone(),
+        filesystem: known.info.filesystem.clone(),
+        state: match view.state {
+            State::Starting { .. } | State::Healthy => DeviceState::Healthy,
+            State::Suspect => DeviceState::Suspect,
+            State::Wedged => DeviceState::Wedged,
+            State::Recovering { .. } => DeviceState::Recovering,
+        },
+        drain: rungs.join("+"),
+        limit_bytes: view.limit_bytes,
+        charged_bytes: view.charged_bytes,
+        rate_bytes_per_second: view.bytes_per_second,
+        completion_ms_p95: millis(view.completion_p95),
+        kernel_dirty_bytes: kernel_dirty_bytes(seen.iter().map(|(_, seen)| seen).filter(on_it)),
+        extent_bytes: view.extent_bytes,
+        turns: view.takes_turns,
+        state_seconds: shop.clock.now().saturating_sub(view.since).as_secs(),
     }
 }
 
@@ -89,8 +109,11 @@ pub fn sentence(status: &Status) -> String {
     if failed > 0 {
         line += &format!(", {failed} failed");
     }
-    for device in status.devices.iter().filter(|device| device.state == DeviceState::Stalled) {
-        line += &format!(", {} stalled", device.mount);
+    for device in &status.devices {
+        match device.state {
+            DeviceState::Healthy | DeviceState::Recovering => {}
+            _ => line += &format!(", {} silent for {} s", device.mount, device.state_seconds),
+        }
     }
     line
 }
@@ -128,7 +151,34 @@ fn stream(record: &Record, seen: &Snapshot) -> Stream {
             offset: failure.offset,
             message: failure.message.clone(),
         }),
+        waiting_for: waiting_for(seen),
+        kernel_dirty_bytes: seen.kernel_dirty_bytes,
+        drain: seen.rung.map(Rung::name).unwrap_or_default().to_owned(),
+        weight: record.weight(),
+        shared: record.is_shared,
     }
+}
+
+/// What holds it up, as it would be said.
+fn waiting_for(seen: &Snapshot) -> Option<WaitingFor> {
+    if seen.ended.is_some() {
+        return None;
+    }
+    let mount = seen.device.as_ref().map_or("", |device| device.info.mount.as_str());
+    let on = if mount.is_empty() { String::new() } else { format!(" on {mount}") };
+    let age = seen.activity_age;
+    let (what, age) = match (seen.call, seen.activity, seen.hold) {
+        (Some((call, age)), ..) => (format!("{call}{on}"), age),
+        (None, StreamState::Throttled, Some(Hold::Turn)) => (format!("its turn{on}"), age),
+        (None, StreamState::Throttled, Some(Hold::Sick)) => {
+            (format!("{mount}, which does not answer"), age)
+        }
+        (None, StreamState::Throttled, Some(Hold::Total)) => ("the total budget".to_owned(), age),
+        (None, StreamState::Throttled, _) => (format!("the budget{on}"), age),
+        (None, StreamState::Idle, _) => ("its muxer".to_owned(), age),
+        _ => return None,
+    };
+    (age >= WAITING).then(|| WaitingFor { what, ms: millis(age) })
 }
 
 /// Longest path in a report, in bytes. A report has to fit a frame with some thousand streams, and the

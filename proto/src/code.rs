@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 /// | 200-299 | `Open` was refused; no file was changed |
 /// | 300-399 | an open stream failed |
 /// | 400-499 | the daemon itself |
+/// | 500-599 | a control request was refused |
 ///
 /// A number is never used again for something else. A client meets numbers that it does not know
 /// when the daemon is newer, and then goes by the range.
@@ -59,6 +60,9 @@ codes! {
     /// More connections than the daemon is configured for.
     TOO_MANY_CONNECTIONS = 108, "too many connections";
 
+    /// A shared slot that does not exist, or a part of one that does not fit.
+    BAD_SLOT = 109, "no such part of a shared slot";
+
     /// The path is not below one of the daemon's roots.
     OUTSIDE_ROOTS = 200, "outside the configured roots";
     /// The file, or the directory it should be created in, does not exist.
@@ -82,6 +86,11 @@ codes! {
     /// The path is empty, relative, too long or holds a NUL byte.
     BAD_PATH = 210, "not a usable path";
 
+    /// The shared slots are missing, are not sealed, or have another size than was said.
+    BAD_SLOTS = 211, "not usable as shared slots";
+    /// The weight is not one of those allowed.
+    BAD_WEIGHT = 212, "weight out of range";
+
     /// Reading, writing or syncing failed; see errno and offset.
     IO = 300, "input/output error";
     /// No space was left when writing.
@@ -91,6 +100,13 @@ codes! {
     GOING_AWAY = 400, "the daemon is shutting down";
     /// A fault of the daemon.
     INTERNAL = 401, "internal error";
+
+    /// No open stream has this number.
+    NO_SUCH_STREAM = 500, "no such stream";
+    /// The stream is another user's.
+    NOT_YOURS = 501, "the stream is another user's";
+    /// A value out of its range.
+    BAD_VALUE = 502, "value out of range";
 }
 
 impl fmt::Display for ErrorCode {

@@ -104,6 +104,8 @@ impl Command {
             Self::Finish => Kind::Finish,
             Self::Abort => Kind::Abort,
             Self::Status => Kind::Status,
+            Self::WriteSlots(_) => Kind::WriteSlots,
+            Self::SetWeight(_) => Kind::SetWeight,
         }
     }
 
@@ -118,6 +120,8 @@ impl Command {
             Self::Seek(body) => encode(kind, sequence, body),
             Self::WriteZeroes(body) => encode(kind, sequence, body),
             Self::SetLen(body) => encode(kind, sequence, body),
+            Self::WriteSlots(body) => encode(kind, sequence, body),
+            Self::SetWeight(body) => encode(kind, sequence, body),
             Self::Flush | Self::Sync | Self::Finish | Self::Abort | Self::Status => {
                 Ok(Header::new(kind, 0, sequence)?.encode().to_vec())
             }
@@ -141,6 +145,8 @@ impl Command {
             Kind::Finish => Self::Finish,
             Kind::Abort => Self::Abort,
             Kind::Status => Self::Status,
+            Kind::WriteSlots => Self::WriteSlots(decode(kind, body)?),
+            Kind::SetWeight => Self::SetWeight(decode(kind, body)?),
             _ => {
                 return Err(FrameError::UnknownKind { number: kind as u16 });
             }
@@ -161,6 +167,7 @@ impl Reply {
             Self::Failed(_) => Kind::Failed,
             Self::GoingAway(_) => Kind::GoingAway,
             Self::StatusReport(_) => Kind::StatusReport,
+            Self::Done => Kind::Done,
         }
     }
 
@@ -177,7 +184,9 @@ impl Reply {
             Self::Failed(body) => encode(kind, sequence, body),
             Self::GoingAway(body) => encode(kind, sequence, body),
             Self::StatusReport(body) => encode(kind, sequence, body),
-            Self::Synced | Self::Aborted => Ok(Header::new(kind, 0, sequence)?.encode().to_vec()),
+            Self::Synced | Self::Aborted | Self::Done => {
+                Ok(Header::new(kind, 0, sequence)?.encode().to_vec())
+            }
         }
     }
 
@@ -197,6 +206,7 @@ impl Reply {
             Kind::Failed => Self::Failed(decode(kind, body)?),
             Kind::GoingAway => Self::GoingAway(decode(kind, body)?),
             Kind::StatusReport => Self::StatusReport(decode(kind, body)?),
+            Kind::Done => Self::Done,
             _ => {
                 return Err(FrameError::UnknownKind { number: kind as u16 });
             }

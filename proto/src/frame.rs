@@ -36,8 +36,12 @@ pub enum Kind {
     Finish = 0x08,
     /// Gives the stream up.
     Abort = 0x09,
+    /// File content for the stream's position that lies in shared slots.
+    WriteSlots = 0x0A,
     /// Asks for a status report.
     Status = 0x40,
+    /// Changes the weight of a stream.
+    SetWeight = 0x41,
     /// Answers `Open`.
     Opened = 0x81,
     /// The watermarks.
@@ -54,6 +58,8 @@ pub enum Kind {
     GoingAway = 0x87,
     /// Answers `Status`.
     StatusReport = 0xC0,
+    /// Answers a control request that has nothing else to say.
+    Done = 0xC1,
 }
 
 impl Kind {
@@ -68,7 +74,9 @@ impl Kind {
         Self::Sync,
         Self::Finish,
         Self::Abort,
+        Self::WriteSlots,
         Self::Status,
+        Self::SetWeight,
         Self::Opened,
         Self::Progress,
         Self::Synced,
@@ -77,6 +85,7 @@ impl Kind {
         Self::Failed,
         Self::GoingAway,
         Self::StatusReport,
+        Self::Done,
     ];
 
     /// The kind of this number.
@@ -97,7 +106,7 @@ impl Kind {
         match self {
             Self::Write => limits::WRITE_BYTES_MAX,
             Self::Flush | Self::Sync | Self::Finish | Self::Abort | Self::Status => 0,
-            Self::Synced | Self::Aborted => 0,
+            Self::Synced | Self::Aborted | Self::Done => 0,
             _ => match self.sender() {
                 Sender::Client => limits::CONTROL_BYTES_MAX,
                 Sender::Daemon => limits::REPLY_BYTES_MAX,

@@ -10,10 +10,15 @@ pub const MAGIC: [u8; 8] = *b"FREEMKVD";
 pub const HELLO_BYTES: usize = 16;
 
 /// Lowest protocol version that this crate speaks.
-pub const VERSION_LOWEST: u16 = 1;
+pub const VERSION_LOWEST: u16 = 2;
 
 /// Highest protocol version that this crate speaks.
-pub const VERSION_HIGHEST: u16 = 1;
+///
+/// | version | what it brought |
+/// |---|---|
+/// | 1 | the first; in no release, and no longer spoken |
+/// | 2 | shared slots, weights, the window of a stream; a status report with what the kernel counts |
+pub const VERSION_HIGHEST: u16 = 2;
 
 /// The client's opening: which versions it speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,12 +143,12 @@ mod tests {
             *b"FREEMKVD\x01\0\x02\0\0\0\0\0"
         );
         assert_eq!(
-            DaemonHello::Accepted { version: 1 }.encode(),
-            *b"FREEMKVD\x01\0\x01\0\x01\0\0\0"
+            DaemonHello::Accepted { version: 2 }.encode(),
+            *b"FREEMKVD\x02\0\x02\0\x02\0\0\0"
         );
         assert_eq!(
             DaemonHello::refuse(ErrorCode::VERSION).encode(),
-            *b"FREEMKVD\0\0\x01\0\x01\0\x65\0"
+            *b"FREEMKVD\0\0\x02\0\x02\0\x65\0"
         );
     }
 
@@ -162,8 +167,9 @@ mod tests {
     #[test]
     fn the_highest_common_version_wins_and_none_is_refused() {
         let ask = |lowest, highest| ClientHello { lowest, highest }.answer();
-        assert_eq!(ask(1, 1), DaemonHello::Accepted { version: 1 });
+        assert_eq!(ask(2, 2), DaemonHello::Accepted { version: 2 });
         assert_eq!(ask(1, 9), DaemonHello::Accepted { version: VERSION_HIGHEST });
+        assert_eq!(ask(1, 1), DaemonHello::refuse(ErrorCode::VERSION));
         assert_eq!(ask(8, 9), DaemonHello::refuse(ErrorCode::VERSION));
     }
 

@@ -33,7 +33,7 @@
 //! ```
 //!
 //! * `kind` is a [`Kind`]. An unknown kind is an error, not something to skip.
-//! * `flags` are 0 in version 1; any other value is an error.
+//! * `flags` are 0 in this version; any other value is an error.
 //! * `length` counts the body's bytes. It is checked against the kind's own maximum
 //!   ([`Kind::body_bytes_max`]) before a byte of memory is set aside for it.
 //! * The body of `Write` is raw file content. Every other body is [postcard] of the struct that the
@@ -50,7 +50,8 @@
 //! | kind | body | answered by |
 //! |---|---|---|
 //! | `Open` | [`Open`] | `Opened`, or `Failed` and the connection ends |
-//! | `Write` | 1 to 4 MiB of content for the position | `Progress`, sooner or later |
+//! | `Write` | 1 byte to 4 MiB of content for the position | `Progress`, sooner or later |
+//! | `WriteSlots` | [`WriteSlots`]: where content for the position lies in shared slots | `Progress`, sooner or later |
 //! | `Seek` | [`Seek`]: the new position, absolute | - |
 //! | `WriteZeroes` | [`WriteZeroes`]: so many zero bytes at the position | `Progress`, sooner or later |
 //! | `SetLen` | [`SetLen`]: the file's new length; the position stays | `Progress`, sooner or later |
@@ -60,8 +61,48 @@
 //! | `Abort` | empty | `Aborted`; what is queued is dropped, the file stays as it is; the connection ends |
 //!
 //! A command before `Open`, a second `Open` or a number out of order is an error. What comes after
-//! `Finish` or `Abort` is not read as commands any more and has no effect. `Status` is the one request of a connection of its own: its sequence number
-//! is chosen by the client and comes back in the `StatusReport`. It may be sent any number of times.
+//! `Finish` or `Abort` is not read as commands any more and has no effect.
+//!
+//! # Shared slots
+//!
+//! On Linux content can stay where the client has it. The client makes a memfd of
+//! `slots * SLOT_BYTES` bytes, with [`limits::SLOT_BYTES`] of 1 MiB and 1 to [`limits::SLOTS_MAX`]
+//! slots, and seals it with `F_SEAL_SHRINK` and `F_SEAL_GROW` (other seals are its own business;
+//! `F_SEAL_FUTURE_WRITE` after it has mapped it is a good one). `Open` says
+//! [`Transfer::Shared`], and the descriptor comes with it: ancillary data
+//! (`SCM_RIGHTS`) of a `sendmsg` that begins within the `Open` frame, and not within the hello. The
+//! daemon maps it read-only.
+//!
+//! * A memfd that is missing, has another size, or can still shrink or grow, a descriptor that is none,
+//!   and more than one, are refused with [`ErrorCode::BAD_SLOTS`], before any file is opened. So is a
+//!   descriptor that comes with an `Open` for inline content or with another first frame. Descriptors
+//!   with any later frame are closed unseen.
+//! * `Opened` says whether the slots are in use. If they are not (another platform, no memory for the
+//!   mapping), content goes inline as if they had not been offered.
+//! * `WriteSlots` names 1 to [`limits::SLOT_PARTS_MAX`] parts, in the order in which they go to the
+//!   file: each a slot, a start and a length of at least 1 byte, within that slot; all parts together at
+//!   most [`limits::WRITE_BYTES_MAX`]. Anything else is [`ErrorCode::BAD_SLOT`]. On a stream without
+//!   shared slots the command is [`ErrorCode::OUT_OF_SEQUENCE`].
+//! * **The client leaves these bytes as they are until the command is *written*.** The daemon reads them
+//!   at any time before that, once or more often, and believes nothing about them. A client that
+//!   changes them early gets a file with either bytes, or a mix; no other stream is touched.
+//! * `Write` stays allowed, and both kinds may be mixed.
+//! * The slots belong to the stream: the daemon lets go of them when the stream has ended. It keeps them
+//!   when the client dies, and writes what it had accepted.
+//!
+//! # Requests
+//!
+//! A connection may begin with a request in place of `Open`, and then consists of requests. Their
+//! sequence numbers are chosen by the client and come back in the answers; any number of them may
+//! follow each other.
+//!
+//! | kind | body | answered by |
+//! |---|---|---|
+//! | `Status` | empty | `StatusReport` |
+//! | `SetWeight` | [`SetWeight`]: a stream and its new weight | `Done`, or `Failed` with a code of the 500s, after which the connection goes on |
+//!
+//! A weight is one of [`limits::WEIGHTS`]. Who may change that of a stream: the user who writes it, the
+//! user that the daemon runs as, and root.
 //!
 //! # Answers
 //!
@@ -75,6 +116,7 @@
 //! | `Failed` | [`Failure`] | the stream (or the request) failed for good; nothing more is written |
 //! | `GoingAway` | [`GoingAway`] | the daemon is about to stop; it drains what it has accepted |
 //! | `StatusReport` | [`status::Status`] | a snapshot from the daemon's memory |
+//! | `Done` | empty | the request with nothing else to tell has taken effect |
 //!
 //! # Watermarks
 //!
@@ -90,7 +132,8 @@
 //! # Backpressure
 //!
 //! The daemon stops reading a connection whose queue is full; the client's next write to the socket
-//! blocks. There are no credits. A client must keep reading answers while it is blocked.
+//! blocks. There are no credits. A client must keep reading answers while it is blocked. Content in
+//! shared slots takes no memory of the daemon's; of that a queue takes as much as the slots hold.
 //!
 //! # Errors
 //!
@@ -99,6 +142,11 @@
 //! may be written in part and is never counted. After the first I/O error a stream is *latched*:
 //! `Failed` is sent once, nothing more is written, and later commands are read and dropped until the
 //! client closes. See [`ErrorCode`] for the numbers.
+//!
+//! # Versions
+//!
+//! 1 was in no release and is no longer spoken. 2 brought shared slots, weights, the window of a stream,
+//! and a status report with what the kernel counts. See [`hello::VERSION_HIGHEST`].
 
 mod code;
 mod codec;
@@ -114,5 +162,5 @@ pub use codec::{Decoder, Step};
 pub use frame::{FrameError, HEADER_BYTES, Header, Kind, Sender};
 pub use message::{
     Command, Failure, Finished, GoingAway, Mark, Open, OpenMode, Opened, Progress, Reply, Seek,
-    SetLen, WirePath, WriteZeroes,
+    SetLen, SetWeight, SlotPart, Transfer, WirePath, WriteSlots, WriteZeroes,
 };

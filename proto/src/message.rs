@@ -57,8 +57,15 @@ pub enum OpenMode {
 /// How the content of `Write` travels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Transfer {
-    /// In the frame, after the header.
+    /// In the frame, after the header: `Write`.
     Inline,
+    /// In memory that both sides have mapped: `WriteSlots`. The memory comes with the `Open` as a
+    /// descriptor (`SCM_RIGHTS`), a memfd of `slots * SLOT_BYTES` bytes that can neither shrink nor
+    /// grow any more (`F_SEAL_SHRINK`, `F_SEAL_GROW`). Linux only.
+    Shared {
+        /// How many slots, 1 to [`crate::limits::SLOTS_MAX`].
+        slots: u32,
+    },
 }
 
 /// Body of `Open`.
@@ -73,6 +80,12 @@ pub struct Open {
     pub size_hint_bytes: Option<u64>,
     /// How content travels.
     pub transfer: Transfer,
+    /// The stream's part of its device's speed, relative to the other streams there; one of
+    /// [`crate::limits::WEIGHTS`].
+    pub weight: u32,
+    /// How many of the newest bytes shall stay in the page cache for patches; at most what the daemon
+    /// is configured for, which is also what `None` asks for. 0 says that nothing will be patched.
+    pub window_bytes: Option<u64>,
 }
 
 /// Body of `Seek`.
@@ -96,6 +109,35 @@ pub struct SetLen {
     pub len: u64,
 }
 
+/// A piece of a shared slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SlotPart {
+    /// Which slot, counted from 0.
+    pub slot: u32,
+    /// Where in it, in bytes.
+    pub start: u32,
+    /// How many bytes, at least 1; `start + len` is at most [`crate::limits::SLOT_BYTES`].
+    pub len: u32,
+}
+
+/// Body of `WriteSlots`: content for the position, as `Write` has it, that lies in shared slots. The
+/// client leaves these bytes as they are until the command is *written*.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WriteSlots {
+    /// One after the other; 1 to [`crate::limits::SLOT_PARTS_MAX`] of them, and together at most
+    /// [`crate::limits::WRITE_BYTES_MAX`].
+    pub parts: Vec<SlotPart>,
+}
+
+/// Body of `SetWeight`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetWeight {
+    /// The stream's number.
+    pub stream: u64,
+    /// Its new weight, one of [`crate::limits::WEIGHTS`].
+    pub weight: u32,
+}
+
 /// Body of `Opened`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Opened {
@@ -107,6 +149,9 @@ pub struct Opened {
     pub queue_limit_bytes: u64,
     /// How many of the newest bytes stay in the page cache for patches.
     pub window_bytes: u64,
+    /// True when the shared slots that were offered are in use. False when there were none, or this
+    /// daemon can't use any: then content goes inline.
+    pub shared: bool,
 }
 
 /// How far the commands of a stream have come.
@@ -187,6 +232,10 @@ pub enum Command {
     Abort,
     /// Asks for a status report.
     Status,
+    /// Content for the position, in shared slots.
+    WriteSlots(WriteSlots),
+    /// Changes the weight of a stream.
+    SetWeight(SetWeight),
 }
 
 /// Everything the daemon sends.
@@ -208,4 +257,6 @@ pub enum Reply {
     GoingAway(GoingAway),
     /// Answers `Status`.
     StatusReport(Status),
+    /// Answers `SetWeight`.
+    Done,
 }

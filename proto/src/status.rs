@@ -55,8 +55,12 @@ pub struct Budget {
 pub enum DeviceState {
     /// Writeback completes, or nothing is to be done.
     Healthy,
-    /// Writeback was begun and has not completed for longer than usual.
-    Stalled,
+    /// Writeback has not completed for longer than usual; it gets no more than its floor.
+    Suspect,
+    /// Nothing has completed for half a minute more; it gets nothing.
+    Wedged,
+    /// It has begun to complete again, and gets more step by step.
+    Recovering,
 }
 
 /// One backing store.
@@ -76,11 +80,19 @@ pub struct Device {
     pub limit_bytes: u64,
     /// Bytes charged to it now.
     pub charged_bytes: u64,
-    /// Bytes per second that became clean, recently.
+    /// Bytes per second that it gets clean while it has something to do.
     pub rate_bytes_per_second: u64,
-    /// 95th percentile of how long an extent's writeback recently held its writer up, in
+    /// 95th percentile of the time from the start of an extent's writeback to its end, recently, in
     /// milliseconds.
     pub completion_ms_p95: u64,
+    /// The same bytes as `charged_bytes` as the kernel counts them, where it can.
+    pub kernel_dirty_bytes: Option<u64>,
+    /// How long an extent is here, in bytes.
+    pub extent_bytes: u64,
+    /// True when its streams take turns, as on a disk that has to seek.
+    pub turns: bool,
+    /// For how long it has been in this state, in seconds.
+    pub state_seconds: u64,
 }
 
 /// What a stream is doing.
@@ -148,6 +160,25 @@ pub struct Stream {
     pub patches: u64,
     /// Why it failed.
     pub error: Option<StreamError>,
+    /// What it waits for, in words, and for how long, in milliseconds; `None` while it works.
+    pub waiting_for: Option<WaitingFor>,
+    /// The same bytes as `dirty_bytes` as the kernel counts them, where it can.
+    pub kernel_dirty_bytes: Option<u64>,
+    /// How its dirty pages are written back.
+    pub drain: String,
+    /// Its part of the device's speed, relative to the others there.
+    pub weight: u32,
+    /// True when its content comes in shared slots.
+    pub shared: bool,
+}
+
+/// What holds a stream up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WaitingFor {
+    /// As in "its turn on /rips", "fdatasync on /rips" or "its muxer".
+    pub what: String,
+    /// For how long, in milliseconds.
+    pub ms: u64,
 }
 
 /// Why a stream failed.

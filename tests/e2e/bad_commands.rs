@@ -1,9 +1,9 @@
 //! Frames that are well-formed and not allowed: out of order, out of range, after the end.
 
 use freemkvd_proto::limits::OFFSET_MAX;
-use freemkvd_proto::{Command, ErrorCode, OpenMode, Reply, Seek, SetLen, WriteZeroes};
+use freemkvd_proto::{Command, ErrorCode, OpenMode, Reply, Seek, SetLen, Transfer, WriteZeroes};
 use freemkvd_tests::daemon::Daemon;
-use freemkvd_tests::peer::Peer;
+use freemkvd_tests::peer::{Peer, opening};
 
 use crate::support::{Neighbour, scratch};
 
@@ -13,23 +13,15 @@ fn a_connection_begins_with_open_or_status() {
     let daemon = Daemon::start(root.path(), "");
     let neighbour = Neighbour::start(&daemon, root.path());
     let path = root.path().join("film.mkv");
-    let opening = |sequence| {
-        let path = freemkvd_proto::WirePath::from_path(&path).unwrap();
-        let open = freemkvd_proto::Open {
-            path,
-            mode: OpenMode::Create,
-            size_hint_bytes: None,
-            transfer: freemkvd_proto::message::Transfer::Inline,
-        };
-        (sequence, Command::Open(open))
-    };
+    let opening =
+        |sequence| (sequence, Command::Open(opening(&path, OpenMode::Create, Transfer::Inline)));
     let commands = [
         (1, Command::Flush),
         (0, Command::Finish),
         (1, Command::Seek(Seek { offset: 0 })),
         opening(1),
     ];
-    let rule = "a connection begins with Open, numbered 0, or with Status";
+    let rule = "a connection begins with Open, numbered 0, or with a request";
     for (sequence, command) in &commands {
         let mut peer = Peer::greet(daemon.socket());
         peer.command(*sequence, command);

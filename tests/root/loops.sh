@@ -4,12 +4,14 @@
 #   tests/root/loops.sh cargo test -p freemkvd-tests --test root -- --ignored
 #
 # The command finds them in FREEMKVD_TEST_MOUNTS, as name=directory separated by commas: ext4, xfs and
-# btrfs (loop devices, 1 GiB), overlay (over an ext4 of its own) and tmpfs (64 MiB, to run out of space).
+# btrfs (loop devices, 1 GiB), overlay and fuse (mergerfs; each over an ext4 of its own, whose directory
+# is overlay-below and fuse-below), tmpfs (64 MiB, to run out of space), and liar (an ext4 of 256 MiB on
+# a tmpfs of 32 MiB: takes every write and loses most at writeback).
 # Exits as the command does; with 1 if it left something behind that keeps a file system busy.
 #
 # The mounts are in a mount namespace of their own, and the loop devices detach themselves with the last
 # mount: even when this script is killed, both go with the last process in here. Needs root, e2fsprogs,
-# xfsprogs and btrfs-progs.
+# xfsprogs, btrfs-progs and mergerfs.
 set -euo pipefail
 
 if [[ ${FREEMKVD_TEST_NAMESPACE:-} != "$$" ]]; then
@@ -59,33 +61,55 @@ trap finish EXIT
 trap 'interrupted=1; exit 130' INT
 trap 'interrupted=1; exit 143' TERM HUP
 
-# image NAME TYPE [MKFS OPTION...]
+# image SIZE NAME TYPE [MKFS OPTION...]: makes and mounts $work/NAME; the image is in $work/images/NAME
+# if that is a directory.
 image() {
-    local name=$1 type=$2
-    shift 2
-    truncate --size=1G "$work/$name.img"
-    "mkfs.$type" -q "$@" "$work/$name.img" >"$work/mkfs.log" 2>&1 || { cat "$work/mkfs.log" >&2; return 1; }
+    local size=$1 name=$2 type=$3 file=$work/$2.img
+    shift 3
+    [[ ! -d $work/images/$name ]] || file=$work/images/$name/$name.img
+    truncate --size="$size" "$file"
+    "mkfs.$type" -q "$@" "$file" >"$work/mkfs.log" 2>&1 || { cat "$work/mkfs.log" >&2; return 1; }
     mkdir "$work/$name"
-    mount -t "$type" -o loop "$work/$name.img" "$work/$name"
+    mount -t "$type" -o loop "$file" "$work/$name"
     mounted+=("$work/$name")
 }
 
-image ext4 ext4
-image xfs xfs
-image btrfs btrfs
-image overlay-upper ext4
-mkdir "$work/overlay" "$work/overlay-upper"/{lower,upper,work}
-under=$work/overlay-upper
+image 1G ext4 ext4
+image 1G xfs xfs
+image 1G btrfs btrfs
+
+image 1G overlay-device ext4
+under=$work/overlay-device
+mkdir "$work/overlay" "$under"/{lower,upper,work}
 mount -t overlay -o "lowerdir=$under/lower,upperdir=$under/upper,workdir=$under/work" overlay "$work/overlay"
 mounted+=("$work/overlay")
+
+image 1G fuse-below ext4
+mkdir "$work/fuse"
+# In the foreground, so that it ends with this script whatever happens.
+setpriv --pdeathsig KILL mergerfs -f -o minfreespace=0 "$work/fuse-below" "$work/fuse" &
+for ((tries = 100; tries > 0; tries--)); do
+    mountpoint --quiet "$work/fuse" && break
+    sleep 0.1
+done
+((tries > 0)) || { echo "loops.sh: mergerfs did not mount" >&2; exit 1; }
+mounted+=("$work/fuse")
+
 mkdir "$work/tmpfs"
 mount -t tmpfs -o size=64m tmpfs "$work/tmpfs"
 mounted+=("$work/tmpfs")
 
+mkdir -p "$work/images/liar"
+mount -t tmpfs -o size=32m tmpfs "$work/images/liar"
+mounted+=("$work/images/liar")
+# Without a journal: with one, ext4 ends itself at the first error, and write(2) already says so.
+image 256M liar ext4 -O ^has_journal -E lazy_itable_init=1
+
 mounts=
-for name in ext4 xfs btrfs overlay tmpfs; do
-    mounts+=${mounts:+,}$name=$work/$name
+for name in ext4 xfs btrfs overlay fuse fuse-below tmpfs liar; do
+    mounts+=$name=$work/$name,
 done
+mounts+=overlay-below=$under/upper
 
 # Not in the foreground: bash would run the traps only after the command ends. In a session, and so in a
 # process group, of its own, so that all of it can be ended; if this script is killed, by the kernel.

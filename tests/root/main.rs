@@ -13,6 +13,9 @@ use freemkvd_tests::daemon::Daemon;
 use freemkvd_tests::trace::{Kind, Trace};
 use freemkvd_tests::verify::verify;
 
+mod liar;
+mod storage;
+
 const MIB: u64 = 1 << 20;
 
 /// Where the file system of this name is mounted.

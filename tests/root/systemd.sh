@@ -4,7 +4,7 @@
 #   tests/root/systemd.sh FREEMKVD FREEMKVCTL [CONFIG]
 #
 # CONFIG defaults to config.example.toml. Its root has to be /srv/rips, which is a directory on ext4 here.
-# Needs root, systemd, jq, e2fsprogs, xfsprogs and btrfs-progs. Prints "ok - what" or "not ok - what" for
+# Needs root, systemd, jq, and what loops.sh needs. Prints "ok - what" or "not ok - what" for
 # each step, and fails if one failed.
 set -euo pipefail
 

@@ -3,7 +3,7 @@
 //! `daemon` runs a real one on a private socket, [`programs`] builds what is under test,
 //! [`trace`] plays real muxers against any [`sink::Sink`], [`counted`] measures what that did to the
 //! caller, [`verify`] says whether the file is right, and [`ops`] tries what no muxer would.
-//! `peer` breaks the rules of the wire, `hold` makes a thread hang as a dead device does, and
+//! `peer` and `slots` break the rules of the wire, `hold` makes a thread hang as a dead device does, and
 //! [`pattern`] is content that can be checked at any length.
 
 pub mod counted;
@@ -17,6 +17,8 @@ pub mod pattern;
 pub mod peer;
 pub mod programs;
 pub mod sink;
+#[cfg(target_os = "linux")]
+pub mod slots;
 pub mod sparse;
 pub mod trace;
 pub mod verify;

@@ -2,15 +2,26 @@
 //! blocks, and gives up with a panic when the daemon does not answer.
 
 use std::io::{self, Read, Write};
+#[cfg(target_os = "linux")]
+use std::mem::MaybeUninit;
 use std::net::Shutdown;
+#[cfg(target_os = "linux")]
+use std::os::fd::BorrowedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
 use freemkvd_proto::hello::{ClientHello, DaemonHello, HELLO_BYTES};
-use freemkvd_proto::message::Transfer;
+use freemkvd_proto::limits::WEIGHT_DEFAULT;
 use freemkvd_proto::{
-    Command, Decoder, Failure, Header, Kind, Open, OpenMode, Opened, Reply, Sender, Step, WirePath,
+    Command, Decoder, Failure, Header, Kind, Open, OpenMode, Opened, Reply, Sender, SlotPart, Step,
+    Transfer, WirePath, WriteSlots,
+};
+
+#[cfg(target_os = "linux")]
+use rustix::{
+    cmsg_space,
+    net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg},
 };
 
 /// Longer than any answer takes on a busy machine.
@@ -91,11 +102,45 @@ impl Peer {
         self.send(content);
     }
 
+    /// Sends a `WriteSlots` of such parts: slot, start and length.
+    ///
+    /// # Panics
+    /// When there are more than fit a frame.
+    pub fn slots(&mut self, sequence: u64, parts: &[(u32, u32, u32)]) {
+        let parts = parts.iter().map(|&(slot, start, len)| SlotPart { slot, start, len });
+        self.command(sequence, &Command::WriteSlots(WriteSlots { parts: parts.collect() }));
+    }
+
     /// Opens a stream, and leaves the answer on the connection.
     pub fn ask_to_open(&mut self, path: impl AsRef<Path>, mode: OpenMode) {
-        let path = WirePath::from_path(path.as_ref()).expect("a path is bytes here");
-        let open = Open { path, mode, size_hint_bytes: None, transfer: Transfer::Inline };
-        self.command(0, &Command::Open(open));
+        self.command(0, &Command::Open(opening(path, mode, Transfer::Inline)));
+    }
+
+    /// Opens a stream and passes descriptors with it, whatever they are; leaves the answer on the
+    /// connection.
+    ///
+    /// # Panics
+    /// When the system does not send them.
+    #[cfg(target_os = "linux")]
+    pub fn ask_to_open_with(&mut self, open: Open, descriptors: &[BorrowedFd<'_>]) {
+        self.send_with(&Command::Open(open).encode(0).expect("it fits a frame"), descriptors);
+    }
+
+    /// Sends any bytes, and descriptors with them.
+    ///
+    /// # Panics
+    /// When the system does not send them, or there are more than eight.
+    #[cfg(target_os = "linux")]
+    pub fn send_with(&mut self, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) {
+        let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(8))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        if !descriptors.is_empty() {
+            let fits = ancillary.push(SendAncillaryMessage::ScmRights(descriptors));
+            assert!(fits, "more than eight descriptors");
+        }
+        let slices = [io::IoSlice::new(bytes)];
+        let sent = sendmsg(&self.stream, &slices, &mut ancillary, SendFlags::NOSIGNAL);
+        assert_eq!(sent, Ok(bytes.len()), "what is so short goes in one piece");
     }
 
     /// Opens a stream.
@@ -104,6 +149,14 @@ impl Peer {
     /// When the daemon refuses.
     pub fn open(&mut self, path: impl AsRef<Path>, mode: OpenMode) -> Opened {
         self.ask_to_open(path, mode);
+        self.opened()
+    }
+
+    /// The answer to an `Open`.
+    ///
+    /// # Panics
+    /// When the daemon refuses.
+    pub fn opened(&mut self) -> Opened {
         match self.reply() {
             Some((0, Reply::Opened(opened))) => opened,
             other => panic!("Open was answered by {other:?}"),
@@ -157,13 +210,18 @@ impl Peer {
         })
     }
 
+    /// Says that nothing more will come: what was sent is received to its end.
+    pub fn say_no_more(&mut self) {
+        // It fails when the daemon was first, which is as good.
+        let _ = self.stream.shutdown(Shutdown::Write);
+    }
+
     /// Says that nothing more will come, and waits until the daemon has hung up too.
     ///
     /// # Panics
     /// When it does not.
     pub fn hang_up(mut self) {
-        // It fails when the daemon was first, which is as good.
-        let _ = self.stream.shutdown(Shutdown::Write);
+        self.say_no_more();
         self.wait_for_end();
     }
 
@@ -182,4 +240,14 @@ impl Peer {
             }
         }
     }
+}
+
+/// An `Open` that asks for nothing special.
+///
+/// # Panics
+/// When this platform can't send such a path.
+pub fn opening(path: impl AsRef<Path>, mode: OpenMode, transfer: Transfer) -> Open {
+    let path = WirePath::from_path(path.as_ref()).expect("a path is bytes here");
+    let (size_hint_bytes, window_bytes) = (None, None);
+    Open { path, mode, size_hint_bytes, transfer, weight: WEIGHT_DEFAULT, window_bytes }
 }

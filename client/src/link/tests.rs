@@ -11,7 +11,9 @@ fn link() -> Link {
         path: WirePath::from_path(Path::new("/rips/film.mkv")).unwrap(),
         mode: OpenMode::Create,
         size_hint_bytes: None,
-        transfer: proto::message::Transfer::Inline,
+        transfer: proto::Transfer::Inline,
+        weight: 100,
+        window_bytes: None,
     };
     Link::new(Pool::new(4), open)
 }
@@ -51,6 +53,63 @@ fn sent(link: &mut Link) -> Vec<(Kind, u64)> {
 fn written(sequence: u64) -> Reply {
     let mark = Mark { sequence, bytes: 1 };
     Reply::Progress(Progress { accepted: mark, written: mark, durable: Mark::default() })
+}
+
+fn opened(shared: bool) -> Reply {
+    let (stream, len_bytes, queue_limit_bytes, window_bytes) = (1, 0, 0, 0);
+    Reply::Opened(Opened { stream, len_bytes, queue_limit_bytes, window_bytes, shared })
+}
+
+/// A link that has offered four slots, and was answered; `None` where there are none.
+fn link_with_slots(shared: bool) -> Option<Link> {
+    let (_, pieces) = crate::memory::allocate(4, crate::slot::SLOT_BYTES)?;
+    let mut link = link();
+    link.pool = Pool::shared(pieces);
+    assert_eq!(sent(&mut link), [(Kind::Open, 0)]);
+    assert_eq!(link.answer(0, opened(shared)).unwrap(), Answered::GoesOn);
+    Some(link)
+}
+
+#[test]
+fn content_in_shared_slots_stays_where_it_is() {
+    let Some(mut link) = link_with_slots(true) else { return };
+    for offset in [0, 100, 7000] {
+        write(&mut link, offset, 100);
+    }
+    let mut head = Vec::new();
+    assert!(link.send(&mut head).unwrap().is_empty());
+    let part = |slot| proto::SlotPart { slot, start: 0, len: 100 };
+    let frames = [
+        proto::Command::WriteSlots(proto::WriteSlots { parts: vec![part(0), part(1)] }),
+        proto::Command::Seek(proto::Seek { offset: 7000 }),
+        proto::Command::WriteSlots(proto::WriteSlots { parts: vec![part(2)] }),
+    ];
+    let frames = (1..).zip(&frames).map(|(number, frame)| frame.encode(number).unwrap());
+    assert_eq!(head, frames.collect::<Vec<_>>().concat());
+    // The first three are the daemon's until they are written.
+    assert_eq!(link.pool.take().unwrap().number(), Some(3));
+    assert!(link.pool.take().is_none());
+    assert_eq!(link.answer(0, written(1)).unwrap(), Answered::GoesOn);
+    let free: Vec<_> = std::iter::from_fn(|| link.pool.take()).collect();
+    assert_eq!(free.len(), 2);
+    assert!(free.iter().all(|slot| slot.number() < Some(2)));
+}
+
+#[test]
+fn slots_that_the_daemon_does_not_use_are_memory_all_the_same() {
+    let Some(mut link) = link_with_slots(false) else { return };
+    write(&mut link, 0, 100);
+    assert_eq!(sent(&mut link), [(Kind::Write, 1)]);
+}
+
+#[test]
+fn a_frame_has_no_more_parts_than_it_may() {
+    let mut link = link();
+    let slot = link.pool.take().unwrap();
+    for number in 0..=SLOT_PARTS_MAX {
+        link.push_write(number as u64, Part { slot: Arc::clone(&slot), range: number..number + 1 });
+    }
+    assert_eq!(sent(&mut link), [(Kind::Open, 0), (Kind::Write, 1), (Kind::Write, 2)]);
 }
 
 #[test]
@@ -110,10 +169,9 @@ fn watermarks_that_can_not_be_are_not_believed() {
     assert!(link.answer(0, written(2)).is_ok());
     assert!(link.answer(0, written(1)).is_err());
     assert!(link.answer(9, Reply::Synced).is_err());
-    let opened =
-        Reply::Opened(Opened { stream: 1, len_bytes: 0, queue_limit_bytes: 0, window_bytes: 0 });
-    assert!(link.answer(0, opened.clone()).is_ok());
-    assert!(link.answer(0, opened).is_err());
+    assert!(link.answer(0, opened(true)).is_err(), "nobody has offered slots");
+    assert!(link.answer(0, opened(false)).is_ok());
+    assert!(link.answer(0, opened(false)).is_err());
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use freemkvd_client::Error;
 use freemkvd_client::control::Control;
+use freemkvd_proto::ErrorCode;
 
 use crate::fake;
 
@@ -14,6 +15,17 @@ fn status_may_be_asked_again_and_again() {
     for _ in 0..3 {
         assert_eq!(control.status().unwrap().version, "fake");
     }
+}
+
+#[test]
+fn a_weight_that_is_refused_leaves_the_connection_as_it_was() {
+    let daemon = fake::Daemon::healthy();
+    let mut control = Control::connect(Some(daemon.socket()), Duration::from_secs(5)).unwrap();
+    control.set_weight(7, 300).unwrap();
+    let refused = control.set_weight(8, 300).unwrap_err();
+    assert_eq!(refused.code(), Some(ErrorCode::NO_SUCH_STREAM));
+    control.set_weight(7, 100).unwrap();
+    assert_eq!(control.status().unwrap().version, "fake");
 }
 
 #[test]

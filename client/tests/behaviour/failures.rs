@@ -7,7 +7,8 @@ use freemkvd_client::Error;
 use freemkvd_proto::hello::DaemonHello;
 use freemkvd_proto::{ErrorCode, Failure};
 
-use crate::{MIB, fake, options, path, pattern, wait_until};
+use super::options;
+use crate::{MIB, fake, path, pattern, wait_until};
 
 fn disk_full() -> Failure {
     Failure {
@@ -130,7 +131,7 @@ fn a_version_that_nobody_shares_is_a_clear_error() {
     });
     let error = options(&daemon).create(path()).unwrap_err();
     let text = error.to_string();
-    assert!(text.contains("speaks protocol versions 5 to 9, this client 1 to 1"), "{text}");
+    assert!(text.contains("speaks protocol versions 5 to 9, this client 2 to 2"), "{text}");
     assert_eq!(error.kind(), ErrorKind::Unsupported);
 }
 
@@ -160,6 +161,8 @@ fn impossible_requests_do_not_harm_the_stream() {
         options(&daemon).window_bytes(0),
         options(&daemon).window_bytes(65 * MIB as u64),
         options(&daemon).memory_limit_bytes(9 * MIB as u64),
+        options(&daemon).weight(9),
+        options(&daemon).weight(1001),
     ] {
         assert!(matches!(bad.create(path()), Err(Error::Invalid { .. })));
     }

@@ -10,12 +10,16 @@ use std::thread;
 
 use freemkvd_proto::hello::{ClientHello, DaemonHello, HELLO_BYTES};
 use freemkvd_proto::{
-    Command, Decoder, Failure, Finished, GoingAway, Kind, Mark, OpenMode, Opened, Progress, Reply,
-    Sender, Step,
+    Command, Decoder, ErrorCode, Failure, Finished, GoingAway, Kind, Mark, Open, OpenMode, Opened,
+    Progress, Reply, Sender, SetWeight, Step, Transfer,
 };
 use interprocess::local_socket::{
     GenericFilePath, ListenerOptions, Stream, ToFsName, traits::Listener,
 };
+
+#[cfg_attr(target_os = "linux", path = "slots/linux.rs")]
+#[cfg_attr(not(target_os = "linux"), path = "slots/none.rs")]
+mod slots;
 
 /// What the daemon does differently from a healthy one.
 #[derive(Clone, Debug, Default)]
@@ -33,6 +37,8 @@ pub(crate) struct Script {
     /// Says so before it closes.
     pub(crate) says_going_away: bool,
     pub(crate) fails_sync: Option<Failure>,
+    /// Shared slots are offered in vain.
+    pub(crate) wants_no_slots: bool,
 }
 
 /// Open: work goes on. Closed: it stops there until the test opens it.
@@ -69,6 +75,15 @@ pub(crate) struct Seen {
     /// Where a write went, or where a seek went to.
     pub(crate) offset: u64,
     pub(crate) len: u64,
+    /// True for content in shared slots, whose kind is `Write` here too.
+    pub(crate) is_shared: bool,
+    /// Of the content.
+    pub(crate) sum: u64,
+}
+
+/// Any other content has another one, in all likelihood.
+pub(crate) fn sum(content: &[u8]) -> u64 {
+    content.iter().fold(0, |sum: u64, byte| sum.wrapping_mul(31).wrapping_add(u64::from(*byte)))
 }
 
 #[derive(Debug, Default)]
@@ -79,6 +94,7 @@ struct File {
     seen: Vec<Seen>,
     is_over: bool,
     out: Option<Arc<Stream>>,
+    open: Option<Open>,
 }
 
 #[derive(Debug)]
@@ -173,6 +189,11 @@ impl Daemon {
         seen
     }
 
+    /// How the file was opened.
+    pub(crate) fn open(&self) -> Option<Open> {
+        self.state.file.lock().unwrap().open.clone()
+    }
+
     /// The connection has ended.
     pub(crate) fn is_over(&self) -> bool {
         self.state.file.lock().unwrap().is_over
@@ -189,9 +210,10 @@ impl State {
         let answer = ClientHello::decode(&hello).unwrap().answer();
         (&**stream).write_all(&self.script.hello.unwrap_or(answer).encode())?;
         let mut decoder = Decoder::new(Sender::Client);
+        let mut slots = None;
         loop {
             self.reading.pass();
-            let count = (&**stream).read(decoder.space())?;
+            let count = slots::read(stream, decoder.space(), &mut slots)?;
             if count == 0 {
                 return Ok(());
             }
@@ -202,7 +224,7 @@ impl State {
                 Step::Write(header) => {
                     let mut body = vec![0; header.body_bytes() as usize];
                     (&**stream).read_exact(&mut body)?;
-                    (header.sequence(), self.write(header.sequence(), &body))
+                    (header.sequence(), self.write(header.sequence(), &body, false))
                 }
                 Step::Control(header, body) => {
                     let command = Command::decode(&header, body).unwrap();
@@ -213,7 +235,14 @@ impl State {
                         self.file.lock().unwrap().out = Some(Arc::clone(stream));
                     }
                     let sequence = header.sequence();
-                    (sequence, self.command(sequence, command))
+                    let replies = match command {
+                        Command::WriteSlots(write) => {
+                            let content = slots::content(slots.as_ref(), &write)?;
+                            self.write(sequence, &content, true)
+                        }
+                        command => self.command(sequence, command),
+                    };
+                    (sequence, replies)
                 }
             };
             let Some(replies) = replies else {
@@ -232,7 +261,7 @@ impl State {
     }
 
     /// `None` closes the connection.
-    fn write(&self, sequence: u64, body: &[u8]) -> Option<Vec<Reply>> {
+    fn write(&self, sequence: u64, body: &[u8], is_shared: bool) -> Option<Vec<Reply>> {
         let mut file = self.file.lock().unwrap();
         let beyond = |limit: u64| file.progress.written.bytes + body.len() as u64 > limit;
         if let Some((limit, failure)) = &self.script.fails_after {
@@ -253,7 +282,11 @@ impl State {
         }
         file.content[from..to].copy_from_slice(body);
         file.position = to;
-        Some(self.written(&mut file, Kind::Write, sequence, from, body.len()))
+        let replies = self.written(&mut file, Kind::Write, sequence, from, body.len());
+        if let Some(seen) = file.seen.last_mut() {
+            (seen.is_shared, seen.sum) = (is_shared, sum(body));
+        }
+        Some(replies)
     }
 
     fn written(
@@ -266,7 +299,7 @@ impl State {
     ) -> Vec<Reply> {
         assert_eq!(sequence, file.progress.written.sequence + u64::from(kind != Kind::Open));
         let (offset, len) = (offset as u64, len as u64);
-        file.seen.push(Seen { kind, sequence, offset, len });
+        file.seen.push(Seen { kind, sequence, offset, len, is_shared: false, sum: 0 });
         let content = if kind == Kind::Write { len } else { 0 };
         let bytes = file.progress.written.bytes + content;
         file.progress.written = Mark { sequence, bytes };
@@ -294,8 +327,11 @@ impl State {
                     stream: 7,
                     len_bytes: file.content.len() as u64,
                     queue_limit_bytes: 32 << 20,
-                    window_bytes: 64 << 20,
+                    window_bytes: open.window_bytes.unwrap_or(64 << 20),
+                    shared: matches!(open.transfer, Transfer::Shared { .. })
+                        && !self.script.wants_no_slots,
                 }));
+                file.open = Some(open);
             }
             Command::Seek(seek) => {
                 offset = usize::try_from(seek.offset).unwrap();
@@ -321,6 +357,8 @@ impl State {
             Command::Abort => answer = Some(Reply::Aborted),
             Command::Flush | Command::Finish => {}
             Command::Status => return self.status(),
+            Command::SetWeight(set) => return Some(vec![weighed(set)]),
+            Command::WriteSlots(_) => unreachable!("content, and the caller's business"),
         }
         let mut replies = self.written(&mut file, kind, sequence, offset, len);
         if matches!(kind, Kind::Sync | Kind::Finish) {
@@ -341,7 +379,7 @@ impl State {
         self.answering.pass();
         Some(vec![Reply::StatusReport(Status {
             version: "fake".into(),
-            protocol: 1,
+            protocol: 2,
             pid: 1,
             uptime_seconds: 1,
             state: DaemonState::Running,
@@ -355,6 +393,14 @@ impl State {
             devices: Vec::new(),
             streams: Vec::new(),
         })])
+    }
+}
+
+/// There is one stream, and its number is 7.
+fn weighed(set: SetWeight) -> Reply {
+    match set.stream {
+        7 => Reply::Done,
+        _ => Reply::Failed(Failure::new(ErrorCode::NO_SUCH_STREAM, "no such stream here")),
     }
 }
 

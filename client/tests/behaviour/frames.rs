@@ -2,9 +2,43 @@
 
 use std::io::{Seek, SeekFrom, Write};
 
-use freemkvd_proto::Kind;
+use freemkvd_proto::{Kind, Transfer};
 
-use crate::{MIB, fake, options, path, pattern, wait_until};
+use super::{SHARED, options};
+use crate::{MIB, fake, path, pattern, wait_until};
+
+#[test]
+fn content_goes_the_way_that_was_chosen() {
+    let daemon = fake::Daemon::healthy();
+    let mut file = options(&daemon).create(path()).unwrap();
+    file.write_all(&pattern(9 * MIB, 1)).unwrap();
+    file.finish().unwrap();
+    let writes = daemon.seen_of(Kind::Write);
+    assert!(writes.iter().all(|write| write.is_shared == SHARED), "{writes:?}");
+    assert!(daemon.content() == pattern(9 * MIB, 1));
+}
+
+#[test]
+fn a_daemon_that_does_not_want_the_slots_gets_the_content() {
+    let daemon = fake::Daemon::start(fake::Script { wants_no_slots: true, ..Default::default() });
+    let mut file = options(&daemon).create(path()).unwrap();
+    file.write_all(&pattern(9 * MIB, 1)).unwrap();
+    file.finish().unwrap();
+    assert!(!daemon.seen_of(Kind::Write).iter().any(|write| write.is_shared));
+    assert!(daemon.content() == pattern(9 * MIB, 1));
+}
+
+#[test]
+fn what_an_open_asks_for_is_what_was_chosen() {
+    let daemon = fake::Daemon::healthy();
+    let options = options(&daemon).size_hint(7).weight(300).daemon_window_bytes(0);
+    options.window_bytes(MIB as u64).memory_limit_bytes(6 * MIB as u64).create(path()).unwrap();
+    let open = daemon.open().unwrap();
+    assert_eq!(open.size_hint_bytes, Some(7));
+    assert_eq!((open.weight, open.window_bytes), (300, Some(0)));
+    let expected = if SHARED { Transfer::Shared { slots: 6 } } else { Transfer::Inline };
+    assert_eq!(open.transfer, expected);
+}
 
 #[test]
 fn patches_in_the_window_send_no_frames() {
@@ -144,6 +178,7 @@ fn a_slot_in_flight_is_copied_before_it_is_patched() {
     file.finish().unwrap();
     let writes = daemon.seen_of(Kind::Write);
     assert_eq!(writes.len(), 2);
+    assert_eq!(writes[0].sum, fake::sum(&pattern(3 * MIB, 1)), "it was changed on its way");
     assert_eq!((writes[1].offset, writes[1].len), (5, 7));
     assert_eq!(
         &daemon.content()[..14],

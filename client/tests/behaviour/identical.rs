@@ -6,7 +6,8 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use freemkvd_client::RipFile;
 use proptest::prelude::*;
 
-use crate::{MIB, fake, options, path, pattern};
+use super::options;
+use crate::{MIB, fake, path, pattern};
 
 #[derive(Clone, Debug)]
 enum Call {

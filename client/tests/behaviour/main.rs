@@ -1,21 +1,59 @@
 //! What a muxer sees, against a scripted fake daemon and without any daemon. A file per behaviour.
+//! What is about content happens twice, since a muxer must not notice which way it goes.
 
 #![expect(clippy::unwrap_used, reason = "in a test a panic is the answer")]
+#![expect(clippy::duplicate_mod, reason = "the same tests for both ways of content")]
 
 mod control;
-mod failures;
 mod fake;
 mod fallback;
-mod frames;
-mod identical;
-mod waiting;
+
+/// Content goes through the socket.
+#[path = "."]
+mod inline {
+    #[path = "failures.rs"]
+    mod failures;
+    #[path = "frames.rs"]
+    mod frames;
+    #[path = "identical.rs"]
+    mod identical;
+    #[path = "waiting.rs"]
+    mod waiting;
+
+    fn options(daemon: &crate::fake::Daemon) -> freemkvd_client::Options {
+        crate::options(daemon).shared_slots(false)
+    }
+
+    const SHARED: bool = false;
+}
+
+/// Content stays in shared slots, where there are any.
+#[path = "."]
+mod shared {
+    #[path = "failures.rs"]
+    mod failures;
+    #[path = "frames.rs"]
+    mod frames;
+    #[path = "identical.rs"]
+    mod identical;
+    #[path = "waiting.rs"]
+    mod waiting;
+
+    use crate::options;
+
+    const SHARED: bool = cfg!(target_os = "linux");
+}
 
 use std::path::PathBuf;
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use freemkvd_client::{Options, RipFile};
 
 const MIB: usize = 1 << 20;
+
+/// Tests that measure time don't run beside each other.
+static ALONE: Mutex<()> = Mutex::new(());
 
 /// Options for the fake daemon, with a test's patience.
 fn options(daemon: &fake::Daemon) -> Options {

@@ -2,21 +2,19 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use freemkvd_client::{Error, RipFile};
 
-use crate::{MIB, fake, options, path, pattern, wait_until};
+use super::options;
+use crate::{ALONE, MIB, fake, path, pattern, wait_until};
 
 const HALT_MAX: Duration = Duration::from_millis(250);
 
 /// More than a stream of 5 MiB holds.
 static MUCH: [u8; 8 * MIB] = [5; 8 * MIB];
-
-/// These tests measure time, so they don't run beside each other.
-static ALONE: Mutex<()> = Mutex::new(());
 
 /// Runs `call` on a file whose daemon does not answer, sets the halt flag when it is blocked, and
 /// returns what came of it. It must come within 250 ms of the halt.

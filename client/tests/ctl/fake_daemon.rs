@@ -33,6 +33,8 @@ struct Shared {
     /// Connections are dropped, and the open ones with the next request.
     hidden: AtomicBool,
     files: Mutex<BTreeMap<PathBuf, File>>,
+    /// Streams and the weights that were asked for.
+    weights: Mutex<Vec<(u64, u32)>>,
     changed: Condvar,
 }
 
@@ -40,6 +42,8 @@ struct Shared {
 pub(crate) struct File {
     pub(crate) content: Vec<u8>,
     pub(crate) size_hint: Option<u64>,
+    pub(crate) weight: u32,
+    pub(crate) window_bytes: Option<u64>,
     pub(crate) finished: bool,
 }
 
@@ -50,6 +54,7 @@ impl FakeDaemon {
             status,
             hidden: AtomicBool::new(false),
             files: Mutex::default(),
+            weights: Mutex::default(),
             changed: Condvar::new(),
         });
         let daemon = Self { directory, shared };
@@ -99,6 +104,10 @@ impl FakeDaemon {
         let file = File { content: content.to_vec(), ..File::default() };
         let mut files = self.shared.files.lock().unwrap();
         files.insert(std::path::absolute(path).unwrap(), file);
+    }
+
+    pub(crate) fn weights(&self) -> Vec<(u64, u32)> {
+        self.shared.weights.lock().unwrap().clone()
     }
 
     pub(crate) fn file(&self, path: &str) -> Option<File> {
@@ -202,6 +211,13 @@ impl Session<'_> {
                 let status = self.shared.status.clone();
                 self.answer(sequence, &Reply::StatusReport(status))
             }
+            Command::SetWeight(set) => {
+                let is_there = self.shared.status.streams.iter().any(|s| s.id == set.stream);
+                let failure = Failure::new(ErrorCode::NO_SUCH_STREAM, "there is no such stream");
+                let answer = if is_there { Reply::Done } else { Reply::Failed(failure) };
+                self.shared.weights.lock().unwrap().push((set.stream, set.weight));
+                self.answer(sequence, &answer)
+            }
             Command::Open(open) => self.open(open),
             Command::Seek(seek) => {
                 self.position = usize::try_from(seek.offset).unwrap();
@@ -234,11 +250,22 @@ impl Session<'_> {
             let failure = Failure::new(ErrorCode::EXISTS, "the file exists, says the fake daemon");
             return self.answer(0, &Reply::Failed(failure));
         }
-        let file = File { size_hint: open.size_hint_bytes, ..File::default() };
+        let file = File {
+            size_hint: open.size_hint_bytes,
+            weight: open.weight,
+            window_bytes: open.window_bytes,
+            ..File::default()
+        };
         files.insert(self.path.clone(), file);
         drop(files);
-        let opened =
-            Opened { stream: 1, len_bytes: 0, queue_limit_bytes: 32 << 20, window_bytes: 64 << 20 };
+        let opened = Opened {
+            stream: 1,
+            len_bytes: 0,
+            queue_limit_bytes: 32 << 20,
+            window_bytes: open.window_bytes.unwrap_or(64 << 20),
+            // What it was offered it has not even looked at.
+            shared: false,
+        };
         self.answer(0, &Reply::Opened(opened))
     }
 }

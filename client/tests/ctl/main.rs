@@ -5,6 +5,7 @@
 mod fake_daemon;
 mod status;
 mod usage;
+mod weight;
 mod write;
 
 use std::path::Path;

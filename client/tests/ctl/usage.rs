@@ -10,7 +10,9 @@ use crate::{exit_code, freemkvctl, stderr, stdout};
 fn without_a_daemon_it_says_what_to_do_within_a_second() {
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("nobody.sock");
-    for arguments in [&["status"][..], &["status", "--watch"], &["write", "film.mkv"]] {
+    for arguments in
+        [&["status"][..], &["status", "--watch"], &["write", "film.mkv"], &["weight", "1", "50"]]
+    {
         let begun = Instant::now();
         let output = freemkvctl(&socket).args(arguments).output().unwrap();
         assert!(begun.elapsed() < Duration::from_secs(1));
@@ -61,6 +63,11 @@ fn wrong_usage_exits_with_2() {
         &["status", "--no-such-option"][..],
         &["status", "--watch=never"],
         &["status", "--json", "--bytes"],
+        &["weight", "1"],
+        &["weight", "1", "9"],
+        &["weight", "1", "1001"],
+        &["weight", "one", "100"],
+        &["write", "film.mkv", "--weight", "0"],
         &["write"],
         &["write", "film.mkv", "--size-hint", "huge"],
         &["no-such-command"],
@@ -79,7 +86,7 @@ fn help_names_the_exit_codes_and_the_version_is_the_packages() {
     let output = freemkvctl(nowhere).arg("--help").output().unwrap();
     assert_eq!(exit_code(&output), 0);
     let help = stdout(&output);
-    for part in ["status", "write", "4  degraded", "FREEMKVD_SOCKET"] {
+    for part in ["status", "weight", "write", "4  degraded", "FREEMKVD_SOCKET"] {
         assert!(help.contains(part), "{part} is not in {help}");
     }
     let output = freemkvctl(nowhere).arg("--version").output().unwrap();

@@ -11,7 +11,7 @@ use crate::{exit_code, freemkvctl, stderr, stdout};
 fn daemon() -> FakeDaemon {
     FakeDaemon::start(Status {
         version: "0.1.0".into(),
-        protocol: 1,
+        protocol: 2,
         pid: 811,
         uptime_seconds: 0,
         state: DaemonState::Running,
@@ -63,6 +63,15 @@ fn every_byte_arrives_and_is_durable() {
     assert!(file.content == content);
     assert!(file.finished);
     assert_eq!(file.size_hint, Some(64 << 20));
+    assert_eq!((file.weight, file.window_bytes), (100, Some(0)), "a pipe never patches");
+}
+
+#[test]
+fn a_weight_is_passed_on() {
+    let daemon = daemon();
+    let child = write(&daemon, &["/rips/a.iso", "--weight", "250"]).spawn().unwrap();
+    assert_eq!(exit_code(&feed(child, b"content")), 0);
+    assert_eq!(daemon.file("/rips/a.iso").unwrap().weight, 250);
 }
 
 #[test]

@@ -1,65 +1,159 @@
-//! The budget: how many bytes may be dirty or in writeback at once, over all streams, and who may
-//! have the next ones. Pure: no clock, no thread, no I/O.
+//! The budget: how many bytes may be dirty or in writeback, on each device and over all of them, and
+//! who may have the next ones. Pure: no clock, no thread, no I/O; time is an argument.
+//!
+//! A budget without limits per device is an outage: one device that stops holds all of it, and
+//! everybody waits. So each device has a limit of its own ([`device`]) inside the total, follows its
+//! own health ([`health`]), and keeps a floor that the others can't take.
 //!
 //! Invariants, asserted where they could break:
-//! 1. The sum of all charges never exceeds the limit, except by what was granted before the limit
-//!    was lowered.
-//! 2. A stream's charge is what it was granted minus what it released; it is zero when it leaves.
-//! 3. No stream that can be granted waits: whoever frees bytes is told whom they went to.
-//! 4. Waiters are served in the order in which they began to wait, but for those over their share.
+//! 1. The sum of all charges never exceeds the total, except by what was granted before the total was
+//!    lowered.
+//! 2. A device's charge never exceeds its limit, except by what was granted before the limit shrank.
+//!    A wedged device is granted nothing, so it never holds more than when it stopped.
+//! 3. A stream's charge is what it was granted minus what it released; it is zero when it leaves, and
+//!    when the last one has left nothing is charged.
+//! 4. Nobody who can be granted waits: whatever frees bytes says whom they went to.
+//! 5. On a device that takes turns, only the holder of the turn is charged, and those whose turn was
+//!    taken from them because nothing completed in it.
 //!
-//! The share: a stream may hold `limit / active`, where the active streams are those that hold a
-//! charge or wait for one. So an idle stream takes nothing from the others, and a stream whose
-//! device stands still keeps at most what its share was when it stopped.
+//! A decision costs the logarithm of the number of streams and devices, and a grant pays for each
+//! further one: among the devices that wait for the pool, only the one that needs least is looked at.
 
-use std::collections::{BTreeMap, VecDeque};
+mod device;
+mod health;
+mod rate;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+pub use device::{EXTENT_BYTES_MAX, EXTENT_BYTES_MIN, TURN_BYTES};
+pub use health::State;
+pub use rate::Completion;
+
+use device::{Device, Pool, Turn};
+use rate::DrainRate;
 
 /// A stream's number.
 pub type StreamId = u64;
 
-/// Smallest limit: below it four streams could not have an extent in writeback each while they fill
+/// A device's number, given by whoever knows its name.
+pub type DeviceId = u32;
+
+/// Smallest total: below it four streams could not have an extent in writeback each while they fill
 /// the next one.
 pub const LIMIT_BYTES_MIN: u64 = 8 << 20;
 
-/// Smallest share, however many streams there are: one queued write, and the pages that its edges
-/// touch. The limit holds all the same, so that beyond `limit / SHARE_BYTES_MIN` streams take turns.
-pub const SHARE_BYTES_MIN: u64 = 2 << 20;
+/// What a device may hold whatever the others do: three extents of a slow disk.
+const FLOOR_BYTES: u64 = 8 << 20;
 
-/// What became of a request.
+/// The same where there are so many devices that their floors would be more than half of the total:
+/// one whole segment, and the pages that its edges touch. Beyond `total / FLOOR_BYTES_MIN` devices
+/// even that is no promise any more, and the total decides.
+const FLOOR_BYTES_MIN: u64 = 2 << 20;
+
+/// Devices whose rate is remembered after their last stream.
+const REMEMBERED_MAX: usize = 256;
+
+/// What a stream asks for: at least the pages of its next write, at best all that it has queued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ask {
+    /// Less is of no use.
+    pub need_bytes: u64,
+    /// More is of no use; at least `need_bytes`.
+    pub want_bytes: u64,
+}
+
+/// What became of it.
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reserve {
-    /// Charged.
-    Granted,
-    /// The stream waits in line; [`Budget::release`] will name it.
-    Throttled,
+    /// So many bytes are charged, from what it needs to what it wants.
+    Granted(u64),
+    /// The stream waits in line, and asks again when it is woken.
+    Throttled(Hold),
 }
 
-#[derive(Debug, Default)]
+/// What a stream waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hold {
+    /// Its device holds as much as its own speed allows.
+    Device,
+    /// All devices together hold as much as they may.
+    Total,
+    /// Another stream of its device has the turn.
+    Turn,
+    /// Its device does not answer.
+    Sick,
+}
+
+#[derive(Clone, Debug)]
 struct Account {
+    device: DeviceId,
+    weight: u32,
     charged_bytes: u64,
-    /// Bytes it waits for.
-    waits_for: Option<u64>,
+    /// Credited at its visits and not used.
+    deficit_bytes: u64,
+    /// Its visit is not over: it has been credited, and could not use all of it yet.
+    is_visited: bool,
+    ask: Option<Ask>,
+    /// Granted while it was in line, and not fetched yet. Charged already.
+    granted_bytes: Option<u64>,
+    /// Its turn was taken from it, and it still holds what it had.
+    is_stuck: bool,
+}
+
+/// What is to be known of a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeviceView {
+    /// How it answers, and since when.
+    pub state: State,
+    /// See `state`.
+    pub since: Duration,
+    /// Most bytes that it may hold now.
+    pub limit_bytes: u64,
+    /// Bytes charged now.
+    pub charged_bytes: u64,
+    /// How long an extent is.
+    pub extent_bytes: u64,
+    /// Bytes that it gets clean in a second, while it has something to do.
+    pub bytes_per_second: u64,
+    /// 95th percentile of an extent's time in writeback.
+    pub completion_p95: Duration,
+    /// True when its streams take turns.
+    pub takes_turns: bool,
 }
 
 /// See the module's documentation.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Budget {
     limit_bytes: u64,
     charged_bytes: u64,
+    floor_bytes: u64,
+    /// What all devices hold above their floors.
+    above_floors_bytes: u64,
+    devices: BTreeMap<DeviceId, Device>,
     accounts: BTreeMap<StreamId, Account>,
-    line: VecDeque<StreamId>,
+    /// Devices whose next stream waits for the pool, by what they would hold with it.
+    waiting_for_pool: BTreeSet<(u64, DeviceId)>,
+    /// Streams that got what they waited for since somebody asked.
+    woken: Vec<StreamId>,
+    remembered: BTreeMap<DeviceId, DrainRate>,
 }
 
 impl Budget {
-    /// A budget of `limit_bytes`, at least [`LIMIT_BYTES_MIN`].
+    /// A budget of `limit_bytes` in all, at least [`LIMIT_BYTES_MIN`].
     #[must_use]
     pub fn new(limit_bytes: u64) -> Self {
         Self {
             limit_bytes: limit_bytes.max(LIMIT_BYTES_MIN),
             charged_bytes: 0,
+            floor_bytes: FLOOR_BYTES,
+            above_floors_bytes: 0,
+            devices: BTreeMap::new(),
             accounts: BTreeMap::new(),
-            line: VecDeque::new(),
+            waiting_for_pool: BTreeSet::new(),
+            woken: Vec::new(),
+            remembered: BTreeMap::new(),
         }
     }
 
@@ -81,127 +175,477 @@ impl Budget {
         self.accounts.get(&stream).map_or(0, |account| account.charged_bytes)
     }
 
-    /// Most bytes that an active stream may hold now.
+    /// What is to be known of a device; `None` without a stream on it.
     #[must_use]
-    pub fn share_bytes(&self) -> u64 {
-        let active = self
-            .accounts
-            .values()
-            .filter(|account| account.charged_bytes > 0 || account.waits_for.is_some())
-            .count();
-        (self.limit_bytes / (active.max(1) as u64)).max(SHARE_BYTES_MIN)
+    pub fn device(&self, device: DeviceId) -> Option<DeviceView> {
+        let pool = self.pool();
+        self.devices.get(&device).map(|device| DeviceView {
+            state: device.health.state(),
+            since: device.health.since(),
+            limit_bytes: device.limit_bytes(pool),
+            charged_bytes: device.charged_bytes,
+            extent_bytes: device.extent_bytes(pool),
+            bytes_per_second: device.rate.bytes_per_second(),
+            completion_p95: device.rate.percentile(95),
+            takes_turns: device.takes_turns(),
+        })
     }
 
-    /// Changes the limit. A lower one takes nothing back; it grants nothing until there is room.
-    /// Names the streams that got what they waited for.
-    pub fn set_limit(&mut self, limit_bytes: u64) -> Vec<StreamId> {
+    /// How long an extent of `stream` is, in bytes.
+    #[must_use]
+    pub fn extent_bytes(&self, stream: StreamId) -> u64 {
+        self.device_of(stream).map_or(EXTENT_BYTES_MIN, |device| device.extent_bytes(self.pool()))
+    }
+
+    /// True when `stream` was granted something that it has not fetched.
+    #[must_use]
+    pub fn has_grant(&self, stream: StreamId) -> bool {
+        self.accounts.get(&stream).is_some_and(|account| account.granted_bytes.is_some())
+    }
+
+    /// True when `stream` shares a device that takes turns, so that it pays to gather before asking.
+    #[must_use]
+    pub fn takes_turns(&self, stream: StreamId) -> bool {
+        self.device_of(stream).is_some_and(|device| device.takes_turns() && device.streams > 1)
+    }
+
+    fn device_of(&self, stream: StreamId) -> Option<&Device> {
+        self.devices.get(&self.accounts.get(&stream)?.device)
+    }
+
+    /// The streams that got what they waited for since the last call; they are to ask again.
+    #[must_use]
+    pub fn take_woken(&mut self) -> Vec<StreamId> {
+        std::mem::take(&mut self.woken)
+    }
+
+    /// Changes the total. A lower one takes nothing back; it grants nothing until there is room.
+    pub fn set_limit(&mut self, limit_bytes: u64, now: Duration) {
         self.limit_bytes = limit_bytes.max(LIMIT_BYTES_MIN);
-        self.serve_line()
+        self.set_floor();
+        self.serve_all(now);
     }
 
-    /// Takes a stream in.
+    /// Takes a stream in. `seeks` says whether the device, if this is its first stream, has to seek
+    /// or may have to.
     ///
     /// # Panics
-    /// When it is in already.
-    pub fn join(&mut self, stream: StreamId) {
-        let before = self.accounts.insert(stream, Account::default());
+    /// When the stream is in already.
+    pub fn join(
+        &mut self,
+        stream: StreamId,
+        device: DeviceId,
+        seeks: bool,
+        weight: u32,
+        now: Duration,
+    ) {
+        let account = Account {
+            device,
+            weight: weight.max(1),
+            charged_bytes: 0,
+            deficit_bytes: 0,
+            is_visited: false,
+            ask: None,
+            granted_bytes: None,
+            is_stuck: false,
+        };
+        let before = self.accounts.insert(stream, account);
         assert!(before.is_none(), "stream {stream} joined the budget twice");
+        if !self.devices.contains_key(&device) {
+            let floor_bytes = self.floor_of(self.devices.len() + 1);
+            let mut new = Device::new(seeks, floor_bytes, now);
+            if let Some(rate) = self.remembered.remove(&device) {
+                new.rate = rate;
+                new.consider_speed();
+            }
+            self.devices.insert(device, new);
+            self.set_floor();
+        }
+        self.recount(device);
     }
 
-    /// Lets a stream go, and names those that got what they waited for, since all shares grow.
+    /// Lets a stream go.
     ///
     /// # Panics
-    /// When it still has something charged (invariant 2).
-    pub fn leave(&mut self, stream: StreamId) -> Vec<StreamId> {
+    /// When it still has something charged (invariant 3).
+    pub fn leave(&mut self, stream: StreamId, now: Duration) {
+        self.cancel(stream, now);
         let account = self.accounts.remove(&stream).expect("a stream leaves once");
         assert_eq!(account.charged_bytes, 0, "stream {stream} left with bytes charged");
-        self.line.retain(|waiting| *waiting != stream);
-        self.serve_line()
+        let device = self.devices.get_mut(&account.device).expect("a stream's device is known");
+        if device.turn.is_some_and(|turn| turn.holder == stream) {
+            device.turn = None;
+        }
+        self.recount(account.device);
+        if self.devices[&account.device].streams == 0 {
+            self.forget(account.device);
+            self.serve_all(now);
+        } else {
+            self.settle(account.device, now);
+        }
+        if self.accounts.is_empty() {
+            assert_eq!((self.charged_bytes, self.above_floors_bytes), (0, 0), "(invariant 3)");
+            assert!(self.devices.is_empty() && self.waiting_for_pool.is_empty());
+        }
     }
 
-    /// Charges `bytes` to `stream`, or puts it in line. A stream that is in line already keeps its
-    /// place, and asks for the same again.
-    ///
-    /// # Panics
-    /// When a stream in line asks for something else: those behind it were measured against it.
-    pub fn reserve(&mut self, stream: StreamId, bytes: u64) -> Reserve {
+    /// Changes a stream's weight. False when there is no such stream.
+    pub fn set_weight(&mut self, stream: StreamId, weight: u32) -> bool {
+        let Some(account) = self.accounts.get_mut(&stream) else {
+            return false;
+        };
+        account.weight = weight.max(1);
+        let device = account.device;
+        self.recount(device);
+        true
+    }
+
+    /// Charges at least what `stream` needs and at most what it wants, or puts it in line. One that is
+    /// in line already keeps its place, and what it asked for first.
+    pub fn reserve(&mut self, stream: StreamId, ask: Ask, now: Duration) -> Reserve {
+        assert!(ask.need_bytes <= ask.want_bytes, "wants less than it needs");
         let account = self.accounts.get_mut(&stream).expect("a stream joins before it reserves");
-        let waited_for = account.waits_for.replace(bytes);
-        assert!(waited_for.is_none_or(|before| before == bytes), "changed its mind in line");
-        let others_are_first = !self.line.is_empty() && self.line.front() != Some(&stream);
-        if !others_are_first && self.fits(stream, bytes) {
-            self.charge(stream, bytes);
-            self.line.retain(|waiting| *waiting != stream);
-            return Reserve::Granted;
+        let device = account.device;
+        if account.ask.is_none() && account.granted_bytes.is_none() {
+            account.ask = Some(ask);
+            let is_visited = account.is_visited;
+            let device = self.devices.get_mut(&device).expect("a stream's device is known");
+            match device.turn {
+                Some(turn) if turn.holder == stream && turn.left_bytes > 0 => {
+                    device.line.push_front(stream);
+                }
+                None if is_visited => device.line.push_front(stream),
+                _ => device.line.push_back(stream),
+            }
         }
-        if waited_for.is_none() {
-            self.line.push_back(stream);
+        self.settle(device, now);
+        let account = self.accounts.get_mut(&stream).expect("it was there a moment ago");
+        match account.granted_bytes.take() {
+            Some(bytes) => {
+                self.woken.retain(|woken| *woken != stream);
+                Reserve::Granted(bytes)
+            }
+            None => Reserve::Throttled(self.hold_of(stream)),
         }
-        // Those in front may all be over their share, and then this one need not wait for them.
-        // Nobody else can be served here: one stream more has made no share larger.
-        let granted = self.serve_line();
-        assert!(granted.iter().all(|served| *served == stream), "somebody had waited for nothing");
-        if granted.is_empty() { Reserve::Throttled } else { Reserve::Granted }
     }
 
-    /// Takes a stream out of the line.
-    pub fn cancel(&mut self, stream: StreamId) -> Vec<StreamId> {
-        if let Some(account) = self.accounts.get_mut(&stream) {
-            account.waits_for = None;
-        }
-        self.line.retain(|waiting| *waiting != stream);
-        self.serve_line()
+    /// Takes a stream out of the line, and back what it was granted there.
+    pub fn cancel(&mut self, stream: StreamId, now: Duration) {
+        let Some(account) = self.accounts.get_mut(&stream) else {
+            return;
+        };
+        account.ask = None;
+        account.is_visited = false;
+        let granted_bytes = account.granted_bytes.take().unwrap_or(0);
+        let id = account.device;
+        let device = self.devices.get_mut(&id).expect("a stream's device is known");
+        device.line.retain(|waiting| *waiting != stream);
+        self.woken.retain(|woken| *woken != stream);
+        self.release(stream, granted_bytes, now);
     }
 
-    /// Gives back `bytes` of `stream` that are known to be clean, and names the streams that got
-    /// what they waited for.
+    /// Takes back `bytes` of `stream` that it has no use for any more.
     ///
     /// # Panics
-    /// When the stream gives back more than it has (invariant 2).
-    pub fn release(&mut self, stream: StreamId, bytes: u64) -> Vec<StreamId> {
+    /// When the stream gives back more than it has (invariant 3).
+    pub fn release(&mut self, stream: StreamId, bytes: u64, now: Duration) {
         let account = self.accounts.get_mut(&stream).expect("a stream joins before it releases");
         account.charged_bytes = account
             .charged_bytes
             .checked_sub(bytes)
             .expect("a stream never releases more than it was granted");
+        let id = account.device;
+        if account.is_stuck {
+            account.is_stuck = account.charged_bytes > 0;
+            let device = self.devices.get_mut(&id).expect("a stream's device is known");
+            device.stuck_bytes -= bytes;
+        }
         self.charged_bytes -= bytes;
-        self.serve_line()
+        self.move_charge(id, |charged| charged - bytes);
+        self.settle(id, now);
     }
 
-    /// Within the limit, and within the share; a stream that holds nothing always fits the latter,
-    /// so that one large write can't wait for ever.
-    fn fits(&self, stream: StreamId, bytes: u64) -> bool {
-        let held = self.charged_bytes_of(stream);
-        let room = self.charged_bytes.saturating_add(bytes) <= self.limit_bytes;
-        room && (held == 0 || held + bytes <= self.share_bytes())
+    /// Takes back what became clean, and learns from it how fast the device is.
+    ///
+    /// # Panics
+    /// As [`Budget::release`].
+    pub fn complete(&mut self, stream: StreamId, completion: Completion, now: Duration) {
+        let id = self.accounts.get(&stream).expect("a stream joins before it completes").device;
+        self.progress(id, Some(completion), now);
+        self.release(stream, completion.bytes, now);
     }
 
-    fn charge(&mut self, stream: StreamId, bytes: u64) {
-        let account = self.accounts.get_mut(&stream).expect("only streams in the budget wait");
-        account.waits_for = None;
-        account.charged_bytes += bytes;
-        self.charged_bytes += bytes;
-        assert!(self.charged_bytes <= self.limit_bytes, "granted beyond the limit (invariant 1)");
+    /// A call of `stream` that had not returned for a while has returned: its device answers.
+    pub fn answers(&mut self, stream: StreamId, now: Duration) {
+        let id = self.accounts.get(&stream).expect("a stream joins before it writes").device;
+        self.progress(id, None, now);
+        self.settle(id, now);
     }
 
-    fn serve_line(&mut self) -> Vec<StreamId> {
-        let mut granted = Vec::new();
-        let mut kept = VecDeque::with_capacity(self.line.len());
-        // One that the limit keeps waiting keeps all behind it waiting too: otherwise many small
-        // requests could pass a large one for ever.
-        let mut limit_reached = false;
-        while let Some(stream) = self.line.pop_front() {
-            let bytes = self.accounts[&stream].waits_for.expect("only waiting streams are in line");
-            if !limit_reached && self.fits(stream, bytes) {
-                self.charge(stream, bytes);
-                granted.push(stream);
-            } else {
-                limit_reached |= self.charged_bytes.saturating_add(bytes) > self.limit_bytes;
-                kept.push_back(stream);
+    /// `stream` has nothing more to write for now, so that its turn ends as soon as it holds nothing.
+    pub fn rest(&mut self, stream: StreamId, now: Duration) {
+        let id = self.accounts.get(&stream).expect("a stream joins before it rests").device;
+        let device = self.devices.get_mut(&id).expect("a stream's device is known");
+        if let Some(turn) = device.turn.as_mut().filter(|turn| turn.holder == stream) {
+            turn.is_over = true;
+        }
+        self.settle(id, now);
+    }
+
+    /// Looks at the time: which devices have become suspect or wedged. To be called twice a second.
+    pub fn tick(&mut self, now: Duration) -> Vec<(DeviceId, State)> {
+        let mut changed = Vec::new();
+        for (id, device) in &mut self.devices {
+            let p99 = device.rate.percentile(99);
+            if device.health.tick(device.charged_bytes > 0, p99, now) {
+                changed.push((*id, device.health.state()));
             }
         }
-        self.line = kept;
+        for (id, state) in &changed {
+            if *state == State::Suspect {
+                self.revoke_turn(*id, now);
+            }
+        }
+        changed
+    }
+
+    /// Nothing completes in this turn. Perhaps it is only its holder that can't go on.
+    fn revoke_turn(&mut self, id: DeviceId, now: Duration) {
+        let device = self.devices.get_mut(&id).expect("a device that has changed is known");
+        let Some(turn) = device.turn.take() else {
+            return;
+        };
+        if let Some(account) = self.accounts.get_mut(&turn.holder).filter(|a| !a.is_stuck) {
+            device.stuck_bytes += account.charged_bytes;
+            account.is_stuck = account.charged_bytes > 0;
+        }
+        self.settle(id, now);
+    }
+
+    fn pool(&self) -> Pool {
+        let floors = self.floor_bytes * self.devices.len() as u64;
+        let shared = self.limit_bytes.saturating_sub(floors);
+        Pool {
+            floor_bytes: self.floor_bytes,
+            free_bytes: shared.saturating_sub(self.above_floors_bytes),
+        }
+    }
+
+    /// The floors together are at most half of the total.
+    fn floor_of(&self, devices: usize) -> u64 {
+        let devices = devices.max(1) as u64;
+        (self.limit_bytes / 2 / devices).clamp(FLOOR_BYTES_MIN, FLOOR_BYTES)
+    }
+
+    fn set_floor(&mut self) {
+        self.floor_bytes = self.floor_of(self.devices.len());
+        let above = |device: &Device| device.charged_bytes.saturating_sub(self.floor_bytes);
+        self.above_floors_bytes = self.devices.values().map(above).sum();
+    }
+
+    /// Counts the streams of a device, and finds the heaviest.
+    fn recount(&mut self, id: DeviceId) {
+        let weights = || self.accounts.values().filter(|a| a.device == id).map(|a| a.weight);
+        let (streams, weight_max) = (weights().count(), weights().max().unwrap_or(0));
+        if let Some(device) = self.devices.get_mut(&id) {
+            (device.streams, device.weight_max) = (streams, weight_max);
+        }
+    }
+
+    fn forget(&mut self, id: DeviceId) {
+        let Some(device) = self.devices.remove(&id) else {
+            return;
+        };
+        assert_eq!(device.charged_bytes, 0, "a device without streams holds bytes");
+        if let Some(key) = device.waits_for_pool {
+            self.waiting_for_pool.remove(&(key, id));
+        }
+        if self.remembered.len() < REMEMBERED_MAX {
+            self.remembered.insert(id, device.rate);
+        }
+        self.set_floor();
+    }
+
+    fn move_charge(&mut self, id: DeviceId, change: impl FnOnce(u64) -> u64) {
+        let device = self.devices.get_mut(&id).expect("a stream's device is known");
+        let above = |bytes: u64| bytes.saturating_sub(self.floor_bytes);
+        self.above_floors_bytes -= above(device.charged_bytes);
+        device.charged_bytes = change(device.charged_bytes);
+        self.above_floors_bytes += above(device.charged_bytes);
+    }
+
+    fn progress(&mut self, id: DeviceId, completion: Option<Completion>, now: Duration) {
+        let pool = self.pool();
+        let device = self.devices.get_mut(&id).expect("a stream's device is known");
+        let bytes = completion.map_or(0, |completion| completion.bytes);
+        if let Some(completion) = completion {
+            device.rate.complete(completion, now);
+            device.consider_speed();
+        }
+        let formula_bytes = device.formula_bytes(pool);
+        device.health.complete(bytes, pool.floor_bytes, formula_bytes, now);
+    }
+
+    fn hold_of(&self, stream: StreamId) -> Hold {
+        match self.device_of(stream) {
+            Some(device) => match device.turn {
+                Some(turn) if turn.holder != stream => Hold::Turn,
+                _ => device.hold,
+            },
+            None => Hold::Device,
+        }
+    }
+
+    /// Something has changed on this device: serves it, and then those that wait for the pool.
+    fn settle(&mut self, id: DeviceId, now: Duration) {
+        self.pass_turn(id);
+        self.serve(id, now);
+        while let Some(&first) = self.waiting_for_pool.first() {
+            let (held_bytes, next) = first;
+            let fits = held_bytes <= self.pool().device_limit_bytes();
+            if !fits || !self.serve(next, now) && self.waiting_for_pool.first() == Some(&first) {
+                break;
+            }
+        }
+    }
+
+    fn serve_all(&mut self, now: Duration) {
+        let all: Vec<_> = self.devices.keys().copied().collect();
+        for id in all {
+            self.settle(id, now);
+        }
+    }
+
+    fn pass_turn(&mut self, id: DeviceId) {
+        let device = self.devices.get_mut(&id).expect("a stream's device is known");
+        if let Some(turn) = device.turn {
+            let held_bytes = self.accounts.get(&turn.holder).map_or(0, |a| a.charged_bytes);
+            device.pass_turn(held_bytes);
+        }
+    }
+
+    /// Grants what can be granted on this device. True when somebody got something.
+    fn serve(&mut self, id: DeviceId, now: Duration) -> bool {
+        let mut granted = false;
+        let waits_for_pool = loop {
+            let Some((stream, ask, allowance_bytes)) = self.next_in_line(id) else {
+                break None;
+            };
+            let pool = self.pool();
+            let device = self.devices.get_mut(&id).expect("a device that is served is known");
+            let account = &self.accounts[&stream];
+            let stuck_bytes = if account.is_stuck { account.charged_bytes } else { 0 };
+            let own = device.room_bytes(pool, stuck_bytes);
+            let total = self.limit_bytes.saturating_sub(self.charged_bytes);
+            if ask.need_bytes > own.min(total) {
+                let held_bytes = device.charged_bytes + ask.need_bytes;
+                let is_sick = matches!(device.health.state(), State::Suspect | State::Wedged);
+                let by_pool = held_bytes > pool.device_limit_bytes() || ask.need_bytes <= own;
+                device.hold = match (is_sick, by_pool) {
+                    (true, _) => Hold::Sick,
+                    (false, true) => Hold::Total,
+                    (false, false) => Hold::Device,
+                };
+                break (device.hold == Hold::Total).then_some(held_bytes);
+            }
+            let bytes = ask.want_bytes.min(allowance_bytes.max(ask.need_bytes)).min(own).min(total);
+            self.grant(id, stream, ask, bytes, now);
+            granted = true;
+        };
+        self.set_waiting_for_pool(id, waits_for_pool);
         granted
+    }
+
+    fn set_waiting_for_pool(&mut self, id: DeviceId, held_bytes: Option<u64>) {
+        let device = self.devices.get_mut(&id).expect("a device that is served is known");
+        let before = std::mem::replace(&mut device.waits_for_pool, held_bytes);
+        if let Some(before) = before {
+            self.waiting_for_pool.remove(&(before, id));
+        }
+        if let Some(held_bytes) = held_bytes {
+            self.waiting_for_pool.insert((held_bytes, id));
+        }
+    }
+
+    /// Who is next on this device, what it asked for, and how much of that it may have at once.
+    fn next_in_line(&mut self, id: DeviceId) -> Option<(StreamId, Ask, u64)> {
+        let device = self.devices.get_mut(&id).expect("a device that is served is known");
+        if let Some(turn) = device.turn {
+            let ask = self.accounts.get(&turn.holder)?.ask?;
+            let alone = device.line.len() == 1;
+            if turn.left_bytes == 0 && !alone {
+                return None;
+            }
+            return Some((turn.holder, ask, if alone { ask.want_bytes } else { turn.left_bytes }));
+        }
+        loop {
+            let stream = *device.line.front()?;
+            let account = self.accounts.get_mut(&stream).expect("only streams in line are served");
+            let ask = account.ask.expect("only streams in line are served");
+            let others_bytes = device.charged_bytes - account.charged_bytes;
+            if device.takes_turns() && others_bytes > device.stuck_bytes {
+                // From before it took turns; they will be gone soon.
+                device.hold = Hold::Turn;
+                return None;
+            }
+            let quantum_bytes = device.quantum_bytes(account.weight);
+            let least_bytes = device.least_bytes(ask.need_bytes);
+            if !account.is_visited {
+                account.is_visited = true;
+                // What it could not use is no reason to get ever more at once.
+                let most = quantum_bytes.max(least_bytes) * 2;
+                account.deficit_bytes = (account.deficit_bytes + quantum_bytes).min(most);
+            }
+            if account.deficit_bytes >= least_bytes {
+                return Some((stream, ask, account.deficit_bytes));
+            }
+            account.is_visited = false;
+            device.line.rotate_left(1);
+        }
+    }
+
+    fn grant(&mut self, id: DeviceId, stream: StreamId, ask: Ask, bytes: u64, now: Duration) {
+        self.charged_bytes += bytes;
+        assert!(self.charged_bytes <= self.limit_bytes, "granted beyond the total (invariant 1)");
+        self.move_charge(id, |charged| charged + bytes);
+        let device = self.devices.get_mut(&id).expect("a device that is served is known");
+        if device.charged_bytes == bytes {
+            device.health.begin(now);
+        }
+        let account = self.accounts.get_mut(&stream).expect("only streams in line are served");
+        if std::mem::take(&mut account.is_stuck) {
+            device.stuck_bytes -= account.charged_bytes;
+        }
+        account.charged_bytes += bytes;
+        account.ask = None;
+        account.granted_bytes = Some(bytes);
+        if device.takes_turns() && device.turn.is_none() {
+            let left_bytes = std::mem::take(&mut account.deficit_bytes);
+            account.is_visited = false;
+            device.turn = Some(Turn { holder: stream, left_bytes, is_over: false });
+        }
+        match &mut device.turn {
+            Some(turn) => {
+                assert_eq!(turn.holder, stream, "granted out of turn (invariant 5)");
+                turn.left_bytes = turn.left_bytes.saturating_sub(bytes);
+                turn.is_over = false;
+            }
+            // All that it wanted: it has nothing more to be credited for.
+            None if bytes == ask.want_bytes => {
+                account.deficit_bytes = 0;
+                account.is_visited = false;
+            }
+            None => {
+                account.deficit_bytes = account.deficit_bytes.saturating_sub(bytes);
+                account.is_visited &= account.deficit_bytes > 0;
+            }
+        }
+        if device.line.front() == Some(&stream) {
+            device.line.pop_front();
+        } else {
+            device.line.retain(|waiting| *waiting != stream);
+        }
+        self.woken.push(stream);
     }
 }
 

@@ -5,131 +5,335 @@ use proptest::prelude::*;
 use super::*;
 
 const MIB: u64 = 1 << 20;
+const FAST: bool = false;
+const SEEKS: bool = true;
 
-fn budget(limit_mib: u64, streams: u64) -> Budget {
+fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+/// Streams 1 to `streams` on device 1.
+fn budget(limit_mib: u64, streams: u64, seeks: bool) -> Budget {
     let mut budget = Budget::new(limit_mib * MIB);
-    (1..=streams).for_each(|stream| budget.join(stream));
+    (1..=streams).for_each(|stream| budget.join(stream, 1, seeks, 100, ms(0)));
     budget
+}
+
+fn ask(need_mib: u64, want_mib: u64) -> Ask {
+    Ask { need_bytes: need_mib * MIB, want_bytes: want_mib * MIB }
+}
+
+fn reserve(budget: &mut Budget, stream: StreamId, need_mib: u64, want_mib: u64) -> Option<u64> {
+    match budget.reserve(stream, ask(need_mib, want_mib), ms(0)) {
+        Reserve::Granted(bytes) => Some(bytes / MIB),
+        Reserve::Throttled(_) => None,
+    }
+}
+
+fn complete(budget: &mut Budget, stream: StreamId, mib: u64, began: u64, now: u64) -> Vec<u64> {
+    let completion = Completion { bytes: mib * MIB, began: ms(began), exact: true };
+    budget.complete(stream, completion, ms(now));
+    budget.take_woken()
+}
+
+/// A device that has completed so much at 100 MiB/s, 1 MiB at a time.
+fn warm_up(budget: &mut Budget, stream: StreamId, mib: u64) {
+    for at in 0..mib {
+        assert!(reserve(budget, stream, 1, 1).is_some());
+        complete(budget, stream, 1, at * 10, at * 10 + 10);
+    }
+    budget.rest(stream, ms(mib * 10));
+}
+
+/// Reserves until there is nothing more, and returns how many MiB that were.
+fn reserve_all(budget: &mut Budget, stream: StreamId) -> u64 {
+    std::iter::from_fn(|| reserve(budget, stream, 1, 64)).sum()
+}
+
+/// The device of a stream that always wants more gets faster and faster.
+fn warm_up_waiting(budget: &mut Budget, stream: StreamId) {
+    for at in 0..100 {
+        while reserve(budget, stream, 1, 1).is_some() {}
+        complete(budget, stream, 1, at, at + 1);
+    }
+}
+
+#[test]
+fn a_new_device_begins_at_its_floor_and_each_round_doubles_it() {
+    let mut budget = budget(512, 1, FAST);
+    assert_eq!(budget.device(1).unwrap().limit_bytes, 8 * MIB);
+    assert_eq!(budget.reserve(1, ask(8, 64), ms(0)), Reserve::Granted(8 * MIB));
+    assert_eq!(reserve(&mut budget, 1, 1, 64), None);
+    assert_eq!(complete(&mut budget, 1, 8, 0, 80), [1]);
+    assert_eq!(budget.device(1).unwrap().limit_bytes, 16 * MIB);
+    assert_eq!(reserve_all(&mut budget, 1), 16);
 }
 
 #[test]
 fn the_last_byte_is_granted_and_one_more_waits() {
-    let mut budget = budget(8, 1);
-    assert_eq!(budget.reserve(1, 8 * MIB), Reserve::Granted);
-    assert_eq!(budget.reserve(1, 1), Reserve::Throttled);
-    assert_eq!(budget.release(1, 1), [1]);
+    let mut budget = budget(64, 1, FAST);
+    assert_eq!(
+        budget.reserve(1, Ask { need_bytes: 8 * MIB, want_bytes: 8 * MIB }, ms(0)),
+        Reserve::Granted(8 * MIB)
+    );
+    assert_eq!(
+        budget.reserve(1, Ask { need_bytes: 1, want_bytes: 1 }, ms(0)),
+        Reserve::Throttled(Hold::Device)
+    );
+    budget.release(1, 1, ms(1));
+    assert_eq!(budget.take_woken(), [1]);
     assert_eq!(budget.charged_bytes(), 8 * MIB);
 }
 
 #[test]
-fn a_busy_stream_is_held_to_its_share_as_soon_as_another_comes() {
-    let mut budget = budget(16, 2);
-    assert_eq!(budget.reserve(1, 12 * MIB), Reserve::Granted);
-    assert_eq!(budget.reserve(2, 2 * MIB), Reserve::Granted);
-    assert_eq!(budget.share_bytes(), 8 * MIB);
-    assert_eq!(budget.reserve(1, MIB), Reserve::Throttled);
-    assert!(budget.release(1, 4 * MIB).is_empty(), "still at its share");
-    assert_eq!(budget.release(1, MIB), [1]);
+fn a_healthy_device_holds_half_a_second_of_its_own_speed() {
+    let mut budget = budget(512, 1, FAST);
+    warm_up(&mut budget, 1, 1000);
+    let device = budget.device(1).unwrap();
+    assert_eq!(device.state, State::Healthy);
+    assert!((48..=50).contains(&(device.limit_bytes / MIB)), "{device:?}");
+    assert!((4..=5).contains(&(device.extent_bytes / MIB)), "{device:?}");
 }
 
 #[test]
-fn a_stream_that_stands_still_keeps_its_share_and_no_more() {
-    let mut budget = budget(32, 2);
-    while budget.reserve(1, MIB) == Reserve::Granted {}
-    budget.cancel(1);
-    assert_eq!(budget.charged_bytes_of(1), 32 * MIB, "alone, it may have everything");
-    assert_eq!(budget.reserve(2, MIB), Reserve::Throttled);
-    assert_eq!(budget.release(1, 20 * MIB), [2]);
-    // From here on stream 1 never releases again.
-    let mut stream_2 = MIB;
-    while budget.reserve(2, MIB) == Reserve::Granted {
-        stream_2 += MIB;
+fn one_device_leaves_half_of_what_is_above_the_floors() {
+    let mut budget = budget(72, 1, FAST);
+    warm_up(&mut budget, 1, 1000);
+    budget.join(2, 2, FAST, 100, ms(0));
+    // Floors of 8 MiB each, and 56 MiB above them.
+    let mut held = 0;
+    while let Some(mib) = reserve(&mut budget, 1, 1, 1) {
+        held += mib;
     }
-    assert_eq!(budget.reserve(1, MIB), Reserve::Granted);
-    assert_eq!(stream_2, 16 * MIB);
+    assert_eq!(held, 8 + 28);
+    assert_eq!(budget.device(2).unwrap().limit_bytes, 8 * MIB, "it is new");
+    assert_eq!(reserve(&mut budget, 2, 8, 8), Some(8), "a floor is always there");
 }
 
 #[test]
-fn a_large_request_is_not_passed_by_small_ones_for_ever() {
-    let mut budget = budget(8, 3);
-    assert_eq!(budget.reserve(1, 5 * MIB), Reserve::Granted);
-    assert_eq!(budget.reserve(2, 4 * MIB), Reserve::Throttled);
-    assert_eq!(budget.reserve(3, MIB), Reserve::Throttled);
-    assert_eq!(budget.release(1, 2 * MIB), [2, 3]);
+fn a_wedged_device_gets_nothing_and_the_others_are_not_held_up() {
+    let mut budget = budget(64, 1, FAST);
+    budget.join(2, 2, FAST, 100, ms(0));
+    assert_eq!(reserve(&mut budget, 1, 4, 4), Some(4));
+    assert_eq!(budget.tick(ms(2000)), [(1, State::Suspect)]);
+    assert_eq!(budget.tick(ms(32_000)), [(1, State::Wedged)]);
+    assert_eq!(budget.reserve(1, ask(1, 1), ms(32_000)), Reserve::Throttled(Hold::Sick));
+    assert_eq!(reserve_all(&mut budget, 2), 8);
+    assert_eq!(complete(&mut budget, 1, 4, 0, 40_000), [1]);
+    let limit_bytes = 8 * MIB;
+    assert_eq!(budget.device(1).unwrap().state, State::Recovering { limit_bytes });
 }
 
 #[test]
-fn one_over_its_share_does_not_hold_up_those_behind_it() {
-    let mut budget = budget(16, 2);
-    assert_eq!(budget.reserve(1, 9 * MIB), Reserve::Granted);
-    assert_eq!(budget.reserve(1, 8 * MIB), Reserve::Throttled);
-    assert_eq!(budget.reserve(2, MIB), Reserve::Throttled, "the limit holds 1, and 2 is behind it");
-    assert_eq!(budget.release(1, 2 * MIB), [2], "now only its share holds 1");
+fn devices_that_wait_for_the_pool_are_served_when_another_releases() {
+    let mut budget = Budget::new(16 * MIB);
+    (1..=4).for_each(|id| budget.join(id, u32::try_from(id).unwrap(), FAST, 100, ms(0)));
+    // Floors of 2 MiB each, 8 MiB above them.
+    for id in 1..=4 {
+        while reserve(&mut budget, id, 1, 1).is_some() {}
+    }
+    let held: Vec<_> = (1..=4).map(|id| budget.charged_bytes_of(id) / MIB).collect();
+    assert!(held.iter().all(|mib| *mib >= 2), "a floor is always there: {held:?}");
+    (1..=4).for_each(|id| warm_up_waiting(&mut budget, id));
+    for id in 1..=4 {
+        reserve_all(&mut budget, id);
+    }
+    // All want more than their floors now, and share what is above them.
+    let all: u64 = (1..=4).map(|id| budget.charged_bytes_of(id)).sum();
+    assert!((12 * MIB..=16 * MIB).contains(&all), "{} MiB", all / MIB);
+    let most = (1..=4).max_by_key(|id| budget.charged_bytes_of(*id)).unwrap();
+    let mib = budget.charged_bytes_of(most) / MIB;
+    let woken = complete(&mut budget, most, mib, 0, 1);
+    assert!(woken.iter().any(|stream| *stream != most), "{woken:?}");
 }
 
 #[test]
-fn a_lower_limit_takes_nothing_back_and_a_higher_one_serves_the_line() {
-    let mut budget = budget(16, 1);
-    assert_eq!(budget.reserve(1, 16 * MIB), Reserve::Granted);
-    assert!(budget.set_limit(8 * MIB).is_empty());
-    assert_eq!(budget.charged_bytes(), 16 * MIB);
-    assert!(budget.release(1, 8 * MIB).is_empty());
-    assert_eq!(budget.reserve(1, MIB), Reserve::Throttled);
-    assert_eq!(budget.set_limit(16 * MIB), [1]);
+fn a_lower_total_takes_nothing_back_and_a_higher_one_serves_the_line() {
+    let mut budget = budget(16, 1, FAST);
+    assert_eq!(reserve(&mut budget, 1, 8, 8), Some(8));
+    budget.set_limit(8 * MIB, ms(0));
+    assert_eq!(budget.charged_bytes(), 8 * MIB);
+    assert_eq!(reserve(&mut budget, 1, 1, 1), None);
+    budget.release(1, 7 * MIB, ms(0));
+    assert_eq!(budget.take_woken(), [1]);
+}
+
+#[test]
+fn those_who_wait_share_what_is_released_by_weight() {
+    let mut budget = budget(512, 2, FAST);
+    budget.set_weight(2, 300);
+    let mut got = [0, 0, 0];
+    let mut held = [0, 0, 0];
+    for round in 0..600 {
+        if round == 100 {
+            // The device is known by now, and everybody waits.
+            got = [0, 0, 0];
+        }
+        for stream in [1, 2] {
+            while let Reserve::Granted(bytes) = budget.reserve(stream, ask(1, 64), ms(round)) {
+                got[usize::try_from(stream).unwrap()] += bytes;
+                held[usize::try_from(stream).unwrap()] += bytes;
+            }
+        }
+        // The device gets 4 MiB clean, of whoever holds more.
+        let (stream, at) = if held[1] > held[2] { (1, 1) } else { (2, 2) };
+        let bytes = held[at].min(4 * MIB);
+        held[at] -= bytes;
+        let completion = Completion { bytes, began: ms(round * 40), exact: true };
+        budget.complete(stream, completion, ms(round * 40 + 40));
+    }
+    #[expect(clippy::cast_precision_loss, reason = "a ratio")]
+    let ratio = got[2] as f64 / got[1] as f64;
+    assert!((2.85..=3.15).contains(&ratio), "{ratio}: {got:?}");
+}
+
+#[test]
+fn only_the_holder_of_the_turn_is_charged() {
+    let mut budget = budget(512, 2, SEEKS);
+    assert_eq!(reserve(&mut budget, 1, 1, 8), Some(8));
+    assert_eq!(budget.reserve(2, ask(1, 1), ms(0)), Reserve::Throttled(Hold::Turn));
+    let mut held = 8;
+    let mut turn = 8;
+    // It goes on until its turn is used up, as fast as the device lets it.
+    while turn < TURN_BYTES / MIB {
+        assert!(complete(&mut budget, 1, held, 0, 80).is_empty(), "the turn is not over");
+        held = reserve(&mut budget, 1, 1, 4).expect("the turn is not over");
+        turn += held;
+    }
+    assert_eq!(turn, TURN_BYTES / MIB);
+    assert_eq!(reserve(&mut budget, 1, 1, 4), None, "it has had its turn");
+    assert_eq!(complete(&mut budget, 1, held, 0, 80), [2]);
+    assert_eq!(reserve(&mut budget, 2, 1, 1), Some(1));
+}
+
+#[test]
+fn a_turn_ends_when_its_holder_has_nothing_more() {
+    let mut budget = budget(512, 2, SEEKS);
+    assert_eq!(reserve(&mut budget, 1, 1, 1), Some(1));
+    assert_eq!(reserve(&mut budget, 2, 1, 1), None);
+    budget.rest(1, ms(1));
+    assert!(budget.take_woken().is_empty(), "it still has bytes in writeback");
+    assert_eq!(complete(&mut budget, 1, 1, 0, 10), [2]);
+}
+
+#[test]
+fn a_holder_that_gets_stuck_loses_its_turn_and_harms_no_other() {
+    let mut budget = budget(512, 2, SEEKS);
+    assert!(reserve(&mut budget, 1, 1, 8).is_some());
+    assert_eq!(reserve(&mut budget, 2, 1, 1), None);
+    assert_eq!(budget.tick(ms(2000)), [(1, State::Suspect)]);
+    assert_eq!(budget.take_woken(), [2], "it gets a floor to show that the device is well");
+    for at in 0..200 {
+        assert!(reserve(&mut budget, 2, 1, 1).is_some());
+        complete(&mut budget, 2, 1, 2000 + at * 10, 2010 + at * 10);
+        assert!(budget.tick(ms(2010 + at * 10)).is_empty());
+    }
+    assert_eq!(budget.charged_bytes_of(1), 8 * MIB, "still stuck");
+    // It goes on, and is one like the others.
+    budget.rest(2, ms(5000));
+    complete(&mut budget, 1, 8, 0, 5000);
+    assert!(reserve(&mut budget, 1, 1, 1).is_some());
+    assert_eq!(budget.reserve(2, ask(1, 1), ms(5000)), Reserve::Throttled(Hold::Turn));
+}
+
+#[test]
+fn a_device_that_is_faster_than_any_disk_does_not_take_turns() {
+    let mut budget = budget(512, 2, SEEKS);
+    for at in 0..3000 {
+        assert!(reserve(&mut budget, 1, 1, 1).is_some());
+        complete(&mut budget, 1, 1, at, at + 1);
+    }
+    assert!(!budget.device(1).unwrap().takes_turns);
+    assert_eq!(reserve(&mut budget, 1, 1, 1), Some(1));
+    assert_eq!(reserve(&mut budget, 2, 1, 1), Some(1));
+}
+
+#[test]
+fn what_was_granted_in_line_and_not_fetched_goes_back() {
+    let mut budget = budget(64, 2, FAST);
+    assert_eq!(reserve(&mut budget, 1, 8, 8), Some(8));
+    assert_eq!(reserve(&mut budget, 2, 1, 1), None);
+    budget.release(1, 4 * MIB, ms(0));
+    assert_eq!(budget.take_woken(), [2]);
+    assert_eq!(budget.charged_bytes(), 5 * MIB);
+    budget.leave(2, ms(0));
+    assert_eq!(budget.charged_bytes(), 4 * MIB);
+    budget.release(1, 4 * MIB, ms(0));
+    budget.leave(1, ms(0));
 }
 
 #[test]
 #[should_panic(expected = "left with bytes charged")]
 fn a_stream_that_leaves_with_a_charge_is_a_bug() {
-    let mut budget = budget(8, 1);
-    assert_eq!(budget.reserve(1, 1), Reserve::Granted);
-    budget.leave(1);
-}
-
-fn note_grants(granted: &[StreamId], held: &mut [u64], waits: &mut [Option<u64>]) {
-    for stream in granted {
-        let at = usize::try_from(*stream).unwrap();
-        held[at] += waits[at].take().unwrap();
-    }
+    let mut budget = budget(8, 1, FAST);
+    assert_eq!(reserve(&mut budget, 1, 1, 1), Some(1));
+    budget.leave(1, ms(0));
 }
 
 proptest! {
-    /// Streams that reserve and release at random: the limit holds after every step, nobody who
-    /// fits waits, and in the end everybody was served and nothing is left.
+    /// Streams on several devices that reserve, complete, cancel and rest at random: the limits hold
+    /// after every step (they are asserted inside), nobody waits for ever, and nothing is left.
     #[test]
-    fn limit_and_line_hold_under_random_use(
-        streams in 1..40_usize,
-        limit_mib in 8..64_u64,
-        steps in prop::collection::vec((any::<usize>(), 1..=(1_u64 << 20) + 8192), 1..400),
+    fn limits_and_line_hold_under_random_use(
+        streams in 1..24_u64,
+        devices in 1..6_u32,
+        limit_mib in 8..256_u64,
+        steps in prop::collection::vec((any::<u64>(), 1..=(1_u64 << 20) + 8192), 1..400),
     ) {
-        let mut budget = budget(limit_mib, streams as u64);
-        let mut held = vec![0_u64; streams + 1];
-        let mut waits = vec![None; streams + 1];
+        let mut budget = Budget::new(limit_mib * MIB);
+        for stream in 1..=streams {
+            let device = u32::try_from(stream).unwrap() % devices;
+            let weight = 10 + u32::try_from(stream).unwrap() * 40;
+            budget.join(stream, device, device % 2 == 1, weight, ms(0));
+        }
+        let mut now = 0;
         for (choice, bytes) in steps {
-            let at = 1 + choice % streams;
-            let stream = at as u64;
-            let mut granted = Vec::new();
-            if waits[at].is_none() && choice % 3 != 0 {
-                waits[at] = Some(bytes);
-                if budget.reserve(stream, bytes) == Reserve::Granted {
-                    granted.push(stream);
+            now += choice % 50;
+            let stream = 1 + choice % streams;
+            match choice % 7 {
+                0..=3 => {
+                    let ask = Ask { need_bytes: bytes, want_bytes: bytes * (1 + choice % 9) };
+                    let _ = budget.reserve(stream, ask, ms(now));
                 }
-            } else if held[at] > 0 {
-                let part = 1 + bytes % held[at];
-                held[at] -= part;
-                granted = budget.release(stream, part);
+                4 => budget.rest(stream, ms(now)),
+                5 if choice % 5 == 0 => budget.cancel(stream, ms(now)),
+                _ => {
+                    let fetched = budget.charged_bytes_of(stream)
+                        - budget.accounts[&stream].granted_bytes.unwrap_or(0);
+                    let completion = Completion {
+                        bytes: fetched.min(bytes),
+                        began: ms(now.saturating_sub(20)),
+                        exact: choice % 2 == 0,
+                    };
+                    budget.complete(stream, completion, ms(now));
+                }
             }
-            note_grants(&granted, &mut held, &mut waits);
-            prop_assert_eq!(budget.charged_bytes(), held.iter().sum::<u64>());
-            prop_assert!(budget.charged_bytes() <= budget.limit_bytes());
+            let _ = budget.tick(ms(now));
+            let sum: u64 = (1..=streams).map(|stream| budget.charged_bytes_of(stream)).sum();
+            prop_assert_eq!(budget.charged_bytes(), sum);
         }
-        while let Some(at) = held.iter().position(|bytes| *bytes > 0) {
-            let bytes = std::mem::take(&mut held[at]);
-            let granted = budget.release(at as u64, bytes);
-            note_grants(&granted, &mut held, &mut waits);
+        // Everybody gives back what they have until all have been served.
+        for _ in 0..20_000 {
+            for stream in 1..=streams {
+                let _ = budget.accounts.get_mut(&stream).unwrap().granted_bytes.take();
+                let bytes = budget.charged_bytes_of(stream);
+                let completion = Completion { bytes, began: ms(now), exact: true };
+                now += 1;
+                budget.complete(stream, completion, ms(now));
+                budget.rest(stream, ms(now));
+            }
+            if budget.accounts.values().all(|account| account.ask.is_none()) {
+                break;
+            }
         }
-        prop_assert!(waits.iter().all(Option::is_none), "somebody was never served");
-        (1..=streams).for_each(|stream| drop(budget.leave(stream as u64)));
+        let waiting = budget.accounts.values().filter(|account| account.ask.is_some()).count();
+        prop_assert_eq!(waiting, 0, "somebody was never served");
+        for stream in 1..=streams {
+            let bytes = budget.charged_bytes_of(stream);
+            let unfetched = budget.accounts[&stream].granted_bytes.unwrap_or(0);
+            budget.release(stream, bytes - unfetched, ms(now));
+            budget.leave(stream, ms(now));
+        }
         prop_assert_eq!(budget.charged_bytes(), 0);
     }
 }

@@ -1,6 +1,7 @@
 //! The configuration file as it is written: every key optional, unknown keys refused. Nothing here
 //! knows a default or whether the values make sense together.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::Deserialize;
@@ -17,6 +18,8 @@ pub(super) struct File {
     pub(super) stream: Stream,
     pub(super) limits: Limits,
     pub(super) log: Log,
+    /// `[root."/srv/rips"]`
+    pub(super) root: BTreeMap<PathBuf, Spanned<Root>>,
 }
 
 /// `[daemon]`
@@ -43,6 +46,14 @@ pub(super) struct Stream {
     pub(super) queue_total: Option<Spanned<Size>>,
     pub(super) window: Option<Spanned<Size>>,
     pub(super) keep_failed: Option<Spanned<Span>>,
+}
+
+/// `[root."PATH"]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Root {
+    pub(super) drain: Option<Spanned<String>>,
+    pub(super) rotational: Option<Spanned<bool>>,
 }
 
 /// `[limits]`

@@ -1,6 +1,7 @@
 //! The second and third stage of a configuration: values over defaults, then checks, each of which
 //! names the place of what is wrong.
 
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,8 +10,9 @@ use toml::Spanned;
 use tracing::Level;
 
 use super::file::{self, File};
-use super::{Config, ConfigError, Overrides, Size, Span, Total};
+use super::{Config, ConfigError, Overrides, RootSettings, Size, Span, Total};
 use crate::budget::LIMIT_BYTES_MIN;
+use crate::stream::ladder::Rung;
 use crate::writer::SEGMENT_BYTES;
 
 /// A file's text and name, for saying where.
@@ -22,6 +24,7 @@ pub(super) struct Merge<'a> {
 impl Merge<'_> {
     pub(super) fn merge(&self, file: File, overrides: &Overrides) -> Result<Config, ConfigError> {
         let default = Config::default();
+        let root_settings = self.root_settings(&file, overrides)?;
         let socket = match (&overrides.socket, file.daemon.socket) {
             (Some(path), _) => Some(std::path::absolute(path).unwrap_or_else(|_| path.clone())),
             (None, Some(path)) => Some(self.absolute("daemon.socket", &path, path.as_ref())?),
@@ -60,6 +63,7 @@ impl Merge<'_> {
         Ok(Config {
             socket,
             roots,
+            root_settings,
             drain_timeout: span(file.daemon.drain_timeout, default.drain_timeout),
             budget: self.total(file.budget.total, default.budget)?,
             queue_bytes,
@@ -72,6 +76,41 @@ impl Merge<'_> {
                 .handshake(file.limits.handshake_timeout, default.handshake_timeout)?,
             log_level: self.level(file.log.level)?,
         })
+    }
+
+    /// A table about a root that is none would be a typing error that nobody notices.
+    fn root_settings(
+        &self,
+        file: &File,
+        overrides: &Overrides,
+    ) -> Result<BTreeMap<PathBuf, RootSettings>, ConfigError> {
+        let default = Config::default().roots;
+        let roots = file.daemon.roots.as_ref().map_or(&default, |roots| roots.as_ref());
+        let settings = |(path, root): (&PathBuf, &Spanned<file::Root>)| {
+            if !roots.contains(path) && !overrides.roots.contains(path) {
+                let problem = format!(
+                    "is about \"{}\", which is not in daemon.roots; add it there, or correct the name",
+                    path.display()
+                );
+                return Err(self.invalid("root", root, problem));
+            }
+            let root = root.as_ref();
+            let drain = root.drain.as_ref().map(|drain| self.drain(drain)).transpose()?.flatten();
+            let rotational = root.rotational.as_ref().map(|rotational| *rotational.as_ref());
+            Ok((path.clone(), RootSettings { drain, rotational }))
+        };
+        file.root.iter().map(settings).collect()
+    }
+
+    fn drain(&self, drain: &Spanned<String>) -> Result<Option<Rung>, ConfigError> {
+        let name = drain.as_ref();
+        let rung = Rung::ALL.into_iter().find(|rung| rung.name() == name);
+        if rung.is_some() || name == "auto" {
+            return Ok(rung);
+        }
+        let names: Vec<_> = Rung::ALL.iter().map(|rung| format!("\"{}\"", rung.name())).collect();
+        let problem = format!("is \"{name}\"; write \"auto\", {}", names.join(", "));
+        Err(self.invalid("root.drain", drain, problem))
     }
 
     /// The limits of one queue and of all, which have to go together with the number of streams.

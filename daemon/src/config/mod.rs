@@ -6,6 +6,7 @@ mod file;
 mod merge;
 mod unit;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,6 +15,7 @@ use tracing::{Level, warn};
 
 pub use unit::{Size, Span};
 
+use crate::stream::ladder::Rung;
 use file::File;
 
 /// A valid configuration.
@@ -23,6 +25,8 @@ pub struct Config {
     pub socket: Option<PathBuf>,
     /// Directories below which files may be written; absolute, at least one.
     pub roots: Vec<PathBuf>,
+    /// What is said about single roots.
+    pub root_settings: BTreeMap<PathBuf, RootSettings>,
     /// How long a shutdown may take to write what was accepted.
     pub drain_timeout: Duration,
     /// The total of dirty and writeback bytes.
@@ -43,6 +47,15 @@ pub struct Config {
     pub handshake_timeout: Duration,
     /// Least important messages that are logged.
     pub log_level: Level,
+}
+
+/// What the configuration says about one root; `None` leaves it to the daemon.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RootSettings {
+    /// How dirty pages are written back.
+    pub drain: Option<Rung>,
+    /// Whether the device has to seek.
+    pub rotational: Option<bool>,
 }
 
 /// How the budget's total is found.
@@ -99,6 +112,7 @@ impl Default for Config {
         Self {
             socket: None,
             roots: vec!["/srv/rips".into()],
+            root_settings: BTreeMap::new(),
             drain_timeout: Duration::from_secs(60),
             budget: Total::Auto,
             queue_bytes: 32 << 20,
@@ -133,6 +147,13 @@ impl Config {
             problem: error.message().trim_end().replace('\n', "; "),
         })?;
         merge::Merge { text, name }.merge(file, overrides)
+    }
+
+    /// What is said about the root that `path` is below.
+    #[must_use]
+    pub fn root_settings(&self, path: &Path) -> RootSettings {
+        let root = self.roots.iter().find(|root| path.starts_with(root));
+        root.and_then(|root| self.root_settings.get(root)).copied().unwrap_or_default()
     }
 
     /// The socket to listen on, unless systemd passes one.
@@ -180,6 +201,19 @@ impl Config {
         };
         let socket = |config: &Self| config.socket().display().to_string();
         differ(true, "daemon.roots", roots(self), roots(new));
+        let settings = |config: &Self| {
+            let of = |(root, settings): (&PathBuf, &RootSettings)| {
+                let drain = settings.drain.map_or("auto", Rung::name);
+                let rotational = match settings.rotational {
+                    None => "auto".to_owned(),
+                    Some(rotational) => rotational.to_string(),
+                };
+                format!("{} (drain {drain}, rotational {rotational})", root.display())
+            };
+            let all: Vec<_> = config.root_settings.iter().map(of).collect();
+            if all.is_empty() { "nothing".to_owned() } else { all.join(", ") }
+        };
+        differ(true, "root", settings(self), settings(new));
         differ(true, "daemon.drain_timeout", span(self.drain_timeout), span(new.drain_timeout));
         differ(true, "budget.total", self.budget.to_string(), new.budget.to_string());
         differ(true, "stream.queue", size(self.queue_bytes), size(new.queue_bytes));

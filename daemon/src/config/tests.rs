@@ -85,6 +85,43 @@ fn paths_must_be_absolute_and_roots_must_be_there() {
 }
 
 #[test]
+fn a_root_has_settings_of_its_own_and_another_directory_has_none() {
+    let text = "[daemon]\nroots = [\"/a\", \"/b\"]\n[root.\"/a\"]\ndrain = \"fdatasync\"\nrotational = false\n";
+    let config = parse(text).unwrap();
+    let settings = RootSettings { drain: Some(Rung::Fdatasync), rotational: Some(false) };
+    assert_eq!(config.root_settings(Path::new("/a/film.mkv")), settings);
+    assert_eq!(config.root_settings(Path::new("/b/film.mkv")), RootSettings::default());
+    let auto = parse("[root.\"/srv/rips\"]\ndrain = \"auto\"\n").unwrap();
+    assert_eq!(auto.root_settings(Path::new("/srv/rips/a")), RootSettings::default());
+    let text = error("[root.\"/srv/rips\"]\ndrain = \"sync\"\n");
+    assert!(
+        text.starts_with("test.toml:2: root.drain is \"sync\"; write \"auto\", \"direct\""),
+        "{text}"
+    );
+    let text = error("[root.\"/srv/rip\"]\ndrain = \"auto\"\n");
+    assert!(text.contains("\"/srv/rip\", which is not in daemon.roots"), "{text}");
+    assert!(error("[root.\"/srv/rips\"]\nrotational = \"no\"\n").contains("test.toml:2: "));
+}
+
+#[test]
+fn the_example_has_the_keys_of_a_root_as_they_would_be_written() {
+    let start = EXAMPLE.find("# [root.").unwrap();
+    let section: String = EXAMPLE[start..]
+        .lines()
+        .take_while(|line| !line.starts_with('['))
+        .filter(|line| {
+            line.starts_with("# [")
+                || line.starts_with("# drain =")
+                || line.starts_with("# rotational =")
+        })
+        .map(|line| format!("{}\n", line.trim_start_matches("# ")))
+        .collect();
+    let config = parse(&section).unwrap();
+    let settings = RootSettings { drain: None, rotational: Some(true) };
+    assert_eq!(config.root_settings(Path::new("/srv/rips/a")), settings);
+}
+
+#[test]
 fn the_command_line_stands_above_the_file() {
     let overrides =
         Overrides { socket: Some("/tmp/s".into()), roots: vec!["/a".into(), "/b".into()] };

@@ -1,19 +1,18 @@
-//! One connection: hello, the first request within its deadline, and then either status reports or a
-//! stream.
+//! One connection: hello, the first frame within its deadline, and then either requests or a stream.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use freemkvd_proto::limits::PATH_BYTES_MAX;
-use freemkvd_proto::{Command, ErrorCode, Failure, Open, Reply};
+use freemkvd_proto::limits::{PATH_BYTES_MAX, WEIGHTS};
+use freemkvd_proto::{Command, ErrorCode, Failure, Open, Reply, Transfer};
 use interprocess::local_socket::tokio::{Stream, prelude::*};
 use tokio::time::{timeout, timeout_at};
 use tracing::warn;
 
-use super::Server;
 use super::socket::{self, Broken, Received, Receiver};
-use super::transfer;
+use super::transfer::{self, Opening};
+use super::{Server, control};
+use crate::storage::{BadSlots, Descriptor, Slots};
 use crate::writer::Client;
 
 /// How long a refused or failed peer may take to close before the daemon does.
@@ -21,9 +20,6 @@ const LINGER: Duration = Duration::from_secs(5);
 
 /// The same for one that is too many.
 const REFUSED_LINGER: Duration = Duration::from_secs(1);
-
-/// How long a status connection may be silent, or not listen.
-const STATUS_IDLE: Duration = Duration::from_secs(60);
 
 /// Tells a connection that is one too many, without waiting for what it has to say.
 pub(super) async fn refuse(socket: Stream) {
@@ -61,18 +57,21 @@ pub(super) async fn serve(server: Arc<Server>, socket: Stream) {
         Ok(Err(_)) | Err(_) => return,
     }
     let mut receiver = Receiver::new(&socket);
-    let failure = match timeout_at(deadline, receiver.receive()).await {
-        Ok(Ok(Received::Command(0, Command::Open(open)))) => match check_open(&server, open) {
-            Ok(opening) => transfer::run(&server, &socket, receiver, client, opening).await,
-            Err(failure) => Some(failure),
-        },
-        Ok(Ok(Received::Command(id, Command::Status))) => {
-            reports(&server, &socket, receiver, id).await
+    let failure = match timeout_at(deadline, receiver.receive_first()).await {
+        Ok(Ok((Received::Command(0, Command::Open(open)), descriptors))) => {
+            match check_open(&server, open, descriptors) {
+                Ok(opening) => transfer::run(&server, &socket, receiver, client, opening).await,
+                Err(failure) => Some(failure),
+            }
         }
-        Ok(Ok(Received::Gone)) | Ok(Err(Broken::Io)) => None,
+        Ok(Ok((_, descriptors))) if !descriptors.is_empty() => Some(unexpected()),
+        Ok(Ok((Received::Command(id, command @ (Command::Status | Command::SetWeight(_))), _))) => {
+            control::run(&server, &socket, receiver, client, (id, command)).await
+        }
+        Ok(Ok((Received::Gone, _))) | Ok(Err(Broken::Io)) => None,
         Ok(Err(Broken::Rule(failure))) => Some(failure),
-        Ok(Ok(Received::Command(..) | Received::Write(_))) => {
-            let rule = "a connection begins with Open, numbered 0, or with Status";
+        Ok(Ok((Received::Command(..) | Received::Write(_), _))) => {
+            let rule = "a connection begins with Open, numbered 0, or with a request";
             Some(Failure::new(ErrorCode::OUT_OF_SEQUENCE, rule))
         }
         Err(_) => {
@@ -82,21 +81,26 @@ pub(super) async fn serve(server: Arc<Server>, socket: Stream) {
         }
     };
     if let Some(failure) = failure {
-        warn!(
-            client_pid = client.pid,
-            client_uid = client.uid,
-            code = failure.code.0,
-            "disconnected a client: {}",
-            failure.message
-        );
-        // The peer may be gone, or not reading; then there is nobody to tell.
-        let tell = async {
-            if socket::send(&socket, 0, &Reply::Failed(failure)).await.is_ok() {
-                socket::linger(&socket).await;
-            }
-        };
-        let _ = timeout(LINGER, tell).await;
+        tell(&socket, client, failure).await;
     }
+}
+
+/// Tells a client what it did wrong, and waits for it to close.
+async fn tell(socket: &Stream, client: Client, failure: Failure) {
+    warn!(
+        client_pid = client.pid,
+        client_uid = client.uid,
+        code = failure.code.0,
+        "disconnected a client: {}",
+        failure.message
+    );
+    // The peer may be gone, or not reading; then there is nobody to tell.
+    let tell = async {
+        if socket::send(socket, 0, &Reply::Failed(failure)).await.is_ok() {
+            socket::linger(socket).await;
+        }
+    };
+    let _ = timeout(LINGER, tell).await;
 }
 
 fn client_of(socket: &Stream) -> Client {
@@ -110,7 +114,12 @@ fn client_of(socket: &Stream) -> Client {
     Client { pid, uid }
 }
 
-fn check_open(server: &Server, open: Open) -> Result<(Open, PathBuf), Failure> {
+/// Everything about an `Open` that can be refused without a look at the disk.
+fn check_open(
+    server: &Server,
+    open: Open,
+    descriptors: Vec<Descriptor>,
+) -> Result<Opening, Failure> {
     if server.is_draining() {
         let message = "the daemon is shutting down and takes no new streams; try again soon";
         return Err(Failure::new(ErrorCode::GOING_AWAY, message));
@@ -127,27 +136,20 @@ fn check_open(server: &Server, open: Open) -> Result<(Open, PathBuf), Failure> {
     if !path.is_absolute() {
         return Err(bad("is not absolute"));
     }
-    Ok((open, path))
+    if !WEIGHTS.contains(&open.weight) {
+        return Err(Failure::new(ErrorCode::BAD_WEIGHT, control::out_of_range(open.weight)));
+    }
+    let slots = match open.transfer {
+        Transfer::Inline if descriptors.is_empty() => None,
+        Transfer::Inline => return Err(unexpected()),
+        Transfer::Shared { slots } => {
+            Slots::offered(descriptors, slots).map_err(|bad: BadSlots| bad.failure())?
+        }
+    };
+    Ok(Opening { open, path, slots })
 }
 
-async fn reports(
-    server: &Server,
-    socket: &Stream,
-    mut receiver: Receiver<'_>,
-    mut id: u64,
-) -> Option<Failure> {
-    loop {
-        let report = Reply::StatusReport(server.status());
-        let sent = timeout(STATUS_IDLE, socket::send(socket, id, &report)).await;
-        sent.ok()?.ok()?;
-        match timeout(STATUS_IDLE, receiver.receive()).await {
-            Ok(Ok(Received::Command(next, Command::Status))) => id = next,
-            Ok(Ok(Received::Gone) | Err(Broken::Io)) | Err(_) => return None,
-            Ok(Err(Broken::Rule(failure))) => return Some(failure),
-            Ok(Ok(_)) => {
-                let rule = "a connection that has asked for status can only ask for status";
-                return Some(Failure::new(ErrorCode::OUT_OF_SEQUENCE, rule));
-            }
-        }
-    }
+fn unexpected() -> Failure {
+    let message = "a descriptor came without an Open that shares slots";
+    Failure::new(ErrorCode::BAD_SLOTS, message)
 }

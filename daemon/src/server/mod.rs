@@ -4,14 +4,19 @@
 //! The loop is `select`, then apply: one thing happens at a time, and everything that takes longer
 //! than a moment belongs to a connection's task or a writer thread.
 
+#[cfg_attr(target_os = "linux", path = "passed/linux.rs")]
+#[cfg_attr(not(target_os = "linux"), path = "passed/none.rs")]
+mod passed;
+
 mod connection;
+mod control;
 mod listener;
 mod socket;
 mod streams;
 mod transfer;
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use freemkvd_proto::status::Status;
@@ -24,6 +29,7 @@ use tracing::{error, info, warn};
 pub use listener::{ListenError, listen};
 pub use streams::Streams;
 
+use crate::budget::State;
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError, Overrides, Size, Total};
 use crate::device::Devices;
@@ -33,6 +39,9 @@ use crate::{platform, status, systemd};
 
 /// How often rates are measured and systemd is told how things are.
 const TICK: Duration = Duration::from_millis(500);
+
+/// How often the total of the budget is reviewed.
+const REVIEW: Duration = Duration::from_secs(10);
 
 /// Connections beyond the limit that are told so at the same time.
 const REFUSALS_MAX: usize = 32;
@@ -79,18 +88,21 @@ pub struct Server {
     shop: Arc<Shop>,
     queues: Arc<Queues>,
     streams: Streams,
+    /// When the total was last looked at.
+    reviewed: Mutex<Duration>,
 }
 
 impl Server {
     /// A server that opens its files with `disk`.
     #[must_use]
     pub fn new(config: Config, disk: Arc<dyn Open>) -> Arc<Self> {
+        let clock = Clock::start();
         let shop = Shop {
             disk,
-            gate: Gate::new(budget_bytes(&config)),
+            gate: Gate::new(budget_bytes(&config), clock),
             devices: Devices::default(),
             files: Arc::new(OpenFiles::default()),
-            clock: Clock::start(),
+            clock,
         };
         Arc::new(Self {
             queues: Queues::new(config.queue_bytes, config.queue_total_bytes),
@@ -98,6 +110,7 @@ impl Server {
             draining: watch::Sender::new(false),
             shop: Arc::new(shop),
             streams: Streams::default(),
+            reviewed: Mutex::default(),
         })
     }
 
@@ -122,9 +135,38 @@ impl Server {
     fn tick(&self) {
         let now = self.shop.clock.now();
         self.streams.all().iter().for_each(|record| record.sample(now));
-        self.shop.devices.all().iter().for_each(|device| device.sample(now));
+        for (name, state) in self.shop.gate.tick() {
+            self.tell_health(&name, state);
+        }
+        self.review_budget(now);
         self.streams.forget_ended(now, self.config().keep_failed);
         systemd::alive(&status::sentence(&self.status()));
+    }
+
+    /// The total depends on what memory is free and on what the kernel has been set to.
+    fn review_budget(&self, now: Duration) {
+        let mut reviewed = self.reviewed.lock().unwrap_or_else(PoisonError::into_inner);
+        if now.saturating_sub(*reviewed) >= REVIEW {
+            *reviewed = now;
+            self.shop.gate.set_limit(budget_bytes(&self.config()));
+        }
+    }
+
+    fn tell_health(&self, device: &str, state: State) {
+        let all = self.shop.devices.all();
+        let Some(known) = all.iter().find(|known| known.info.id == device) else {
+            return;
+        };
+        let mount = &known.info.mount;
+        match state {
+            State::Suspect => warn!(device, "{mount} has not completed a write for seconds"),
+            State::Wedged => error!(
+                device,
+                "{mount} does not answer; its streams stand still until it does, all others go on"
+            ),
+            State::Recovering { .. } => info!(device, "{mount} answers again"),
+            State::Starting { .. } | State::Healthy => {}
+        }
     }
 
     fn reload(&self, source: &Source) -> Result<(), ConfigError> {
@@ -270,6 +312,7 @@ fn drained(records: &[Arc<Record>]) -> Ending {
 fn budget_bytes(config: &Config) -> u64 {
     match config.budget {
         Total::Auto => platform::auto_budget_bytes(),
-        Total::Bytes(bytes) => bytes,
+        // Above it the kernel makes writers wait, whoever they are.
+        Total::Bytes(bytes) => bytes.min(platform::throttle_bytes()),
     }
 }

@@ -9,6 +9,9 @@ use freemkvd_proto::{
 use interprocess::local_socket::tokio::Stream;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use super::passed;
+use crate::storage::Descriptor;
+
 /// What the peer sent next.
 pub(super) enum Received {
     /// A `Write`; its body is still on the connection.
@@ -55,21 +58,39 @@ impl<'a> Receiver<'a> {
     pub(super) async fn receive(&mut self) -> Result<Received, Broken> {
         loop {
             let count = self.socket.read(self.decoder.space()).await?;
-            if count == 0 {
-                return match self.decoder.is_between_frames() {
-                    true => Ok(Received::Gone),
-                    false => Err(Broken::Io),
-                };
-            }
-            match self.decoder.advance(count)? {
-                Step::More => {}
-                Step::Write(header) => return Ok(Received::Write(header)),
-                Step::Control(header, body) => {
-                    let command = Command::decode(&header, body)?;
-                    return Ok(Received::Command(header.sequence(), command));
-                }
+            if let Some(received) = self.advance(count)? {
+                return Ok(received);
             }
         }
+    }
+
+    /// The first command, and the descriptors that came with it.
+    pub(super) async fn receive_first(&mut self) -> Result<(Received, Vec<Descriptor>), Broken> {
+        let mut descriptors = Vec::new();
+        loop {
+            let space = self.decoder.space();
+            let count = passed::read(self.socket, space, &mut descriptors).await?;
+            if let Some(received) = self.advance(count)? {
+                return Ok((received, descriptors));
+            }
+        }
+    }
+
+    fn advance(&mut self, count: usize) -> Result<Option<Received>, Broken> {
+        if count == 0 {
+            return match self.decoder.is_between_frames() {
+                true => Ok(Some(Received::Gone)),
+                false => Err(Broken::Io),
+            };
+        }
+        Ok(match self.decoder.advance(count)? {
+            Step::More => None,
+            Step::Write(header) => Some(Received::Write(header)),
+            Step::Control(header, body) => {
+                let command = Command::decode(&header, body)?;
+                Some(Received::Command(header.sequence(), command))
+            }
+        })
     }
 }
 

@@ -16,8 +16,11 @@ use tracing::warn;
 
 use super::Server;
 use super::socket::{self, Broken, Received, Receiver};
+use crate::storage::Slots;
 use crate::stream::command::{Commands, Request};
-use crate::writer::{self, Client, End, Job, Queue, Record, Room, SEGMENT_BYTES, Segment, Target};
+use crate::writer::{
+    self, Client, End, Job, Queue, Record, Room, SEGMENT_BYTES, Segment, SlotsWrite, Target,
+};
 
 /// How long a client may take to close after its stream has ended.
 const LINGER: Duration = Duration::from_secs(5);
@@ -25,6 +28,14 @@ const LINGER: Duration = Duration::from_secs(5);
 /// Answers that wait to be sent before the next command is received: a client that asks and never
 /// listens would have them pile up.
 const ANSWERS_MAX: usize = 64;
+
+/// An `Open` that was checked.
+pub(super) struct Opening {
+    pub(super) open: Open,
+    pub(super) path: PathBuf,
+    /// `None` when content goes inline.
+    pub(super) slots: Option<Slots>,
+}
 
 /// Why nothing more is received.
 enum Stopped {
@@ -44,7 +55,7 @@ pub(super) async fn run(
     socket: &Stream,
     mut receiver: Receiver<'_>,
     client: Client,
-    (open, path): (Open, PathBuf),
+    opening: Opening,
 ) -> Option<Failure> {
     let (outgoing, room) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let wake = {
@@ -54,7 +65,7 @@ pub(super) async fn run(
             room.notify_one();
         }
     };
-    let record = match begin(server, client, &open, path, wake) {
+    let record = match begin(server, client, opening, wake) {
         Ok(record) => record,
         Err(failure) => return Some(failure),
     };
@@ -110,15 +121,14 @@ impl Drop for EndOfQueue<'_> {
 fn begin(
     server: &Server,
     client: Client,
-    open: &Open,
-    path: PathBuf,
+    Opening { open, path, slots }: Opening,
     wake: impl Fn() + Send + Sync + 'static,
 ) -> Result<Arc<Record>, Failure> {
     let config = server.config();
     let queue = Queue::new(Arc::clone(&server.queues));
     let id = server.streams.next_id();
     let record = Record::new(id, path.clone(), client, queue, server.shop.clock, wake);
-    let record = Arc::new(record);
+    let record = Arc::new(record.with(slots, open.weight));
     if !server.streams.insert(&record, config.streams_max as usize) {
         let message = format!(
             "{} streams are open, as many as limits.streams allows; wait for one to finish",
@@ -126,14 +136,18 @@ fn begin(
         );
         return Err(Failure::new(ErrorCode::TOO_MANY_STREAMS, message));
     }
+    let window_bytes = open.window_bytes.unwrap_or(u64::MAX).min(config.window_bytes);
     let target = Target {
         roots: config.roots.clone(),
+        settings: config.root_settings(&path),
         path,
         mode: open.mode,
         size_hint_bytes: open.size_hint_bytes,
+        weight: open.weight,
+        window_bytes,
     };
     let shop = Arc::clone(&server.shop);
-    if let Err(error) = writer::spawn(shop, Arc::clone(&record), target, config.window_bytes) {
+    if let Err(error) = writer::spawn(shop, Arc::clone(&record), target) {
         record.end(None);
         let message = format!("cannot start a thread for the stream: {error}");
         return Err(Failure::new(ErrorCode::INTERNAL, message));
@@ -168,7 +182,7 @@ async fn receive_all(
     record: &Record,
     room: &Notify,
 ) -> Stopped {
-    let mut commands = Commands::new();
+    let mut commands = Commands::new(record.slots().map_or(0, |slots| slots.count()));
     loop {
         while record.answers() >= ANSWERS_MAX {
             room.notified().await;
@@ -202,12 +216,16 @@ async fn receive_command(
     command: &Command,
 ) -> Result<(), Stopped> {
     let request = commands.accept(sequence, command).map_err(Stopped::Rule)?;
-    let mut bytes = 0;
+    let (mut bytes, is_last) = (0, request == Request::Finish);
     let job = match request {
         // Takes effect here and now; the next job's number covers it.
         Request::Moved => {
             record.accept(sequence, 0);
             return Ok(());
+        }
+        Request::WriteSlots { offset, parts, len } => {
+            bytes = len;
+            Job::WriteSlots(SlotsWrite { offset, parts, sequence, content_bytes: len })
         }
         Request::WriteZeroes { offset, len } => {
             bytes = len;
@@ -223,7 +241,11 @@ async fn receive_command(
         }
     };
     loop {
-        match record.queue.charge_command() {
+        let answer = match &job {
+            Job::WriteSlots(_) => record.queue.charge_slots(bytes, commands.slots_bytes()),
+            _ => record.queue.charge_command(),
+        };
+        match answer {
             Room::Granted => break,
             Room::Full => room.notified().await,
             Room::Closed => return Err(Stopped::Closed),
@@ -231,7 +253,7 @@ async fn receive_command(
     }
     record.accept(sequence, bytes);
     record.queue.push_command(job);
-    if request == Request::Finish { Err(Stopped::Complete) } else { Ok(()) }
+    if is_last { Err(Stopped::Complete) } else { Ok(()) }
 }
 
 /// Reads the content of a `Write` from the socket to where the writer will take it from.
@@ -248,7 +270,7 @@ async fn receive_write(
     while left > 0 {
         let piece = left.min(SEGMENT_BYTES);
         let mut filling = Filling::begin(record, room, offset, piece).await?;
-        let mut space = (&mut filling.segment.bytes).limit(piece);
+        let mut space = filling.segment.space(piece);
         while space.has_remaining_mut() {
             match (&*socket).read_buf(&mut space).await {
                 Ok(0) | Err(_) => return Err(Stopped::Gone),
@@ -291,7 +313,7 @@ impl<'a> Filling<'a> {
             };
             match segment {
                 Ok(segment) => {
-                    let accepted_len = segment.bytes.len();
+                    let accepted_len = segment.content().len();
                     return Ok(Self { queue, segment, accepted_len, done: false });
                 }
                 Err(Room::Closed) => return Err(Stopped::Closed),
@@ -309,12 +331,11 @@ impl<'a> Filling<'a> {
 
 impl Drop for Filling<'_> {
     fn drop(&mut self) {
-        let empty = Segment { offset: 0, bytes: Vec::new(), sequence: 0, content_bytes: 0 };
-        let mut segment = std::mem::replace(&mut self.segment, empty);
+        let mut segment = std::mem::replace(&mut self.segment, Segment::empty());
         if !self.done {
-            segment.bytes.truncate(self.accepted_len);
+            segment.truncate(self.accepted_len);
         }
-        if segment.bytes.is_empty() {
+        if segment.content().is_empty() {
             self.queue.done(Job::Write(segment));
         } else {
             self.queue.push_segment(segment);

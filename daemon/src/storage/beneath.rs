@@ -14,13 +14,16 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-/// A file, opened twice before its first write, and its directory.
+/// A file, opened twice or three times before its first write, and its directory.
 pub(super) struct Opened {
     /// The descriptor that is written to and waited on.
     pub(super) data: OwnedFd,
     /// The one that is only ever synced: a wait on `data` consumes the kernel's record of a writeback
     /// error for `data` alone.
     pub(super) sentinel: OwnedFd,
+    /// One with `O_DIRECT`, where the file system has it. Opened at once: on a local disk that costs
+    /// microseconds, and later the name may be another file's.
+    pub(super) direct: Option<OwnedFd>,
     /// The directory that holds the file's name.
     pub(super) directory: OwnedFd,
     /// The file's name in it.
@@ -86,33 +89,37 @@ pub(super) fn open(root: &Path, rest: &Path, mode: OpenMode) -> Result<Opened, R
     }
     let operation = if mode == OpenMode::Existing { "open" } else { "create" };
     let data = data.map_err(|errno| refused(operation, errno))?;
-    let opened = twice(data, || walk(flags, Mode::empty()));
-    let (data, sentinel, stat) = opened.inspect_err(|_| {
+    let opened = again(&data, |extra| walk(flags | extra, Mode::empty()));
+    let (sentinel, direct, stat) = opened.inspect_err(|_| {
         if created {
             // The refusal is what the client has to hear; an empty file is no harm.
             let _ = unlinkat(&directory, name, AtFlags::empty());
         }
     })?;
-    Ok(Opened { data, sentinel, directory, name: name.to_owned(), stat, created })
+    Ok(Opened { data, sentinel, direct, directory, name: name.to_owned(), stat, created })
 }
 
-/// The file, its sentinel, and what it is.
-fn twice(
-    data: OwnedFd,
-    again: impl Fn() -> rustix::io::Result<OwnedFd>,
-) -> Result<(OwnedFd, OwnedFd, Stat), Refused> {
+/// The file's sentinel, the descriptor for direct writes, and what the file is.
+fn again(
+    data: &OwnedFd,
+    walk: impl Fn(OFlags) -> rustix::io::Result<OwnedFd>,
+) -> Result<(OwnedFd, Option<OwnedFd>, Stat), Refused> {
     let io = |errno: Errno| Refused::Io("open", errno.into());
-    let stat = fstat(&data).map_err(io)?;
+    let stat = fstat(data).map_err(io)?;
     if let Some(what) = not_a_file(FileType::from_raw_mode(stat.st_mode)) {
         return Err(Refused::NotAFile(what));
     }
-    let sentinel = again().map_err(io)?;
-    let twin = fstat(&sentinel).map_err(io)?;
-    if (twin.st_dev, twin.st_ino) != (stat.st_dev, stat.st_ino) {
-        let swapped = io::Error::other("another file took its name meanwhile");
-        return Err(Refused::Io("open", swapped));
+    let sentinel = walk(OFlags::empty()).map_err(io)?;
+    // Without O_DIRECT in the file system: EINVAL. Whatever it is, the file can be written without.
+    let direct = walk(OFlags::DIRECT).ok();
+    for twin in [Some(&sentinel), direct.as_ref()].into_iter().flatten() {
+        let twin = fstat(twin).map_err(io)?;
+        if (twin.st_dev, twin.st_ino) != (stat.st_dev, stat.st_ino) {
+            let swapped = io::Error::other("another file took its name meanwhile");
+            return Err(Refused::Io("open", swapped));
+        }
     }
-    Ok((data, sentinel, stat))
+    Ok((sentinel, direct, stat))
 }
 
 fn beneath(root: &OwnedFd, path: &OsStr, flags: OFlags, mode: Mode) -> rustix::io::Result<OwnedFd> {

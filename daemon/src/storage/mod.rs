@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use freemkvd_proto::{ErrorCode, Failure, OpenMode};
 
-#[cfg_attr(target_os = "linux", path = "linux.rs")]
+#[cfg_attr(target_os = "linux", path = "linux/mod.rs")]
 #[cfg_attr(not(target_os = "linux"), path = "portable.rs")]
 mod platform;
 
@@ -19,25 +19,111 @@ mod platform;
 mod beneath;
 #[cfg(target_os = "linux")]
 mod mount;
+mod refused;
 
-pub use platform::{Disk, page_bytes};
+pub use platform::{Descriptor, Disk, Slots, page_bytes};
+pub use refused::BadSlots;
 
-/// What a wait has shown to be clean.
+/// How a write goes to the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cleaned {
-    /// The range that was asked for.
-    Range,
-    /// Everything written to the file before the call.
-    File,
+pub enum Manner {
+    /// Into the page cache, where it stays dirty until somebody starts its writeback.
+    Cached,
+    /// Through the page cache: writeback starts at once, and the pages are dropped when it is done
+    /// (`RWF_DONTCACHE`).
+    Uncached,
+    /// Past the page cache (`O_DIRECT`). Offset, length and memory are multiples of
+    /// [`Abilities::direct_align_bytes`].
+    Direct,
+}
+
+/// What is written.
+#[derive(Clone, Debug)]
+pub enum Content<'a> {
+    /// Memory of ours.
+    Bytes(&'a [u8]),
+    /// A range of memory that a client has mapped too, and may change at any time: it only ever goes
+    /// to the kernel, and nothing here looks at it.
+    Shared(&'a Slots, Range<u64>),
+}
+
+impl Content<'_> {
+    /// How many bytes.
+    #[must_use]
+    pub fn len_bytes(&self) -> u64 {
+        match self {
+            Self::Bytes(bytes) => bytes.len() as u64,
+            Self::Shared(_, range) => range.end - range.start,
+        }
+    }
+
+    /// The part `range` of it, counted from its beginning.
+    #[must_use]
+    #[expect(clippy::cast_possible_truncation, reason = "within what is in memory")]
+    pub fn part(&self, range: Range<u64>) -> Self {
+        match self {
+            Self::Bytes(bytes) => Self::Bytes(&bytes[range.start as usize..range.end as usize]),
+            Self::Shared(slots, whole) => {
+                Self::Shared(slots, whole.start + range.start..whole.start + range.end)
+            }
+        }
+    }
+}
+
+/// What can be done with a file, as far as asking tells; the first use may still say otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Abilities {
+    /// [`Manner::Uncached`] is worth a try. Not where "written back" means less than that, as on NFS.
+    pub uncached: bool,
+    /// What [`Manner::Direct`] wants offset, length and memory to be a multiple of, in bytes; `None`
+    /// where there is no such manner, or where it does not get past all page caches of this host.
+    pub direct_align_bytes: Option<u64>,
+    /// To start writeback by range and to wait for it is worth a try. A stacked file system may do
+    /// nothing and call it a success: [`Storage::pages`] tells, where it can. Where it would be fooled,
+    /// as on NFS and FUSE, this is false.
+    pub by_range: bool,
+    /// The file system is one of those that are known to do it. For kernels that can't tell of pages.
+    pub trusted_by_range: bool,
+    /// The file lives in memory; there is nothing to write back.
+    pub in_memory: bool,
+}
+
+/// What the kernel holds of a range, in bytes of whole pages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pages {
+    /// In the page cache.
+    pub cached_bytes: u64,
+    /// Dirty, writeback not started.
+    pub dirty_bytes: u64,
+    /// In writeback.
+    pub writeback_bytes: u64,
+}
+
+/// What a device is made of, as far as it matters for the order of writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Medium {
+    /// It has to seek.
+    Rotational,
+    /// It does not.
+    Flash,
+    /// Memory.
+    Memory,
+    /// Nobody says: a network or stacked file system.
+    Unknown,
 }
 
 /// One file that a stream writes.
 pub trait Storage: Send {
-    /// Writes all of `bytes` at `offset`.
+    /// What can be done with this file.
+    fn abilities(&self) -> Abilities;
+
+    /// Writes all of `content` at `offset`.
     ///
     /// # Errors
-    /// Whatever the operating system says; some of the bytes may have been written.
-    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()>;
+    /// [`io::ErrorKind::Unsupported`] where the file system has no such manner, or where a direct write
+    /// is not aligned, and then nothing was written. Else whatever the operating system says; some of
+    /// the bytes may have been written.
+    fn write_at(&mut self, offset: u64, content: Content<'_>, manner: Manner) -> io::Result<()>;
 
     /// Makes `range`, which lies within the file's length, read as zeros without writing them.
     ///
@@ -76,11 +162,17 @@ pub trait Storage: Send {
     /// Whatever the operating system says.
     fn start_writeback(&mut self, range: Range<u64>) -> io::Result<()>;
 
-    /// Waits until `range` is clean.
+    /// Waits until `range` is clean, and starts what was not started yet.
     ///
     /// # Errors
     /// The device lost data of this file, in this range or elsewhere.
-    fn wait_writeback(&mut self, range: Range<u64>) -> io::Result<Cleaned>;
+    fn wait_writeback(&mut self, range: Range<u64>) -> io::Result<()>;
+
+    /// Writes back the whole file and waits for it. On NFS this is the COMMIT.
+    ///
+    /// # Errors
+    /// The device lost data of this file.
+    fn sync_data(&mut self) -> io::Result<()>;
 
     /// Drops the clean pages of `range` from the page cache.
     ///
@@ -88,8 +180,9 @@ pub trait Storage: Send {
     /// Whatever the operating system says.
     fn evict(&mut self, range: Range<u64>) -> io::Result<()>;
 
-    /// Bytes of `range` that the kernel holds dirty or in writeback, or `None` where it can't tell.
-    fn kernel_dirty_bytes(&mut self, range: Range<u64>) -> Option<u64>;
+    /// What the kernel holds of `range`, or `None` where it does not tell. On stacked file systems it
+    /// tells of pages that are never there.
+    fn pages(&mut self, range: Range<u64>) -> Option<Pages>;
 
     /// Removes the file's name from its directory, if it is still this file's.
     ///
@@ -120,10 +213,12 @@ pub struct Device {
     pub id: String,
     /// Where it is mounted.
     pub mount: String,
+    /// What is mounted there, as `/dev/sda1` or `nas:/rips`; empty where nobody says.
+    pub source: String,
     /// The file system's name.
     pub filesystem: String,
-    /// How its dirty pages are written back, as `freemkvctl status` names it.
-    pub drain: &'static str,
+    /// What it is made of.
+    pub medium: Medium,
 }
 
 /// A file just opened, not yet changed.

@@ -9,31 +9,55 @@ use std::path::{Path, PathBuf};
 use procfs::process::{MountInfo, Process};
 use rustix::fs::{AtFlags, StatxFlags, statx};
 
-/// Mount point and file system name of an open file. Empty where nothing is known.
+/// A line of the table. Everything is empty where nothing is known.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Mount {
+    /// The file system's device number, `MAJOR:MINOR`. On btrfs a file's `st_dev` is its subvolume's;
+    /// this one all subvolumes have in common.
+    pub(super) device: String,
+    /// Where it is mounted.
+    pub(super) point: PathBuf,
+    /// What is mounted there: a device's node, a server's export, or any word.
+    pub(super) source: String,
+    /// The file system's name.
+    pub(super) filesystem: String,
+}
+
+impl From<&MountInfo> for Mount {
+    fn from(line: &MountInfo) -> Self {
+        let source = line.mount_source.as_deref().unwrap_or_default();
+        Self {
+            device: line.majmin.clone(),
+            point: unescaped(&line.mount_point),
+            source: unescaped(Path::new(source)).display().to_string(),
+            filesystem: line.fs_type.clone(),
+        }
+    }
+}
+
+/// The mount of an open file.
 ///
 /// By the mount's id rather than by `st_dev`: btrfs gives each subvolume a device number that the
 /// table does not list. Linux before 5.8 does not tell the id; there the longest mount point in
 /// `path` has to do, which a link on the way can mislead.
-pub(super) fn of(file: &OwnedFd, path: &Path) -> (String, String) {
+pub(super) fn of(file: &OwnedFd, path: &Path) -> Mount {
     let Ok(mounts) = Process::myself().and_then(|process| process.mountinfo()) else {
-        return (String::new(), String::new());
+        return Mount::default();
     };
     let id = statx(file, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).ok();
     let id = id.filter(|stat| stat.stx_mask & StatxFlags::MNT_ID.bits() != 0);
     let id = id.and_then(|stat| i32::try_from(stat.stx_mnt_id).ok());
     match mounts.iter().find(|mount| Some(mount.mnt_id) == id) {
-        Some(mount) => (unescaped(&mount.mount_point).display().to_string(), mount.fs_type.clone()),
-        None => longest(mounts.into_iter(), path),
+        Some(mount) => mount.into(),
+        None => longest(mounts.iter().map(Mount::from), path),
     }
 }
 
-fn longest(mounts: impl Iterator<Item = MountInfo>, path: &Path) -> (String, String) {
+fn longest(mounts: impl Iterator<Item = Mount>, path: &Path) -> Mount {
     mounts
-        .map(|mount| (unescaped(&mount.mount_point), mount.fs_type))
-        .filter(|(mount, _)| path.starts_with(mount))
+        .filter(|mount| path.starts_with(&mount.point))
         // Of two mounts on one place the later one is on top; max_by_key keeps the last.
-        .max_by_key(|(mount, _)| mount.components().count())
-        .map(|(mount, filesystem)| (mount.display().to_string(), filesystem))
+        .max_by_key(|mount| mount.point.components().count())
         .unwrap_or_default()
 }
 
@@ -66,15 +90,21 @@ mod tests {
         let table = "\
             20 1 8:1 / / rw - ext4 /dev/sda1 rw\n\
             21 20 0:30 / /rips rw - xfs /dev/sdb1 rw\n\
-            22 20 0:31 / /rips\\040two rw - btrfs /dev/sdc1 rw\n\
+            22 20 0:31 / /rips\\040two rw - btrfs /dev/mapper/disk\\040two rw\n\
             23 20 0:32 / /rips rw - nfs4 nas:/rips rw\n";
         let of = |path: &str| {
-            let mounts = table.lines().map(|line| MountInfo::from_line(line).unwrap());
-            longest(mounts, Path::new(path))
+            let lines = table.lines().map(|line| MountInfo::from_line(line).unwrap());
+            longest(lines.map(|line| Mount::from(&line)), Path::new(path))
         };
-        let found = |mount: &str, filesystem: &str| (mount.to_owned(), filesystem.to_owned());
-        assert_eq!(of("/rips/a.mkv"), found("/rips", "nfs4"));
-        assert_eq!(of("/rips two/a.mkv"), found("/rips two", "btrfs"));
-        assert_eq!(of("/ripsody/a.mkv"), found("/", "ext4"));
+        let found = |device: &str, point: &str, source: &str, filesystem: &str| Mount {
+            device: device.to_owned(),
+            point: point.into(),
+            source: source.to_owned(),
+            filesystem: filesystem.to_owned(),
+        };
+        assert_eq!(of("/rips/a.mkv"), found("0:32", "/rips", "nas:/rips", "nfs4"));
+        let two = found("0:31", "/rips two", "/dev/mapper/disk two", "btrfs");
+        assert_eq!(of("/rips two/a.mkv"), two);
+        assert_eq!(of("/ripsody/a.mkv"), found("8:1", "/", "/dev/sda1", "ext4"));
     }
 }

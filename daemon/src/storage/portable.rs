@@ -8,8 +8,37 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use freemkvd_proto::OpenMode;
+use freemkvd_proto::limits::SLOTS_MAX;
 
-use super::{Cleaned, Device, FileId, Open, OpenError, Opened, Storage, below, outside};
+use super::{
+    Abilities, BadSlots, Content, Device, FileId, Manner, Medium, Open, OpenError, Opened, Pages,
+    Storage, below, outside,
+};
+
+/// What comes with an `Open`: nothing here.
+#[derive(Debug)]
+pub enum Descriptor {}
+
+/// Memory that a client shares: there is none here.
+#[derive(Debug)]
+pub enum Slots {}
+
+impl Slots {
+    /// Takes no memory: content goes inline.
+    ///
+    /// # Errors
+    /// None here.
+    pub fn offered(descriptors: Vec<Descriptor>, slots: u32) -> Result<Option<Self>, BadSlots> {
+        drop(descriptors);
+        if (1..=SLOTS_MAX).contains(&slots) { Ok(None) } else { Err(BadSlots::Count(slots)) }
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> u32 {
+        match *self {}
+    }
+}
 
 /// The page size that charges are rounded to, in bytes.
 #[must_use]
@@ -63,8 +92,9 @@ impl Open for Disk {
                     .find(|root| real.starts_with(root))
                     .map(|root| root.display().to_string())
                     .unwrap_or_default(),
+                source: String::new(),
                 filesystem: String::new(),
-                drain: "fsync",
+                medium: Medium::Unknown,
             },
             storage: Box::new(File {
                 file,
@@ -104,23 +134,25 @@ struct File {
 }
 
 impl Storage for File {
-    #[cfg(unix)]
-    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        std::os::unix::fs::FileExt::write_all_at(&self.file, bytes, offset)
+    fn abilities(&self) -> Abilities {
+        Abilities {
+            uncached: false,
+            direct_align_bytes: None,
+            by_range: false,
+            trusted_by_range: false,
+            in_memory: false,
+        }
     }
 
-    #[cfg(windows)]
-    fn write_at(&mut self, mut offset: u64, mut bytes: &[u8]) -> io::Result<()> {
-        while !bytes.is_empty() {
-            match std::os::windows::fs::FileExt::seek_write(&self.file, bytes, offset)? {
-                0 => return Err(io::ErrorKind::WriteZero.into()),
-                count => {
-                    bytes = &bytes[count..];
-                    offset += count as u64;
-                }
-            }
+    fn write_at(&mut self, offset: u64, content: Content<'_>, manner: Manner) -> io::Result<()> {
+        let bytes = match content {
+            Content::Bytes(bytes) => bytes,
+            Content::Shared(slots, _) => match *slots {},
+        };
+        match manner {
+            Manner::Cached => write_all_at(&self.file, offset, bytes),
+            Manner::Uncached | Manner::Direct => Err(io::ErrorKind::Unsupported.into()),
         }
-        Ok(())
     }
 
     fn write_zeroes(&mut self, _range: Range<u64>) -> io::Result<()> {
@@ -147,16 +179,19 @@ impl Storage for File {
         Ok(())
     }
 
-    fn wait_writeback(&mut self, _range: Range<u64>) -> io::Result<Cleaned> {
-        self.file.sync_data()?;
-        Ok(Cleaned::File)
+    fn wait_writeback(&mut self, _range: Range<u64>) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    fn sync_data(&mut self) -> io::Result<()> {
+        self.file.sync_data()
     }
 
     fn evict(&mut self, _range: Range<u64>) -> io::Result<()> {
         Ok(())
     }
 
-    fn kernel_dirty_bytes(&mut self, _range: Range<u64>) -> Option<u64> {
+    fn pages(&mut self, _range: Range<u64>) -> Option<Pages> {
         None
     }
 
@@ -172,6 +207,25 @@ impl Storage for File {
         }
         Ok(())
     }
+}
+
+#[cfg(unix)]
+fn write_all_at(file: &StdFile, offset: u64, bytes: &[u8]) -> io::Result<()> {
+    std::os::unix::fs::FileExt::write_all_at(file, bytes, offset)
+}
+
+#[cfg(windows)]
+fn write_all_at(file: &StdFile, mut offset: u64, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match std::os::windows::fs::FileExt::seek_write(file, bytes, offset)? {
+            0 => return Err(io::ErrorKind::WriteZero.into()),
+            count => {
+                bytes = &bytes[count..];
+                offset += count as u64;
+            }
+        }
+    }
+    Ok(())
 }
 
 #[cfg(unix)]

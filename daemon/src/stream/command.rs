@@ -5,17 +5,27 @@
 //! 1. Commands are numbered without a gap, from 1.
 //! 2. Nothing is legal after `Finish` or `Abort`.
 //! 3. No offset beyond [`OFFSET_MAX`] leaves this module.
+//! 4. No range that leaves it is outside of the stream's shared slots.
 
 use std::ops::Range;
 
-use freemkvd_proto::limits::OFFSET_MAX;
-use freemkvd_proto::{Command, ErrorCode, Failure};
+use freemkvd_proto::limits::{OFFSET_MAX, SLOT_BYTES, SLOT_PARTS_MAX, WRITE_BYTES_MAX};
+use freemkvd_proto::{Command, ErrorCode, Failure, SlotPart};
 
 /// What a command asks of the writer. Offsets are absolute.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
     /// Nothing: the position moved.
     Moved,
+    /// Content that lies in shared slots.
+    WriteSlots {
+        /// First byte.
+        offset: u64,
+        /// Where it lies in the shared memory, one part after the other.
+        parts: Vec<Range<u64>>,
+        /// How many bytes.
+        len: u64,
+    },
     /// Zero bytes from `offset` on.
     WriteZeroes {
         /// First byte.
@@ -48,13 +58,21 @@ pub struct Commands {
     seeks: u64,
     patches: u64,
     ended: bool,
+    /// How many slots the client shares; 0 for none.
+    slots: u32,
 }
 
 impl Commands {
-    /// A stream just opened, at position 0.
+    /// A stream just opened, at position 0, with so many shared slots.
     #[must_use]
-    pub fn new() -> Self {
-        Self::default()
+    pub fn new(slots: u32) -> Self {
+        Self { slots, ..Self::default() }
+    }
+
+    /// How much memory the client shares, in bytes.
+    #[must_use]
+    pub fn slots_bytes(&self) -> u64 {
+        u64::from(self.slots) * u64::from(SLOT_BYTES)
     }
 
     /// Seeks that moved the position.
@@ -83,7 +101,7 @@ impl Commands {
     /// # Errors
     /// As [`Commands::write`].
     pub fn accept(&mut self, sequence: u64, command: &Command) -> Result<Request, Failure> {
-        if matches!(command, Command::Open(_) | Command::Status) {
+        if matches!(command, Command::Open(_) | Command::Status | Command::SetWeight(_)) {
             return Err(out_of_sequence(format!(
                 "{:?} on a connection that has a stream",
                 command.kind()
@@ -111,7 +129,13 @@ impl Commands {
             Command::Sync => Request::Sync,
             Command::Finish => self.end_with(Request::Finish),
             Command::Abort => self.end_with(Request::Abort),
-            Command::Open(_) | Command::Status => unreachable!("refused above"),
+            Command::WriteSlots(write) => {
+                let (parts, len) = self.in_slots(&write.parts)?;
+                Request::WriteSlots { offset: self.forward(len)?.start, parts, len }
+            }
+            Command::Open(_) | Command::Status | Command::SetWeight(_) => {
+                unreachable!("refused above")
+            }
         })
     }
 
@@ -130,6 +154,36 @@ impl Commands {
         }
         self.sequence = sequence;
         Ok(())
+    }
+
+    /// Where the parts lie in the shared memory, and how many bytes they are.
+    fn in_slots(&self, parts: &[SlotPart]) -> Result<(Vec<Range<u64>>, u64), Failure> {
+        if self.slots == 0 {
+            return Err(out_of_sequence("WriteSlots on a stream without shared slots".to_owned()));
+        }
+        if !(1..=SLOT_PARTS_MAX).contains(&parts.len()) {
+            return Err(bad_slot(&format!("{} parts, 1 to {SLOT_PARTS_MAX} allowed", parts.len())));
+        }
+        let (mut ranges, mut total) = (Vec::with_capacity(parts.len()), 0);
+        for part in parts {
+            let SlotPart { slot, start, len } = *part;
+            if slot >= self.slots {
+                return Err(bad_slot(&format!("slot {slot} of {}", self.slots)));
+            }
+            let end = u64::from(start) + u64::from(len);
+            if len == 0 || end > u64::from(SLOT_BYTES) {
+                return Err(bad_slot(&format!(
+                    "{len} bytes at {start} of slot {slot}, which has {SLOT_BYTES}"
+                )));
+            }
+            let begin = u64::from(slot) * u64::from(SLOT_BYTES);
+            ranges.push(begin + u64::from(start)..begin + end);
+            total += u64::from(len);
+        }
+        if total > u64::from(WRITE_BYTES_MAX) {
+            return Err(bad_slot(&format!("{total} bytes at once, at most {WRITE_BYTES_MAX}")));
+        }
+        Ok((ranges, total))
     }
 
     fn forward(&mut self, len: u64) -> Result<Range<u64>, Failure> {
@@ -158,9 +212,13 @@ fn out_of_sequence(message: String) -> Failure {
     Failure::new(ErrorCode::OUT_OF_SEQUENCE, message)
 }
 
+fn bad_slot(what: &str) -> Failure {
+    Failure::new(ErrorCode::BAD_SLOT, format!("no such part of the shared slots: {what}"))
+}
+
 #[cfg(test)]
 mod tests {
-    use freemkvd_proto::{Seek, SetLen, WriteZeroes};
+    use freemkvd_proto::{Seek, SetLen, WriteSlots, WriteZeroes};
 
     use super::*;
 
@@ -170,7 +228,7 @@ mod tests {
 
     #[test]
     fn writes_follow_the_position() {
-        let mut commands = Commands::new();
+        let mut commands = Commands::new(0);
         assert_eq!(commands.write(1, 10), Ok(0..10));
         assert_eq!(commands.accept(2, &Command::Seek(Seek { offset: 4 })), Ok(Request::Moved));
         assert_eq!(commands.write(3, 2), Ok(4..6));
@@ -184,7 +242,7 @@ mod tests {
 
     #[test]
     fn a_gap_or_a_repetition_in_the_numbers_is_refused() {
-        let mut commands = Commands::new();
+        let mut commands = Commands::new(0);
         assert_eq!(code(commands.write(0, 1)), ErrorCode::OUT_OF_SEQUENCE);
         assert_eq!(code(commands.write(2, 1)), ErrorCode::OUT_OF_SEQUENCE);
         assert!(commands.write(1, 1).is_ok());
@@ -195,7 +253,7 @@ mod tests {
     #[test]
     fn nothing_is_legal_after_finish_or_abort() {
         for last in [Command::Finish, Command::Abort] {
-            let mut commands = Commands::new();
+            let mut commands = Commands::new(0);
             assert!(commands.accept(1, &last).is_ok());
             assert_eq!(code(commands.write(2, 1)), ErrorCode::OUT_OF_SEQUENCE);
             assert_eq!(code(commands.accept(2, &Command::Flush)), ErrorCode::OUT_OF_SEQUENCE);
@@ -204,7 +262,7 @@ mod tests {
 
     #[test]
     fn no_zeros_are_nothing_and_too_many_are_refused() {
-        let mut commands = Commands::new();
+        let mut commands = Commands::new(0);
         let zeroes = |len| Command::WriteZeroes(WriteZeroes { len });
         assert_eq!(commands.accept(1, &zeroes(0)), Ok(Request::Moved));
         assert!(commands.accept(2, &zeroes(OFFSET_MAX)).is_ok());
@@ -214,26 +272,98 @@ mod tests {
 
     #[test]
     fn a_second_open_and_status_are_refused() {
-        let mut commands = Commands::new();
+        let mut commands = Commands::new(0);
         assert_eq!(code(commands.accept(1, &Command::Status)), ErrorCode::OUT_OF_SEQUENCE);
+    }
+
+    const SLOT: u64 = SLOT_BYTES as u64;
+
+    /// What the second command comes to when it is such a `WriteSlots`, on a stream with two slots.
+    fn write_slots(parts: &[(u32, u32, u32)]) -> Result<Request, Failure> {
+        let mut commands = Commands::new(2);
+        assert_eq!(commands.write(1, 10), Ok(0..10));
+        let parts = parts.iter().map(|&(slot, start, len)| SlotPart { slot, start, len });
+        let result =
+            commands.accept(2, &Command::WriteSlots(WriteSlots { parts: parts.collect() }));
+        if let Ok(Request::WriteSlots { len, .. }) = result {
+            assert_eq!(commands.write(3, 1), Ok(10 + len..11 + len));
+        }
+        result
+    }
+
+    #[test]
+    fn parts_of_slots_become_ranges_and_move_the_position() {
+        assert_eq!(
+            write_slots(&[(1, 4096, SLOT_BYTES - 4096), (0, 0, 1)]),
+            Ok(Request::WriteSlots {
+                offset: 10,
+                parts: vec![SLOT + 4096..2 * SLOT, 0..1],
+                len: SLOT - 4095,
+            })
+        );
+    }
+
+    #[test]
+    fn every_limit_of_slots_is_exact() {
+        let last = SLOT_BYTES - 1;
+        assert!(write_slots(&[(1, last, 1)]).is_ok());
+        assert!(write_slots(&[(1, 0, SLOT_BYTES)]).is_ok());
+        assert!(write_slots(&[(0, 0, SLOT_BYTES); 4]).is_ok());
+        assert!(write_slots(&[(0, 7, 1); SLOT_PARTS_MAX]).is_ok());
+        let refused: [&[(u32, u32, u32)]; 11] = [
+            &[],
+            &[(0, 7, 1); SLOT_PARTS_MAX + 1],
+            &[(2, 0, 1)],
+            &[(u32::MAX, 0, 1)],
+            &[(0, 0, 0)],
+            &[(0, last, 2)],
+            &[(0, 1, SLOT_BYTES)],
+            &[(0, SLOT_BYTES, 1)],
+            &[(0, u32::MAX, u32::MAX)],
+            &[(0, 0, 1), (1, 0, SLOT_BYTES + 1)],
+            &[
+                (0, 0, SLOT_BYTES),
+                (0, 0, SLOT_BYTES),
+                (1, 0, SLOT_BYTES),
+                (1, 0, SLOT_BYTES),
+                (0, 0, 1),
+            ],
+        ];
+        for parts in refused {
+            assert_eq!(code(write_slots(parts)), ErrorCode::BAD_SLOT, "{parts:?}");
+        }
+    }
+
+    #[test]
+    fn slots_that_were_not_shared_are_refused_and_inline_content_never_is() {
+        let parts = vec![SlotPart { slot: 0, start: 0, len: 1 }];
+        let write = Command::WriteSlots(WriteSlots { parts });
+        assert_eq!(code(Commands::new(0).accept(1, &write)), ErrorCode::OUT_OF_SEQUENCE);
+        let mut shared = Commands::new(1);
+        assert_eq!(shared.write(1, 1), Ok(0..1));
+        assert!(shared.accept(2, &write).is_ok());
+        assert_eq!(code(shared.accept(4, &write)), ErrorCode::OUT_OF_SEQUENCE);
+        let mut shared = Commands::new(1);
+        assert!(shared.accept(1, &Command::Seek(Seek { offset: OFFSET_MAX })).is_ok());
+        assert_eq!(code(shared.accept(2, &write)), ErrorCode::OFFSET_RANGE);
     }
 
     #[test]
     fn no_offset_beyond_the_end_of_any_file_comes_through() {
-        let mut commands = Commands::new();
+        let mut commands = Commands::new(0);
         assert_eq!(
             code(commands.accept(1, &Command::Seek(Seek { offset: OFFSET_MAX + 1 }))),
             ErrorCode::OFFSET_RANGE
         );
-        let mut commands = Commands::new();
+        let mut commands = Commands::new(0);
         assert_eq!(
             code(commands.accept(1, &Command::SetLen(SetLen { len: u64::MAX }))),
             ErrorCode::OFFSET_RANGE
         );
-        let mut commands = Commands::new();
+        let mut commands = Commands::new(0);
         assert!(commands.accept(1, &Command::Seek(Seek { offset: OFFSET_MAX })).is_ok());
         assert_eq!(code(commands.write(2, 1)), ErrorCode::OFFSET_RANGE);
-        let mut commands = Commands::new();
+        let mut commands = Commands::new(0);
         assert!(commands.accept(1, &Command::Seek(Seek { offset: 1 })).is_ok());
         let all = Command::WriteZeroes(WriteZeroes { len: u64::MAX });
         assert_eq!(code(commands.accept(2, &all)), ErrorCode::OFFSET_RANGE);

@@ -2,16 +2,29 @@
 //!
 //! A stream keeps up to two extents in writeback while it fills the next one: one would leave the
 //! device idle while the writer thread wakes up, more only adds latency. It waits earlier when the
-//! budget has nothing for it, and starts whatever it has when its muxer pauses, so that an idle
-//! stream soon holds nothing.
+//! budget has nothing for it, gives everything back when its muxer pauses, and does neither for longer
+//! than [`AGE`]: what a slow stream has written is soon clean, and a device that answers is soon seen
+//! to.
+
+use std::time::Duration;
 
 use super::extent::Extents;
+use super::ladder::Rung;
 
-/// Shortest extent worth a request of its own.
-pub const EXTENT_BYTES_MIN: u64 = 1 << 20;
+/// How old a dirty page or an extent in writeback may become before the stream turns to it. Far below
+/// the two seconds of silence that make a device suspect.
+pub const AGE: Duration = Duration::from_millis(500);
 
-/// Longest extent. At 40 MB/s it is 200 ms of a disk, the longest wait that a stream causes by itself.
-pub const EXTENT_BYTES_MAX: u64 = 8 << 20;
+/// After how long it is worth asking the kernel whether an extent is clean. A disk takes longer for
+/// one; a call costs microseconds.
+pub const LOOK: Duration = Duration::from_millis(20);
+
+/// `fdatasync` waits for the whole file and, on NFS, sends a COMMIT; on a journal it writes a
+/// transaction. So its extents are that many times longer.
+const FILE_EXTENTS: u64 = 4;
+
+/// Shortest extent of `fdatasync`, for the same reason.
+const FILE_EXTENT_BYTES_MIN: u64 = 8 << 20;
 
 /// What presses the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,28 +45,56 @@ pub enum Next {
     Start(u64),
     /// Wait for the oldest extent in writeback.
     Wait,
+    /// Ask the kernel whether the oldest extent is clean; if so, wait for it.
+    Look,
+    /// Sync the file: all of it is clean then.
+    SyncFile,
+    /// All of it is clean without a call.
+    Settle,
     /// Nothing.
     Rest,
 }
 
-/// The length of an extent when a stream may hold `share_bytes`: a quarter, for the two in
-/// writeback, the one that fills, and room to move.
-#[must_use]
-pub fn extent_bytes(share_bytes: u64) -> u64 {
-    (share_bytes / 4).clamp(EXTENT_BYTES_MIN, EXTENT_BYTES_MAX)
+/// Decides. Call it until it says [`Next::Rest`].
+pub fn next(
+    extents: &Extents,
+    rung: Rung,
+    pressure: Pressure,
+    extent_bytes: u64,
+    now: Duration,
+) -> Next {
+    match rung {
+        _ if extents.charged_bytes() == 0 => Next::Rest,
+        Rung::None => Next::Settle,
+        Rung::Fdatasync => by_file(extents, pressure, extent_bytes, now),
+        _ => by_range(extents, pressure, extent_bytes, now),
+    }
 }
 
-/// Decides. Call it until it says [`Next::Rest`].
-pub fn next(extents: &Extents, pressure: Pressure, extent_bytes: u64) -> Next {
-    let has_writeback = extents.writeback_bytes() > 0;
-    let has_dirty = extents.dirty_bytes() > 0;
+fn by_file(extents: &Extents, pressure: Pressure, extent_bytes: u64, now: Duration) -> Next {
+    let full = (extent_bytes * FILE_EXTENTS).max(FILE_EXTENT_BYTES_MIN);
+    let is_old = extents.dirty_since().is_some_and(|since| now.saturating_sub(since) >= 2 * AGE);
+    let started = extents.writeback_bytes() > 0;
+    match pressure {
+        Pressure::Flowing if extents.dirty_bytes() < full && !is_old && !started => Next::Rest,
+        _ => Next::SyncFile,
+    }
+}
+
+fn by_range(extents: &Extents, pressure: Pressure, extent_bytes: u64, now: Duration) -> Next {
+    let age = extents.oldest_writeback().map(|oldest| now.saturating_sub(oldest.began));
+    let is_old = |since: Duration| now.saturating_sub(since) >= AGE;
     match pressure {
         Pressure::Flowing if extents.dirty_bytes() >= extent_bytes => Next::Start(extent_bytes),
         Pressure::Flowing if extents.writeback_bytes() > 2 * extent_bytes => Next::Wait,
+        Pressure::Flowing if age.is_some_and(|age| age >= AGE) => Next::Wait,
+        Pressure::Flowing if extents.dirty_since().is_some_and(is_old) => Next::Start(extent_bytes),
+        Pressure::Flowing if age.is_some_and(|age| age >= LOOK) => Next::Look,
         Pressure::Flowing => Next::Rest,
-        Pressure::Throttled | Pressure::Idle if has_dirty => Next::Start(extent_bytes),
-        Pressure::Throttled | Pressure::Idle if has_writeback => Next::Wait,
-        Pressure::Throttled | Pressure::Idle => Next::Rest,
+        Pressure::Throttled | Pressure::Idle if extents.dirty_bytes() > 0 => {
+            Next::Start(extent_bytes)
+        }
+        Pressure::Throttled | Pressure::Idle => Next::Wait,
     }
 }
 
@@ -62,21 +103,27 @@ mod tests {
     use super::*;
 
     const MIB: u64 = 1 << 20;
+    const T0: Duration = Duration::ZERO;
+    const RANGE: Rung = Rung::SyncFileRange;
+
+    fn flowing(extents: &Extents, now: Duration) -> Next {
+        next(extents, RANGE, Pressure::Flowing, 4 * MIB, now)
+    }
 
     #[test]
     fn a_flowing_stream_keeps_two_extents_in_writeback() {
         let mut extents = Extents::new(4096, 0);
         let mut waits = 0;
         for at in 0..64 {
-            extents.write(&(at * MIB..(at + 1) * MIB));
+            extents.write(&(at * MIB..(at + 1) * MIB), T0);
             loop {
-                match next(&extents, Pressure::Flowing, 4 * MIB) {
-                    Next::Start(max) => assert!(extents.start_writeback(max).is_some()),
+                match flowing(&extents, T0) {
+                    Next::Start(max) => assert!(extents.start_writeback(max, T0).is_some()),
                     Next::Wait => {
                         waits += 1;
                         extents.complete_oldest();
                     }
-                    Next::Rest => break,
+                    _ => break,
                 }
             }
             assert!(extents.charged_bytes() < 12 * MIB);
@@ -88,24 +135,50 @@ mod tests {
     fn a_throttled_or_idle_stream_gives_everything_back() {
         for pressure in [Pressure::Throttled, Pressure::Idle] {
             let mut extents = Extents::new(4096, 0);
-            extents.write(&(0..MIB));
-            extents.write(&(9 * MIB..9 * MIB + 1));
-            assert_eq!(next(&extents, Pressure::Flowing, 4 * MIB), Next::Rest);
+            extents.write(&(0..MIB), T0);
+            extents.write(&(9 * MIB..9 * MIB + 1), T0);
+            assert_eq!(flowing(&extents, T0), Next::Rest);
             while extents.charged_bytes() > 0 {
-                match next(&extents, pressure, 4 * MIB) {
-                    Next::Start(max) => assert!(extents.start_writeback(max).is_some()),
-                    Next::Wait => assert!(extents.complete_oldest() > 0),
-                    Next::Rest => panic!("rested with bytes charged"),
+                match next(&extents, RANGE, pressure, 4 * MIB, T0) {
+                    Next::Start(max) => assert!(extents.start_writeback(max, T0).is_some()),
+                    Next::Wait => assert!(extents.complete_oldest().is_some()),
+                    other => panic!("{other:?} with bytes charged"),
                 }
             }
-            assert_eq!(next(&extents, pressure, 4 * MIB), Next::Rest);
+            assert_eq!(next(&extents, RANGE, pressure, 4 * MIB, T0), Next::Rest);
         }
     }
 
     #[test]
-    fn extents_fit_four_times_into_the_share() {
-        assert_eq!(extent_bytes(2 * MIB), EXTENT_BYTES_MIN);
-        assert_eq!(extent_bytes(16 * MIB), 4 * MIB);
-        assert_eq!(extent_bytes(512 * MIB), EXTENT_BYTES_MAX);
+    fn what_is_old_is_written_back_and_waited_for() {
+        let mut extents = Extents::new(4096, 0);
+        extents.write(&(0..1), T0);
+        assert_eq!(flowing(&extents, AGE / 2), Next::Rest);
+        assert_eq!(flowing(&extents, AGE), Next::Start(4 * MIB));
+        extents.start_writeback(MIB, AGE);
+        assert_eq!(flowing(&extents, AGE + LOOK / 2), Next::Rest);
+        assert_eq!(flowing(&extents, AGE + LOOK), Next::Look);
+        assert_eq!(flowing(&extents, 2 * AGE), Next::Wait);
+    }
+
+    #[test]
+    fn a_file_is_synced_when_enough_is_dirty_or_somebody_waits() {
+        let mut extents = Extents::new(4096, 0);
+        let ask = |extents: &Extents, pressure, now| {
+            next(extents, Rung::Fdatasync, pressure, 4 * MIB, now)
+        };
+        extents.write(&(0..15 * MIB), T0);
+        assert_eq!(ask(&extents, Pressure::Flowing, T0), Next::Rest);
+        assert_eq!(ask(&extents, Pressure::Flowing, 2 * AGE), Next::SyncFile);
+        assert_eq!(ask(&extents, Pressure::Throttled, T0), Next::SyncFile);
+        extents.write(&(15 * MIB..16 * MIB), T0);
+        assert_eq!(ask(&extents, Pressure::Flowing, T0), Next::SyncFile);
+    }
+
+    #[test]
+    fn memory_is_settled_at_once() {
+        let mut extents = Extents::new(4096, 0);
+        extents.write(&(0..1), T0);
+        assert_eq!(next(&extents, Rung::None, Pressure::Flowing, MIB, T0), Next::Settle);
     }
 }

@@ -10,6 +10,7 @@ use std::thread;
 use freemkvd_proto::{ErrorCode, Failure, Opened, Reply};
 use tracing::{error, info, warn};
 
+use super::file::File;
 use super::gate::Gate;
 use super::open::{self, OpenFiles, Target};
 use super::queue::End;
@@ -17,7 +18,7 @@ use super::record::{Activity, Record};
 use super::run::{Outcome, Stop, Writer};
 use crate::clock::Clock;
 use crate::device::Devices;
-use crate::storage::Open;
+use crate::storage::{Medium, Open};
 
 /// What all writers share.
 pub struct Shop {
@@ -37,15 +38,10 @@ pub struct Shop {
 ///
 /// # Errors
 /// The system has no thread to give.
-pub fn spawn(
-    shop: Arc<Shop>,
-    record: Arc<Record>,
-    target: Target,
-    window_bytes: u64,
-) -> io::Result<()> {
+pub fn spawn(shop: Arc<Shop>, record: Arc<Record>, target: Target) -> io::Result<()> {
     let thread = thread::Builder::new().name(record.thread_name());
     thread.spawn(move || {
-        let life = AssertUnwindSafe(|| live(&shop, &record, &target, window_bytes));
+        let life = AssertUnwindSafe(|| live(&shop, &record, &target));
         let last = catch_unwind(life).unwrap_or_else(|_| {
             let message = format!("a fault in the daemon ended the stream {}", record.id);
             record.fail(Failure::new(ErrorCode::INTERNAL, message));
@@ -57,14 +53,11 @@ pub fn spawn(
 }
 
 /// Returns the answer that ends the stream; by then its file is closed and free for others.
-fn live(
-    shop: &Shop,
-    record: &Arc<Record>,
-    target: &Target,
-    window_bytes: u64,
-) -> Option<(u64, Reply)> {
+fn live(shop: &Shop, record: &Arc<Record>, target: &Target) -> Option<(u64, Reply)> {
     let path = target.path.display().to_string();
-    let opened = record.calling("open", || open::open(&*shop.disk, &shop.files, record.id, target));
+    let opened = record.calling("open", shop.clock.now(), || {
+        open::open(&*shop.disk, &shop.files, record.id, target)
+    });
     let (file, _claim) = match opened {
         Ok(opened) => opened,
         Err(failure) => {
@@ -79,13 +72,12 @@ fn live(
         path,
         device = device.info.id,
         filesystem = device.info.filesystem,
-        drain = device.info.drain,
         client_pid = record.client.pid,
         client_uid = record.client.uid,
         "stream {} opened: {path}",
         record.id
     );
-    record.opened(Arc::clone(&device), window_bytes);
+    record.opened(Arc::clone(&device));
     record.set_activity(Activity::Idle);
     record.answer(
         0,
@@ -93,11 +85,18 @@ fn live(
             stream: record.id,
             len_bytes: file.len_bytes,
             queue_limit_bytes: record.queue.limit_bytes(),
-            window_bytes,
+            window_bytes: target.window_bytes,
+            shared: record.is_shared,
         }),
     );
-    let account = shop.gate.join(record.id);
-    let mut writer = Writer::new(record, device, file.storage, account, shop.clock, window_bytes);
+    let seeks = target
+        .settings
+        .rotational
+        .unwrap_or(matches!(device.info.medium, Medium::Rotational | Medium::Unknown));
+    let account = shop.gate.join(record.id, &device.info.id, seeks, target.weight);
+    let settings = (target.settings.drain, target.window_bytes);
+    let file = File::new(record, device, file.storage, account, shop.clock, settings);
+    let mut writer = Writer::new(record, file, shop.clock);
     let result = writer.serve();
     tell(record, &path, &result);
     writer.conclude(result)

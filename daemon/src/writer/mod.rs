@@ -2,6 +2,7 @@
 //! decide. Every blocking call to storage is made here and nowhere else, so that a device that hangs
 //! hangs only the threads of its own streams.
 
+mod file;
 mod gate;
 mod life;
 mod open;
@@ -12,5 +13,5 @@ mod run;
 pub use gate::{Account, Gate};
 pub use life::{Shop, spawn};
 pub use open::{OpenFiles, Target};
-pub use queue::{End, Job, Next, Queue, Queues, Room, SEGMENT_BYTES, Segment};
+pub use queue::{End, Job, Next, Queue, Queues, Room, SEGMENT_BYTES, Segment, SlotsWrite};
 pub use record::{Activity, Client, Record, Snapshot};

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use freemkvd_proto::{ErrorCode, Failure, OpenMode};
 
 use crate::budget::StreamId;
+use crate::config::RootSettings;
 use crate::storage::{FileId, Open, OpenError, Opened};
 
 /// What to open, and how.
@@ -22,6 +23,12 @@ pub struct Target {
     pub mode: OpenMode,
     /// How long it is likely to become, in bytes.
     pub size_hint_bytes: Option<u64>,
+    /// What the configuration says about the root that it is below.
+    pub settings: RootSettings,
+    /// Its part of the device's speed.
+    pub weight: u32,
+    /// How many of the newest bytes stay in the page cache for patches.
+    pub window_bytes: u64,
 }
 
 /// Which files are being written, so that no two streams write one.

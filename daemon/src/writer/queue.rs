@@ -2,7 +2,8 @@
 //!
 //! Invariants:
 //! 1. The memory of the queued segments, with one in the writer's hands, never exceeds the limit: it
-//!    is charged by capacity, before a byte is read from the socket.
+//!    is charged by what a segment has room for, before a byte is read from the socket. Content in
+//!    shared slots is the client's memory, and its own limit: no more of it is taken than there is.
 //! 2. Content is stored once. The connection reads it from the socket into the last segment while
 //!    there is room, so that small writes leave as large ones, and nothing is copied to get there.
 //! 3. After `close` the queue is empty and stays so.
@@ -11,40 +12,34 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// Largest segment, and so the largest single `pwrite`: beyond 1 MiB no file system gets faster.
-pub const SEGMENT_BYTES: usize = 1 << 20;
+mod segment;
 
-/// Smallest memory for a segment: a lone patch of 8 bytes should not hold a MiB.
-const SEGMENT_BYTES_MIN: usize = 4 << 10;
+pub use segment::{SEGMENT_BYTES, Segment};
+use segment::{SEGMENT_BYTES_MIN, allocation_bytes};
 
 /// What a command without content is charged, so that millions of them are bounded as well.
 const COMMAND_BYTES: u64 = 256;
+
+/// The same for one with content in shared slots: the places of its parts may take as much again.
+const SLOTS_COMMAND_BYTES: u64 = 512;
 
 /// Free segments that are kept for reuse by all streams together. Fresh memory costs a page fault
 /// per 4 KiB, which at 1 GiB/s is a noticeable part of a core.
 const SPARE_SEGMENTS: usize = 32;
 
-/// A contiguous piece of content.
-#[derive(Debug)]
-pub struct Segment {
+/// Content that lies in memory which the client shares.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SlotsWrite {
     /// Where in the file it begins.
     pub offset: u64,
-    /// The content; its capacity is what the queue is charged.
-    pub bytes: Vec<u8>,
-    /// Number of the last command whose content is wholly in it or before it.
+    /// Where it lies in the shared memory, one part after the other; checked.
+    pub parts: Vec<Range<u64>>,
+    /// The command's number.
     pub sequence: u64,
-    /// Content bytes of the commands that ended in it.
+    /// How many bytes.
     pub content_bytes: u64,
-}
-
-impl Segment {
-    /// The bytes of the file that it covers.
-    #[must_use]
-    pub fn range(&self) -> Range<u64> {
-        self.offset..self.offset + self.bytes.len() as u64
-    }
 }
 
 /// One thing for the writer to do.
@@ -52,6 +47,8 @@ impl Segment {
 pub enum Job {
     /// Write content.
     Write(Segment),
+    /// Write content that is in shared slots.
+    WriteSlots(SlotsWrite),
     /// Make a range read as zeros.
     WriteZeroes {
         /// The range.
@@ -158,16 +155,15 @@ impl Queues {
         self.stream_bytes.load(Ordering::Relaxed).min(part)
     }
 
-    fn take_memory(&self, capacity: usize) -> Vec<u8> {
-        let spare = if capacity == SEGMENT_BYTES { lock(&self.spare).pop() } else { None };
-        spare.unwrap_or_else(|| Vec::with_capacity(capacity))
+    fn take_memory(&self, room_bytes: usize) -> Vec<u8> {
+        let spare = if room_bytes == SEGMENT_BYTES { lock(&self.spare).pop() } else { None };
+        spare.unwrap_or_else(|| Vec::with_capacity(allocation_bytes(room_bytes)))
     }
 
-    fn give_memory(&self, mut bytes: Vec<u8>) {
+    fn give_memory(&self, segment: Segment) {
         let mut spare = lock(&self.spare);
-        if bytes.capacity() == SEGMENT_BYTES && spare.len() < SPARE_SEGMENTS {
-            bytes.clear();
-            spare.push(bytes);
+        if segment.room_bytes == SEGMENT_BYTES && spare.len() < SPARE_SEGMENTS {
+            spare.push(segment.memory);
         }
     }
 }
@@ -182,10 +178,59 @@ pub struct Queue {
 
 #[derive(Debug, Default)]
 struct State {
-    jobs: VecDeque<Job>,
+    jobs: VecDeque<Queued>,
+    /// Memory of the queue's own, with that in the writer's hands.
     held_bytes: u64,
+    /// Content in shared slots, with that in the writer's hands.
+    shared_bytes: u64,
+    /// Content of both kinds that is queued.
+    queued_bytes: u64,
+    /// Queued jobs that are not content.
+    others: usize,
+    /// The connection waits for room.
+    refused: bool,
     end: Option<End>,
     closed: bool,
+}
+
+#[derive(Debug)]
+struct Queued {
+    job: Job,
+    since: Instant,
+}
+
+impl State {
+    fn push(&mut self, job: Job) {
+        let since = match &job {
+            Job::Write(segment) => segment.since,
+            _ => Instant::now(),
+        };
+        match job.content_bytes() {
+            Some(bytes) => self.queued_bytes += bytes,
+            None => self.others += 1,
+        }
+        self.jobs.push_back(Queued { job, since });
+    }
+
+    /// Counts a job that was just taken out.
+    fn taken(&mut self, queued: Queued) -> Job {
+        match queued.job.content_bytes() {
+            Some(bytes) => self.queued_bytes -= bytes,
+            None => self.others -= 1,
+        }
+        queued.job
+    }
+}
+
+impl Job {
+    /// How many bytes of content it carries; `None` for one that somebody waits for.
+    fn content_bytes(&self) -> Option<u64> {
+        match self {
+            Self::Write(segment) => Some(segment.content().len() as u64),
+            Self::WriteSlots(write) => Some(write.content_bytes),
+            _ => None,
+        }
+    }
 }
 
 impl Queue {
@@ -202,19 +247,25 @@ impl Queue {
         self.queues.limit_bytes()
     }
 
+    /// Content that is queued, in bytes; that in the writer's hands is not.
+    #[must_use]
+    pub fn queued_bytes(&self) -> u64 {
+        lock(&self.state).queued_bytes
+    }
+
     /// The last segment, taken out, if `len` bytes of content for `offset` continue it and fit.
     /// Push it back when they are in it.
     #[must_use]
     pub fn take_tail(&self, offset: u64, len: usize) -> Option<Segment> {
         let mut state = lock(&self.state);
-        match state.jobs.back() {
+        match state.jobs.back().map(|queued| &queued.job) {
             Some(Job::Write(tail))
-                if tail.range().end == offset
-                    && tail.bytes.capacity() - tail.bytes.len() >= len => {}
+                if tail.range().end == offset && tail.room_bytes - tail.content().len() >= len => {}
             _ => return None,
         }
-        match state.jobs.pop_back() {
-            Some(Job::Write(tail)) => Some(tail),
+        let tail = state.jobs.pop_back()?;
+        match state.taken(tail) {
+            Job::Write(tail) => Some(tail),
             _ => None,
         }
     }
@@ -227,19 +278,18 @@ impl Queue {
     /// [`Room::Full`] or [`Room::Closed`].
     pub fn new_segment(&self, offset: u64, len: usize) -> Result<Segment, Room> {
         let mut state = lock(&self.state);
-        let continued = match state.jobs.back() {
-            Some(Job::Write(tail)) if tail.range().end == offset => tail.bytes.capacity() * 4,
+        let continued = match state.jobs.back().map(|queued| &queued.job) {
+            Some(Job::Write(tail)) if tail.range().end == offset => tail.room_bytes * 4,
             _ => 0,
         };
-        let capacity = len.next_power_of_two().max(continued);
-        let capacity = capacity.clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES).max(len);
-        match self.charge(&mut state, capacity as u64) {
+        let room_bytes = len.next_power_of_two().max(continued);
+        let room_bytes = room_bytes.clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES).max(len);
+        match self.charge(&mut state, room_bytes as u64) {
             Room::Granted => {}
             refused => return Err(refused),
         }
         drop(state);
-        let bytes = self.queues.take_memory(capacity);
-        Ok(Segment { offset, bytes, sequence: 0, content_bytes: 0 })
+        Ok(Segment::new(offset, self.queues.take_memory(room_bytes), room_bytes))
     }
 
     /// Queues a segment that came from this queue.
@@ -252,7 +302,22 @@ impl Queue {
         self.charge(&mut lock(&self.state), COMMAND_BYTES)
     }
 
-    /// Queues a job without content.
+    /// Charges for content in shared slots, of which the client has so many bytes in all. An honest
+    /// client never has more than that on its way, and one that names its slots again and again can't
+    /// have a queue that takes for ever to write. [`Queue::push_command`] follows.
+    pub fn charge_slots(&self, content_bytes: u64, slots_bytes: u64) -> Room {
+        let mut state = lock(&self.state);
+        if state.shared_bytes > 0 && state.shared_bytes + content_bytes > slots_bytes {
+            return self.refuse(&mut state);
+        }
+        let room = self.charge(&mut state, SLOTS_COMMAND_BYTES);
+        if room == Room::Granted {
+            state.shared_bytes += content_bytes;
+        }
+        room
+    }
+
+    /// Queues a job without content of its own.
     pub fn push_command(&self, job: Job) {
         self.push_charged(job);
     }
@@ -280,7 +345,7 @@ impl Queue {
     pub fn close(&self) {
         let mut state = lock(&self.state);
         self.drop_jobs(&mut state);
-        state.held_bytes = 0;
+        (state.held_bytes, state.shared_bytes) = (0, 0);
         // From here on the others share what was this one's part, however long it is remembered.
         if !std::mem::replace(&mut state.closed, true) {
             self.queues.open.fetch_sub(1, Ordering::Relaxed);
@@ -288,9 +353,9 @@ impl Queue {
     }
 
     fn drop_jobs(&self, state: &mut State) {
-        for job in state.jobs.drain(..) {
-            if let Job::Write(segment) = job {
-                self.queues.give_memory(segment.bytes);
+        while let Some(queued) = state.jobs.pop_front() {
+            if let Job::Write(segment) = state.taken(queued) {
+                self.queues.give_memory(segment);
             }
         }
     }
@@ -308,24 +373,53 @@ impl Queue {
             }
         };
         match (state.jobs.pop_front(), state.end) {
-            (Some(job), _) => Next::Job(job),
+            (Some(queued), _) => Next::Job(state.taken(queued)),
             (None, Some(end)) => Next::End(end),
             (None, None) => Next::Idle,
         }
     }
 
+    /// Waits until `bytes` of content are queued, so that a disk that seeks is asked for them at once.
+    /// Not any longer than until somebody waits for the writer: a job that is not content is queued,
+    /// the connection has no room, no more will come, or the oldest job has waited for `patience`. While
+    /// nothing is queued it waits for that.
+    pub fn gather(&self, bytes: u64, patience: Duration) {
+        let mut state = lock(&self.state);
+        loop {
+            let urgent = state.others > 0 || state.refused || state.end.is_some() || state.closed;
+            // The only job may be in the connection's hands, who adds to it.
+            let waits_since = state.jobs.front().map(|oldest| oldest.since);
+            let left = waits_since.map(|since| patience.saturating_sub(since.elapsed()));
+            if urgent || state.queued_bytes >= bytes || left.is_some_and(|left| left.is_zero()) {
+                return;
+            }
+            state = match left {
+                Some(left) => {
+                    let waited = self.filled.wait_timeout(state, left);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+                None => self.filled.wait(state).unwrap_or_else(PoisonError::into_inner),
+            };
+        }
+    }
+
     /// The job was executed: its memory is free.
     pub fn done(&self, job: Job) {
-        let bytes = match job {
+        let (mut held_bytes, mut shared_bytes) = (COMMAND_BYTES, 0);
+        match job {
             Job::Write(segment) => {
-                let capacity = segment.bytes.capacity() as u64;
-                self.queues.give_memory(segment.bytes);
-                capacity
+                held_bytes = segment.room_bytes as u64;
+                self.queues.give_memory(segment);
             }
-            _ => COMMAND_BYTES,
-        };
+            Job::WriteSlots(write) => {
+                (held_bytes, shared_bytes) = (SLOTS_COMMAND_BYTES, write.content_bytes);
+            }
+            _ => {}
+        }
         let mut state = lock(&self.state);
-        state.held_bytes = state.held_bytes.saturating_sub(bytes);
+        state.held_bytes = state.held_bytes.saturating_sub(held_bytes);
+        state.shared_bytes = state.shared_bytes.saturating_sub(shared_bytes);
+        state.refused = false;
     }
 
     fn charge(&self, state: &mut State, bytes: u64) -> Room {
@@ -334,16 +428,25 @@ impl Queue {
         }
         // One job always fits, or a limit lowered below it would stop the stream for good.
         if state.held_bytes > 0 && state.held_bytes + bytes > self.limit_bytes() {
-            return Room::Full;
+            return self.refuse(state);
         }
         state.held_bytes += bytes;
         Room::Granted
     }
 
+    fn refuse(&self, state: &mut State) -> Room {
+        if state.closed || state.end.is_some() {
+            return Room::Closed;
+        }
+        state.refused = true;
+        self.filled.notify_one();
+        Room::Full
+    }
+
     fn push_charged(&self, job: Job) {
         let mut state = lock(&self.state);
         if !state.closed {
-            state.jobs.push_back(job);
+            state.push(job);
             self.filled.notify_one();
         }
     }
@@ -362,104 +465,4 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const MIB: u64 = 1 << 20;
-
-    fn queue(limit_bytes: u64) -> Queue {
-        Queue::new(Queues::new(limit_bytes, 64 * MIB))
-    }
-
-    fn write(queue: &Queue, offset: u64, len: usize) -> Result<(), Room> {
-        let mut segment = match queue.take_tail(offset, len) {
-            Some(tail) => tail,
-            None => queue.new_segment(offset, len)?,
-        };
-        segment.bytes.resize(segment.bytes.len() + len, 1);
-        queue.push_segment(segment);
-        Ok(())
-    }
-
-    fn pop(queue: &Queue) -> Option<Range<u64>> {
-        match queue.pop(Some(Duration::ZERO)) {
-            Next::Job(job) => {
-                let Job::Write(segment) = &job else {
-                    return None;
-                };
-                let range = segment.range();
-                queue.done(job);
-                Some(range)
-            }
-            _ => None,
-        }
-    }
-
-    #[test]
-    fn small_writes_grow_into_whole_segments_and_gaps_do_not() {
-        let queue = queue(8 * MIB);
-        let mut at = 0;
-        while at < 3 * MIB {
-            write(&queue, at, 512).unwrap();
-            at += 512;
-        }
-        write(&queue, 100 * MIB, 8).unwrap();
-        let sizes: Vec<_> =
-            std::iter::from_fn(|| pop(&queue)).map(|range| range.end - range.start).collect();
-        assert_eq!(sizes[..4], [4 << 10, 16 << 10, 64 << 10, 256 << 10]);
-        assert_eq!(sizes[4..6], [MIB, MIB]);
-        assert_eq!(sizes.last(), Some(&8));
-        assert_eq!(sizes.iter().sum::<u64>(), 3 * MIB + 8);
-    }
-
-    #[test]
-    fn a_full_queue_refuses_until_the_writer_is_done() {
-        let queue = queue(2 * MIB);
-        for at in 0..2 {
-            write(&queue, at * MIB, SEGMENT_BYTES).unwrap();
-        }
-        assert_eq!(write(&queue, 2 * MIB, SEGMENT_BYTES), Err(Room::Full));
-        let Next::Job(job) = queue.pop(None) else { panic!("no job") };
-        assert_eq!(write(&queue, 2 * MIB, SEGMENT_BYTES), Err(Room::Full), "it is being written");
-        queue.done(job);
-        assert_eq!(write(&queue, 2 * MIB, SEGMENT_BYTES), Ok(()));
-    }
-
-    #[test]
-    fn commands_without_content_are_bounded_too() {
-        let queue = queue(MIB);
-        let mut count = 0;
-        while queue.charge_command() == Room::Granted {
-            queue.push_command(Job::Flush { sequence: 1 });
-            count += 1;
-        }
-        assert_eq!(count, MIB / COMMAND_BYTES);
-    }
-
-    #[test]
-    fn many_streams_share_the_total() {
-        let queues = Queues::new(32 * MIB, 64 * MIB);
-        let open: Vec<_> = (0..4).map(|_| Queue::new(Arc::clone(&queues))).collect();
-        assert_eq!(queues.limit_bytes(), 16 * MIB);
-        drop(open);
-        assert_eq!(queues.limit_bytes(), 32 * MIB);
-        let open: Vec<_> = (0..200).map(|_| Queue::new(Arc::clone(&queues))).collect();
-        assert_eq!(queues.limit_bytes(), MIB);
-        drop(open);
-    }
-
-    #[test]
-    fn an_abort_drops_what_is_queued_and_an_end_does_not() {
-        let queue = queue(8 * MIB);
-        write(&queue, 0, 8).unwrap();
-        queue.end(End::ClientGone);
-        assert_eq!(write(&queue, 0, 8), Err(Room::Closed));
-        assert!(matches!(queue.pop(None), Next::Job(_)));
-        assert!(matches!(queue.pop(None), Next::End(End::ClientGone)));
-
-        let queue = self::queue(8 * MIB);
-        write(&queue, 0, 8).unwrap();
-        queue.end(End::Aborted(2));
-        assert!(matches!(queue.pop(None), Next::End(End::Aborted(2))));
-    }
-}
+mod tests;

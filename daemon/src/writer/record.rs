@@ -3,17 +3,22 @@
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use freemkvd_proto::limits::SLOT_BYTES;
+use freemkvd_proto::limits::WEIGHT_DEFAULT;
 use freemkvd_proto::status::StreamState;
 use freemkvd_proto::{Failure, Kind, Mark, Progress, Reply};
 
 use super::queue::Queue;
-use crate::budget::StreamId;
+use crate::budget::{Hold, StreamId};
 use crate::clock::Clock;
 use crate::device::Device;
 use crate::rate::Rate;
+use crate::storage::Slots;
+use crate::stream::ladder::Rung;
 use crate::stream::marks::Marks;
 
 /// Who is at the other end, where the platform tells.
@@ -35,6 +40,9 @@ pub struct Record {
     pub client: Client,
     /// What was accepted and not yet written.
     pub queue: Queue,
+    /// True when its content comes in shared slots, also after they were let go of.
+    pub is_shared: bool,
+    weight: AtomicU32,
     clock: Clock,
     /// Called when there is something to send, or room in the queue.
     wake: Box<dyn Fn() + Send + Sync>,
@@ -44,13 +52,18 @@ pub struct Record {
 #[derive(Debug)]
 struct Inner {
     marks: Marks,
+    /// Here and not with the connection: the writer needs them also when the client is dead.
+    slots: Option<Arc<Slots>>,
     /// What the client was told last.
     told: Progress,
     answers: VecDeque<(u64, Reply)>,
     activity: Activity,
     since: Duration,
     call: Option<(&'static str, Duration)>,
+    /// What it is throttled by, while it is.
+    hold: Option<Hold>,
     device: Option<Arc<Device>>,
+    rung: Option<Rung>,
     /// True once the file was opened: before that there is no stream, only a request for one.
     was_opened: bool,
     window_bytes: u64,
@@ -80,6 +93,10 @@ pub struct Snapshot {
     pub activity_age: Duration,
     /// The system call its thread is in, and for how long.
     pub call: Option<(&'static str, Duration)>,
+    /// What it is throttled by, while it is.
+    pub hold: Option<Hold>,
+    /// How its pages are written back, once the file is open.
+    pub rung: Option<Rung>,
     /// Its device, once the file is open and until it is closed.
     pub device: Option<Arc<Device>>,
     /// True once the file was opened, also after it was closed.
@@ -116,12 +133,15 @@ impl Record {
     ) -> Self {
         let inner = Inner {
             marks: Marks::default(),
+            slots: None,
             told: Progress::default(),
             answers: VecDeque::new(),
             activity: Activity::Opening,
             since: clock.now(),
             call: None,
+            hold: None,
             device: None,
+            rung: None,
             was_opened: false,
             window_bytes: 0,
             charged_bytes: 0,
@@ -134,7 +154,50 @@ impl Record {
             rate_in: Rate::default(),
             rate_out: Rate::default(),
         };
-        Self { id, path, client, queue, clock, wake: Box::new(wake), inner: Mutex::new(inner) }
+        Self {
+            id,
+            path,
+            client,
+            queue,
+            is_shared: false,
+            weight: AtomicU32::new(WEIGHT_DEFAULT),
+            clock,
+            wake: Box::new(wake),
+            inner: Mutex::new(inner),
+        }
+    }
+
+    /// The same, with the slots that its client shares, and another weight.
+    #[must_use]
+    pub fn with(mut self, slots: Option<Slots>, weight: u32) -> Self {
+        self.is_shared = slots.is_some();
+        self.lock().slots = slots.map(Arc::new);
+        self.set_weight(weight);
+        self
+    }
+
+    /// Its part of the device's speed, relative to the others there.
+    #[must_use]
+    pub fn weight(&self) -> u32 {
+        self.weight.load(Ordering::Relaxed)
+    }
+
+    /// Changes that; the budget is told by others.
+    pub fn set_weight(&self, weight: u32) {
+        self.weight.store(weight, Ordering::Relaxed);
+    }
+
+    /// The slots that its client shares, until the stream has ended.
+    #[must_use]
+    pub fn slots(&self) -> Option<Arc<Slots>> {
+        self.lock().slots.clone()
+    }
+
+    /// How much its client can have queued in them, in bytes.
+    #[must_use]
+    pub fn slots_bytes(&self) -> u64 {
+        let slots = self.slots();
+        slots.map_or(0, |slots| u64::from(slots.count()) * u64::from(SLOT_BYTES))
     }
 
     /// Its thread's name, as `top -H` shows it: the number, and as much of the file's name as fits
@@ -199,11 +262,23 @@ impl Record {
     // The writer's side.
 
     /// The file is open.
-    pub fn opened(&self, device: Arc<Device>, window_bytes: u64) {
+    pub fn opened(&self, device: Arc<Device>) {
         let mut inner = self.lock();
         inner.device = Some(device);
         inner.was_opened = true;
-        inner.window_bytes = window_bytes;
+    }
+
+    /// How its pages are written back from now on, and how many of the newest bytes stay resident.
+    pub fn drains_by(&self, rung: Rung, resident_bytes: u64) {
+        let mut inner = self.lock();
+        inner.rung = Some(rung);
+        inner.window_bytes = resident_bytes;
+    }
+
+    /// The budget has nothing for it now.
+    pub fn throttled(&self, hold: Hold) {
+        self.set_activity(Activity::Throttled);
+        self.lock().hold = Some(hold);
     }
 
     /// What the stream is doing from now on.
@@ -212,12 +287,13 @@ impl Record {
         if inner.activity != activity {
             inner.activity = activity;
             inner.since = self.clock.now();
+            inner.hold = None;
         }
     }
 
-    /// Runs one blocking call under its name, so that status can tell who hangs where.
-    pub fn calling<T>(&self, name: &'static str, call: impl FnOnce() -> T) -> T {
-        self.lock().call = Some((name, self.clock.now()));
+    /// Runs one blocking call, which begins at `begun`, under its name, so that status can tell who hangs where.
+    pub fn calling<T>(&self, name: &'static str, begun: Duration, call: impl FnOnce() -> T) -> T {
+        self.lock().call = Some((name, begun));
         let result = call();
         self.lock().call = None;
         result
@@ -293,7 +369,10 @@ impl Record {
         inner.device = None;
         inner.charged_bytes = 0;
         inner.kernel_dirty_bytes = None;
+        let slots = inner.slots.take();
         drop(inner);
+        // Unmapping may take a moment, and status must not wait for it.
+        drop(slots);
         (self.wake)();
     }
 
@@ -328,6 +407,8 @@ impl Record {
             progress: inner.marks.progress(),
             activity: inner.activity,
             activity_age: now.saturating_sub(inner.since),
+            hold: inner.hold,
+            rung: inner.rung,
             call: inner.call.map(|(name, since)| (name, now.saturating_sub(since))),
             device: inner.device.clone(),
             was_opened: inner.was_opened,

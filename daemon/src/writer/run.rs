@@ -4,8 +4,8 @@
 //! 1. Bytes are charged before they are written, for whole pages, and released only after a wait has
 //!    shown them clean, its result checked.
 //! 2. After the first error nothing more is written.
+//! 3. A stream that has nothing to write soon holds nothing: neither budget nor a turn.
 
-use std::collections::VecDeque;
 use std::io;
 use std::ops::Range;
 use std::path::Path;
@@ -14,25 +14,26 @@ use std::time::Duration;
 
 use freemkvd_proto::{ErrorCode, Failure, Finished, Reply};
 
+use super::file::File;
 use super::gate::Account;
 use super::queue::{End, Job, Next, SEGMENT_BYTES};
 use super::record::{Activity, Record};
 use crate::budget::Reserve;
 use crate::clock::Clock;
-use crate::device::Device;
-use crate::storage::{self, Cleaned, Storage};
+use crate::storage::Content;
 use crate::stream::drain::{self, Pressure};
-use crate::stream::extent::Extents;
-
-/// After how long without a job a stream writes back what it has, so that it stops holding budget.
-/// A sweep at 14 MB/s hands over a MiB every 70 ms; that is not idle.
-const IDLE: Duration = Duration::from_millis(500);
 
 /// How often a throttled stream looks whether its muxer has given up.
 const ABORT_POLL: Duration = Duration::from_millis(100);
 
-/// How often the kernel is asked what it holds: a call costs microseconds, but per extent.
-const KERNEL_SAMPLE: Duration = Duration::from_millis(100);
+/// How long the holder of a turn waits for more before it passes it on: a client whose slots have just
+/// been written fills them within a millisecond.
+const TURN_PATIENCE: Duration = Duration::from_millis(3);
+
+/// How much a stream gathers before it asks for a turn, and for how long at most: a turn of less is a
+/// seek for little.
+const GATHER_BYTES: u64 = 16 << 20;
+const GATHER_TIME: Duration = Duration::from_millis(500);
 
 /// Zeros to write where the file system has no better way.
 static ZEROES: [u8; SEGMENT_BYTES] = [0; SEGMENT_BYTES];
@@ -50,70 +51,93 @@ pub(super) enum Stop {
     Aborted,
 }
 
-/// The thread's own: the file, and what is known of its pages.
+/// The thread's own.
 pub(super) struct Writer<'a> {
     record: &'a Arc<Record>,
-    device: Arc<Device>,
-    storage: Box<dyn Storage>,
-    extents: Extents,
-    account: Account,
+    file: File<'a>,
     clock: Clock,
-    /// How long the start of writeback took, of each extent in writeback.
-    starts: VecDeque<Duration>,
-    /// When the kernel was last asked.
-    sampled: Duration,
+    /// When the last job was done.
+    last_job: Duration,
 }
 
 impl<'a> Writer<'a> {
-    pub(super) fn new(
-        record: &'a Arc<Record>,
-        device: Arc<Device>,
-        storage: Box<dyn Storage>,
-        account: Account,
-        clock: Clock,
-        window_bytes: u64,
-    ) -> Self {
-        Self {
-            record,
-            device,
-            storage,
-            extents: Extents::new(storage::page_bytes(), window_bytes),
-            account,
-            clock,
-            starts: VecDeque::new(),
-            sampled: Duration::ZERO,
-        }
+    pub(super) fn new(record: &'a Arc<Record>, file: File<'a>, clock: Clock) -> Self {
+        Self { record, file, clock, last_job: clock.now() }
     }
 
     /// Serves the queue until its end, or the first error.
     pub(super) fn serve(&mut self) -> Result<Outcome, Stop> {
-        let mut patience = None;
         loop {
-            match self.record.queue.pop(patience) {
+            // A turn that it has is to be used; what it gathers is for the next one.
+            if !self.account().is_active() && self.account().takes_turns() {
+                self.record.queue.gather(GATHER_BYTES, GATHER_TIME);
+            }
+            match self.record.queue.pop(self.patience()) {
                 Next::Job(job) => {
                     self.record.set_activity(Activity::Writing);
                     let finished = self.execute(&job)?;
                     self.record.queue.done(job);
                     self.record.made_room();
+                    self.last_job = self.clock.now();
                     if let Some(outcome) = finished {
                         return Ok(outcome);
                     }
-                    patience = Some(IDLE);
                 }
-                Next::Idle => {
-                    self.record.set_activity(Activity::Idle);
-                    patience = self.step(Pressure::Idle)?.then_some(Duration::ZERO);
-                }
+                Next::Idle => self.pause()?,
                 Next::End(end) => return self.end(end),
             }
         }
     }
 
+    fn account(&mut self) -> &mut Account {
+        &mut self.file.account
+    }
+
+    /// How long to wait for the next job before something else is to be done.
+    fn patience(&mut self) -> Option<Duration> {
+        if !self.account().is_active() {
+            return None;
+        }
+        // Others may begin to wait for its turn at any moment.
+        if self.account().takes_turns() {
+            return Some(TURN_PATIENCE);
+        }
+        Some(if self.file.can_look() { drain::LOOK } else { drain::AGE })
+    }
+
+    /// Nothing is queued.
+    fn pause(&mut self) -> Result<(), Stop> {
+        let idle = self.clock.now().saturating_sub(self.last_job) >= drain::AGE;
+        if idle {
+            self.record.set_activity(Activity::Idle);
+        }
+        if !idle && !self.account().takes_turns() {
+            while self.step(Pressure::Flowing)? {}
+            return Ok(());
+        }
+        while self.step(Pressure::Idle)? {}
+        assert_eq!(self.file.charged_bytes(), 0, "an idle stream has drained (invariant 3)");
+        self.account().rest();
+        Ok(())
+    }
+
     /// Does a job; an outcome when it was the last.
     fn execute(&mut self, job: &Job) -> Result<Option<Outcome>, Stop> {
         match job {
+            Job::WriteSlots(write) => {
+                let slots = self.record.slots();
+                let mut offset = write.offset;
+                for part in &write.parts {
+                    if let Some(slots) = &slots {
+                        self.write(offset, &Content::Shared(slots, part.clone()))?;
+                    }
+                    offset += part.end - part.start;
+                    while self.step(Pressure::Flowing)? {}
+                }
+                self.record.written(write.sequence, write.content_bytes);
+            }
             Job::Write(segment) => {
-                self.write(segment.offset, &segment.bytes)?;
+                self.write(segment.offset, &Content::Bytes(segment.content()))?;
                 self.record.written(segment.sequence, segment.content_bytes);
                 while self.step(Pressure::Flowing)? {}
             }
@@ -122,10 +146,8 @@ impl<'a> Writer<'a> {
                 self.record.written(*sequence, range.end - range.start);
             }
             Job::SetLen { len, sequence } => {
-                let storage = &mut self.storage;
-                let result = self.record.calling("ftruncate", || storage.set_len(*len));
+                let result = self.file.set_len(*len);
                 self.check("set the length of", None, result)?;
-                self.extents.cut(*len);
                 self.record.written(*sequence, 0);
             }
             Job::Flush { sequence } => self.record.written(*sequence, 0),
@@ -140,7 +162,7 @@ impl<'a> Writer<'a> {
                 self.record.written(*sequence, 0);
                 self.record.set_activity(Activity::Finishing);
                 self.complete()?;
-                let len = self.storage.len_bytes();
+                let len = self.file.len_bytes();
                 let len_bytes = self.check("measure", None, len)?;
                 let progress = self.record.progress();
                 let finished = Finished { len_bytes, progress };
@@ -160,31 +182,26 @@ impl<'a> Writer<'a> {
         Ok(Outcome::Ended(end))
     }
 
-    fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Stop> {
-        let range = offset..offset + bytes.len() as u64;
-        let reserved_bytes = self.extents.page_bytes_of(&range);
-        self.reserve(reserved_bytes)?;
-        // Already shown while it may hang.
-        let charged_bytes = self.extents.charged_bytes() + reserved_bytes;
-        self.record.charged(charged_bytes, 0);
-        let storage = &mut self.storage;
-        let result = self.record.calling("pwrite", || storage.write_at(offset, bytes));
-        // Also after an error some pages may be dirty; they are settled with the rest.
-        let dirtied_bytes = self.extents.write(&range);
-        self.account.release(reserved_bytes - dirtied_bytes);
-        self.record.charged(self.extents.charged_bytes(), 0);
-        self.check("write", offset, result)
+    fn write(&mut self, offset: u64, content: &Content<'_>) -> Result<(), Stop> {
+        let range = offset..offset + content.len_bytes();
+        let end_before = self.file.end();
+        for (part, way) in self.file.ways(&range) {
+            self.reserve(self.file.page_bytes_of(&part))?;
+            let bytes = content.part(part.start - offset..part.end - offset);
+            let result = self.file.write(&part, way, &bytes);
+            self.check("write", part.start, result)?;
+        }
+        self.file.wrote(&range, end_before);
+        Ok(())
     }
 
     /// Beyond the file's length there are zeros already, once it is longer.
     fn write_zeroes(&mut self, range: Range<u64>) -> Result<(), Stop> {
-        let len = self.storage.len_bytes();
+        let len = self.file.len_bytes();
         let len = self.check("measure", None, len)?;
         let inside = range.start..range.end.min(len);
         if !inside.is_empty() {
-            let (storage, whole) = (&mut self.storage, inside.clone());
-            let result = self.record.calling("fallocate", || storage.write_zeroes(whole));
-            match result {
+            match self.file.write_zeroes(inside.clone()) {
                 Err(error) if error.kind() == io::ErrorKind::Unsupported => {
                     self.write_zeroes_by_hand(inside)?;
                 }
@@ -192,8 +209,7 @@ impl<'a> Writer<'a> {
             }
         }
         if range.end > len {
-            let storage = &mut self.storage;
-            let result = self.record.calling("ftruncate", || storage.set_len(range.end));
+            let result = self.file.set_len(range.end);
             self.check("write zeroes to", range.start, result)?;
         }
         Ok(())
@@ -207,7 +223,7 @@ impl<'a> Writer<'a> {
             }
             let len = usize::try_from(range.end - at).unwrap_or(usize::MAX);
             let piece = &ZEROES[..len.min(ZEROES.len())];
-            self.write(at, piece)?;
+            self.write(at, &Content::Bytes(piece))?;
             at += piece.len() as u64;
             while self.step(Pressure::Flowing)? {}
         }
@@ -215,115 +231,41 @@ impl<'a> Writer<'a> {
     }
 
     /// Waits for the budget; meanwhile gives it what this stream has to give.
-    fn reserve(&mut self, bytes: u64) -> Result<(), Stop> {
-        while self.account.reserve(bytes) == Reserve::Throttled {
+    fn reserve(&mut self, need_bytes: u64) -> Result<(), Stop> {
+        let want_bytes = need_bytes + self.record.queue.queued_bytes();
+        let mut has_waited = false;
+        while let Reserve::Throttled(hold) = self.account().reserve(need_bytes, want_bytes) {
             if self.record.queue.aborted_by().is_some() {
                 return Err(Stop::Aborted);
             }
             if !self.step(Pressure::Throttled)? {
-                self.record.set_activity(Activity::Throttled);
-                self.account.wait(ABORT_POLL);
+                has_waited = true;
+                self.record.throttled(hold);
+                self.account().wait(ABORT_POLL);
             }
         }
-        self.record.set_activity(Activity::Writing);
+        if has_waited {
+            self.record.set_activity(Activity::Writing);
+        }
         Ok(())
     }
 
-    /// Does the next thing that `drain` asks for; false when that is nothing.
     fn step(&mut self, pressure: Pressure) -> Result<bool, Stop> {
-        let extent_bytes = drain::extent_bytes(self.account.share_bytes());
-        let (storage, name) = (&mut self.storage, self.device.info.drain);
-        match drain::next(&self.extents, pressure, extent_bytes) {
-            drain::Next::Rest => return Ok(false),
-            drain::Next::Start(bytes_max) => {
-                let Some(extent) = self.extents.start_writeback(bytes_max) else {
-                    return Ok(false);
-                };
-                let offset = extent.start;
-                let begun = self.clock.now();
-                let result = self.record.calling(name, || storage.start_writeback(extent));
-                self.starts.push_back(self.clock.now().saturating_sub(begun));
-                self.check("start writeback of", offset, result)?;
-            }
-            drain::Next::Wait => {
-                let Some(extent) = self.extents.oldest_writeback() else {
-                    return Ok(false);
-                };
-                let offset = extent.start;
-                let begun = self.clock.now();
-                let result = self.record.calling(name, || storage.wait_writeback(extent));
-                let waited = self.clock.now().saturating_sub(begun);
-                match self.check("write back", offset, result)? {
-                    Cleaned::Range => {
-                        let start = self.starts.pop_front().unwrap_or_default();
-                        let bytes = self.extents.complete_oldest();
-                        self.cleaned(bytes, start + waited);
-                    }
-                    Cleaned::File => self.all_clean(waited),
-                }
-                self.evict()?;
-                self.sample_kernel();
-            }
-        }
-        Ok(true)
-    }
-
-    /// `bytes` are known to be clean; the thread was held up by it for so long. Not from start to
-    /// end: the wait comes when the next extents are full, which says nothing about the device.
-    fn cleaned(&mut self, bytes: u64, held_up: Duration) {
-        if bytes > 0 {
-            self.device.complete(bytes, held_up);
-        }
-        self.account.release(bytes);
-        self.record.charged(self.extents.charged_bytes(), bytes);
-    }
-
-    fn all_clean(&mut self, held_up: Duration) {
-        self.starts.clear();
-        let bytes = self.extents.complete_all();
-        self.cleaned(bytes, held_up);
-    }
-
-    fn evict(&mut self) -> Result<(), Stop> {
-        for range in self.extents.take_evictable() {
-            let offset = range.start;
-            let storage = &mut self.storage;
-            let result = self.record.calling("fadvise", || storage.evict(range));
-            self.check("evict", offset, result)?;
-        }
-        Ok(())
-    }
-
-    fn sample_kernel(&mut self) {
-        let now = self.clock.now();
-        if now.saturating_sub(self.sampled) < KERNEL_SAMPLE {
-            return;
-        }
-        self.sampled = now;
-        let mut total = Some(0);
-        for range in self.extents.charged_ranges() {
-            let storage = &mut self.storage;
-            let bytes = self.record.calling("cachestat", || storage.kernel_dirty_bytes(range));
-            total = total.zip(bytes).map(|(total, bytes): (u64, u64)| total + bytes);
-        }
-        self.record.kernel_dirty(total);
+        let stepped = self.file.step(pressure);
+        stepped.map_err(|(operation, offset, error)| self.failed(operation, offset, &error))
     }
 
     fn sync(&mut self) -> Result<(), Stop> {
         let covered = self.record.written_mark();
-        let storage = &mut self.storage;
-        let begun = self.clock.now();
-        let result = self.record.calling("fsync", || storage.sync());
+        let result = self.file.sync();
         self.check("sync", None, result)?;
-        self.all_clean(self.clock.now().saturating_sub(begun));
         self.record.durable(covered);
-        self.evict()
+        Ok(())
     }
 
     /// Gives back what was reserved too much, and makes the file durable.
     fn complete(&mut self) -> Result<(), Stop> {
-        let storage = &mut self.storage;
-        let result = self.record.calling("ftruncate", || storage.release_surplus());
+        let result = self.file.release_surplus();
         self.check("give back space of", None, result)?;
         self.sync()
     }
@@ -347,12 +289,8 @@ impl<'a> Writer<'a> {
                 None
             }
         };
-        let storage = &mut self.storage;
-        let _ = self.record.calling("ftruncate", || storage.release_surplus());
-        let storage = &mut self.storage;
-        let begun = self.clock.now();
-        let _ = self.record.calling("fsync", || storage.sync());
-        self.all_clean(self.clock.now().saturating_sub(begun));
+        let _ = self.file.release_surplus();
+        let _ = self.file.sync();
         last
     }
 
@@ -362,8 +300,11 @@ impl<'a> Writer<'a> {
         offset: impl Into<Option<u64>>,
         result: io::Result<T>,
     ) -> Result<T, Stop> {
-        let path = &self.record.path;
-        result.map_err(|error| Stop::Failed(failure(path, operation, offset.into(), &error)))
+        result.map_err(|error| self.failed(operation, offset.into(), &error))
+    }
+
+    fn failed(&self, operation: &str, offset: Option<u64>, error: &io::Error) -> Stop {
+        Stop::Failed(failure(&self.record.path, operation, offset, error))
     }
 }
 

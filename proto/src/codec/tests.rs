@@ -7,7 +7,7 @@ use crate::ErrorCode;
 use crate::limits::CONTROL_BYTES_MAX;
 use crate::message::*;
 use crate::status::{
-    Budget, DaemonState, Device, DeviceState, Status, Stream, StreamError, StreamState,
+    Budget, DaemonState, Device, DeviceState, Status, Stream, StreamError, StreamState, WaitingFor,
 };
 
 fn every_command() -> Vec<Command> {
@@ -17,6 +17,16 @@ fn every_command() -> Vec<Command> {
             mode: OpenMode::Create,
             size_hint_bytes: Some(300),
             transfer: Transfer::Inline,
+            weight: 100,
+            window_bytes: None,
+        }),
+        Command::Open(Open {
+            path: WirePath(b"/rips/a.mkv".to_vec()),
+            mode: OpenMode::CreateNew,
+            size_hint_bytes: None,
+            transfer: Transfer::Shared { slots: 300 },
+            weight: 1000,
+            window_bytes: Some(0),
         }),
         Command::Seek(Seek { offset: 1 << 40 }),
         Command::WriteZeroes(WriteZeroes { len: 65_536 }),
@@ -25,7 +35,14 @@ fn every_command() -> Vec<Command> {
         Command::Sync,
         Command::Finish,
         Command::Abort,
+        Command::WriteSlots(WriteSlots {
+            parts: vec![
+                SlotPart { slot: 299, start: 4096, len: 1_044_480 },
+                SlotPart { slot: 0, start: 0, len: 1 },
+            ],
+        }),
         Command::Status,
+        Command::SetWeight(SetWeight { stream: 7, weight: 200 }),
     ]
 }
 
@@ -41,6 +58,7 @@ fn every_reply() -> Vec<Reply> {
             len_bytes: 0,
             queue_limit_bytes: 32 << 20,
             window_bytes: 64 << 20,
+            shared: true,
         }),
         Reply::Progress(progress()),
         Reply::Synced,
@@ -53,6 +71,7 @@ fn every_reply() -> Vec<Reply> {
             message: "no".into(),
         }),
         Reply::GoingAway(GoingAway { drain_ms: 1000 }),
+        Reply::Done,
         Reply::StatusReport(status()),
     ]
 }
@@ -60,7 +79,7 @@ fn every_reply() -> Vec<Reply> {
 fn status() -> Status {
     Status {
         version: "0.1.0".into(),
-        protocol: 1,
+        protocol: 2,
         pid: 42,
         uptime_seconds: 3,
         state: DaemonState::Running,
@@ -81,6 +100,10 @@ fn status() -> Status {
             charged_bytes: 1,
             rate_bytes_per_second: 9,
             completion_ms_p95: 4,
+            kernel_dirty_bytes: Some(1),
+            extent_bytes: 8,
+            turns: true,
+            state_seconds: 2,
         }],
         streams: vec![Stream {
             id: 1,
@@ -102,6 +125,11 @@ fn status() -> Status {
             seeks: 2,
             patches: 1,
             error: Some(StreamError { errno: Some(5), offset: Some(0), message: "x".into() }),
+            waiting_for: Some(WaitingFor { what: "its turn on /rips".into(), ms: 12 }),
+            kernel_dirty_bytes: None,
+            drain: "dontcache".into(),
+            weight: 100,
+            shared: true,
         }],
     }
 }
@@ -110,9 +138,10 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Header `kind flags length sequence`, then the body, as they have been since version 1.
+/// Header `kind flags length sequence`, then the body, of version 2. They do not change any more.
 const GOLDEN: &[&str] = &[
-    "010000001100000009000000000000000b2f726970732f612e6d6b760101ac0200",
+    "010000001300000009000000000000000b2f726970732f612e6d6b760101ac02006400",
+    "010000001500000009000000000000000b2f726970732f612e6d6b76000001ac02e8070100",
     "03000000060000000900000000000000808080808020",
     "04000000030000000900000000000000808004",
     "0500000001000000090000000000000005",
@@ -120,14 +149,17 @@ const GOLDEN: &[&str] = &[
     "07000000000000000900000000000000",
     "08000000000000000900000000000000",
     "09000000000000000900000000000000",
+    "0a0000000b000000090000000000000002ab02802080e03f000001",
     "40000000000000000900000000000000",
-    "810000000a000000090000000000000007008080801080808020",
+    "4100000003000000090000000000000007c801",
+    "810000000b00000009000000000000000700808080108080802001",
     "8200000008000000090000000000000003ac0202c8010164",
     "83000000000000000900000000000000",
     "840000000a0000000900000000000000ac0203ac0202c8010164",
     "85000000000000000900000000000000",
     "860000000a0000000900000000000000ac02010a018020026e6f",
     "87000000020000000900000000000000e807",
+    "c1000000000000000900000000000000",
 ];
 
 #[test]
@@ -137,15 +169,14 @@ fn frames_are_these_bytes_for_ever() {
     frames.extend(every_reply().iter().map(|reply| hex(&reply.encode(9).unwrap())));
     let report = frames.pop().unwrap();
     assert_eq!(frames, GOLDEN);
-    assert_eq!(
-        report,
-        "c0000000620000000900000000000000\
-         05302e312e30012a0300800401000280020103383a31052f7269707304657874\
-         34000f73796e635f66696c655f72616e676580040109040101014d01e8070b2f\
-         726970732f612e6d6b7603383a31070100"
-            .to_owned()
-            + "0a09080706050403020101010a01000178"
-    );
+    let golden = [
+        "c000000088000000090000000000000005302e312e30022a0300800401000280",
+        "020103383a31052f726970730465787434000f73796e635f66696c655f72616e",
+        "6765800401090401010801020101014d01e8070b2f726970732f612e6d6b7603",
+        "383a310701000a09080706050403020101010a01000178011169747320747572",
+        "6e206f6e202f726970730c0009646f6e7463616368656401",
+    ];
+    assert_eq!(report, golden.concat());
 }
 
 #[test]

@@ -89,7 +89,8 @@ impl Gauge {
                     Disk.open(&roots, path, OpenMode::Existing).ok().map(|opened| opened.storage);
             }
             if let Some(file) = file {
-                sum += file.kernel_dirty_bytes(0..i64::MAX.unsigned_abs())?;
+                let pages = file.pages(0..i64::MAX.unsigned_abs())?;
+                sum += pages.dirty_bytes + pages.writeback_bytes;
             }
         }
         Some(sum)

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytesize::ByteSize;
+use clap::builder::RangedI64ValueParser;
 use clap::{Args, Parser};
+use freemkvd_proto::limits;
 
 /// Shown below the long help of the whole command.
 const AFTER_HELP: &str = "\
@@ -13,6 +15,7 @@ Examples:
   freemkvctl status --watch              the same, again each second
   freemkvctl status --json | jq .streams
   dd if=/dev/sr0 bs=1M | freemkvctl write /srv/rips/disc.iso --size-hint 50GiB
+  freemkvctl weight 3 300                stream 3 gets three times its part
   freemkvctl status >/dev/null || echo \"look after the rips\"
 
 Exit codes:
@@ -44,6 +47,7 @@ pub(crate) struct Arguments {
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Subcommand {
     Status(StatusOptions),
+    Weight(WeightOptions),
     Write(WriteOptions),
 }
 
@@ -86,6 +90,26 @@ pub(crate) struct StatusOptions {
     pub(crate) no_header: bool,
 }
 
+/// Give a stream more or less of its device's speed than the others there.
+///
+/// The streams of one device share its speed by weight: one of 200 gets twice what one of 100 gets,
+/// while both have something to write. It takes effect at once. You may do it for your own streams; root
+/// and the user that freemkvd runs as may do it for all.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  freemkvctl weight 3 300                stream 3 first, as far as that goes
+  freemkvctl weight 3 100                as it was
+
+The exit code is 0 if it took effect, 3 if there is no daemon, 1 otherwise.")]
+pub(crate) struct WeightOptions {
+    /// The stream's number, the first column of `freemkvctl status`
+    pub(crate) stream: u64,
+    /// Its new weight, 10 to 1000; streams begin with 100
+    #[arg(value_parser = weight())]
+    pub(crate) weight: u32,
+}
+
 /// Write standard input to a file, through the daemon, and make it durable.
 ///
 /// On a terminal it shows how far it has come. Ctrl-C, and an error of the input, end it; what was
@@ -103,12 +127,21 @@ pub(crate) struct WriteOptions {
     /// How long the file is likely to become, such as 50GiB: the space is reserved, or refused, now
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub(crate) size_hint: Option<u64>,
+    /// Its part of the device's speed beside other streams there, 10 to 1000
+    #[arg(long, value_name = "WEIGHT", value_parser = weight())]
+    #[arg(default_value_t = limits::WEIGHT_DEFAULT)]
+    pub(crate) weight: u32,
     /// Empty and write a file that exists
     #[arg(long)]
     pub(crate) overwrite: bool,
     /// Print nothing but errors
     #[arg(long)]
     pub(crate) quiet: bool,
+}
+
+fn weight() -> RangedI64ValueParser<u32> {
+    let (lowest, highest) = limits::WEIGHTS.into_inner();
+    clap::value_parser!(u32).range(i64::from(lowest)..=i64::from(highest))
 }
 
 fn size(text: &str) -> Result<u64, String> {

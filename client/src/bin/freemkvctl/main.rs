@@ -10,6 +10,7 @@ mod screen;
 mod status;
 mod table;
 mod units;
+mod weight;
 mod write;
 
 use std::process::ExitCode;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
     let socket = arguments.socket.as_deref();
     let outcome = match &arguments.command {
         Subcommand::Status(options) => status::run(socket, options),
+        Subcommand::Weight(options) => weight::run(socket, options),
         Subcommand::Write(options) => write::run(socket, options),
     };
     match outcome {

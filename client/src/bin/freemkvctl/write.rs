@@ -69,6 +69,8 @@ fn create(
         .halt(interrupt.flag())
         // A pipe can't seek back: there is nothing to wait for in the window.
         .window_bytes(1 << 20)
+        .daemon_window_bytes(0)
+        .weight(options.weight)
         // What is waited for was waited for in `settle`.
         .drop_wait(Duration::from_secs(1));
     if let Some(socket) = socket {

@@ -1,0 +1,116 @@
+//! A connection that consists of requests about the daemon. A request that is refused harms no other.
+
+use std::time::Duration;
+
+use freemkvd_proto::limits::WEIGHTS;
+use freemkvd_proto::{Command, ErrorCode, Failure, Reply, SetWeight};
+use interprocess::local_socket::tokio::Stream;
+use tokio::time::timeout;
+use tracing::info;
+
+use super::Server;
+use super::socket::{self, Broken, Received, Receiver};
+use crate::platform;
+use crate::writer::Client;
+
+/// How long such a connection may be silent, or not listen.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// Answers `first` and the requests that follow. Returns what to tell a client that breaks a rule.
+pub(super) async fn run(
+    server: &Server,
+    socket: &Stream,
+    mut receiver: Receiver<'_>,
+    client: Client,
+    first: (u64, Command),
+) -> Option<Failure> {
+    let (mut id, mut command) = first;
+    loop {
+        let Some(reply) = answer(server, client, &command) else {
+            return Some(not_a_request());
+        };
+        timeout(IDLE, socket::send(socket, id, &reply)).await.ok()?.ok()?;
+        (id, command) = match timeout(IDLE, receiver.receive()).await {
+            Ok(Ok(Received::Command(id, command))) => (id, command),
+            Ok(Ok(Received::Write(_))) => return Some(not_a_request()),
+            Ok(Ok(Received::Gone) | Err(Broken::Io)) | Err(_) => return None,
+            Ok(Err(Broken::Rule(failure))) => return Some(failure),
+        };
+    }
+}
+
+/// `None` for a command of a stream.
+fn answer(server: &Server, client: Client, command: &Command) -> Option<Reply> {
+    Some(match command {
+        Command::Status => Reply::StatusReport(server.status()),
+        Command::SetWeight(set) => match set_weight(server, client, *set) {
+            Ok(()) => Reply::Done,
+            Err(refused) => Reply::Failed(refused),
+        },
+        _ => return None,
+    })
+}
+
+fn not_a_request() -> Failure {
+    let rule = "a connection that has begun with a request can only make requests";
+    Failure::new(ErrorCode::OUT_OF_SEQUENCE, rule)
+}
+
+fn set_weight(server: &Server, client: Client, set: SetWeight) -> Result<(), Failure> {
+    let SetWeight { stream, weight } = set;
+    if !WEIGHTS.contains(&weight) {
+        return Err(Failure::new(ErrorCode::BAD_VALUE, out_of_range(weight)));
+    }
+    let record = server.streams.open().into_iter().find(|record| record.id == stream);
+    let record = record.ok_or_else(|| {
+        let message = format!("there is no open stream {stream}; freemkvctl status shows them");
+        Failure::new(ErrorCode::NO_SUCH_STREAM, message)
+    })?;
+    if !may_change(client.uid, record.client.uid, platform::uid()) {
+        let message = format!(
+            "stream {stream} is another user's; ask its user, or do it as root or as the user that \
+             freemkvd runs as"
+        );
+        return Err(Failure::new(ErrorCode::NOT_YOURS, message));
+    }
+    // The record first: a stream that is being opened takes its weight from there.
+    record.set_weight(weight);
+    let _ = server.shop.gate.set_weight(stream, weight);
+    info!(stream, weight, client_uid = client.uid, "stream {stream} has weight {weight} now");
+    Ok(())
+}
+
+/// What is said about a weight that there is not.
+pub(super) fn out_of_range(weight: u32) -> String {
+    format!("a weight is {} to {}, not {weight}", WEIGHTS.start(), WEIGHTS.end())
+}
+
+/// Whether a user may change how `owner`'s stream is treated.
+fn may_change(user: Option<u32>, owner: Option<u32>, daemon: u32) -> bool {
+    match user {
+        Some(user) => Some(user) == owner || user == 0 || user == daemon,
+        // Without user ids the socket's own permissions are all there is.
+        None => cfg!(not(unix)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn only_the_owner_root_and_the_daemons_user_change_a_stream() {
+        for (user, owner, expected) in [
+            (Some(1000), Some(1000), true),
+            (Some(0), Some(1000), true),
+            (Some(77), Some(1000), true),
+            (Some(1001), Some(1000), false),
+            (Some(1001), None, false),
+            (None, None, false),
+            (None, Some(1000), false),
+        ] {
+            assert_eq!(may_change(user, owner, 77), expected, "{user:?} {owner:?}");
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! One open file, and the verbs on it.
+//!
+//! Invariants:
+//! 1. Whatever the kernel says is an answer: an error of a wait, an eviction or a close-by sync goes to
+//!    the caller, once. It won't be there a second time.
+//! 2. Only `data` is waited on. Each open file description has a cursor of its own into the record of
+//!    writeback errors that the kernel keeps per inode, and a wait moves it: after a failed
+//!    `wait_writeback`, fsync on the same description says success. The `sentinel`, opened before the
+//!    first write and only ever synced, then still tells.
+//! 3. "Unsupported" is said only where nothing was written.
+
+use std::ffi::OsString;
+use std::io::{self, IoSlice};
+use std::ops::Range;
+use std::os::fd::OwnedFd;
+
+use rustix::fs::{
+    Advice, AtFlags, FallocateFlags, StatxFlags, fadvise, fallocate, fdatasync, fstat, fsync,
+    ftruncate, statat, statx, unlinkat,
+};
+use rustix::io::{Errno, ReadWriteFlags, pwrite, pwritev2};
+
+use super::super::{Abilities, Content, Manner, Pages, Storage};
+use super::{call, page_bytes};
+
+/// `RWF_DONTCACHE`, Linux 6.14: writeback starts inside the write, and the pages are dropped when it
+/// ends. Kernels without it, and file systems without it, say EOPNOTSUPP.
+const RWF_DONTCACHE: ReadWriteFlags = ReadWriteFlags::from_bits_retain(0x80);
+
+/// What a direct write is aligned to where the file system does not say: no logical block of a device
+/// is larger.
+const DIRECT_ALIGN_BYTES: u64 = 4096;
+
+/// The least that a direct write is aligned to, a sector; file systems that need less gain nothing by it.
+const DIRECT_ALIGN_BYTES_MIN: u64 = 512;
+
+/// One open file.
+pub(super) struct File {
+    pub(super) data: OwnedFd,
+    /// See rule 2.
+    pub(super) sentinel: OwnedFd,
+    /// Opened with `O_DIRECT`, where that works. Not asked by a sync: what it writes has either come
+    /// back with an error or is on the device (fsync flushes that for the whole inode), and its cursor
+    /// is no older than the sentinel's, so it knows nothing that the sentinel does not.
+    pub(super) direct: Option<OwnedFd>,
+    pub(super) directory: OwnedFd,
+    /// In `directory`.
+    pub(super) name: OsString,
+    pub(super) name_is_durable: bool,
+    pub(super) abilities: Abilities,
+    /// Up to where space was reserved, also beyond the length.
+    pub(super) reserved_bytes: u64,
+}
+
+/// What direct writes to this descriptor are to be aligned to, the memory and the offset alike; `None`
+/// where the file system says that it has none for this file, as ext4 for one that it journals.
+pub(super) fn direct_align_bytes(direct: &OwnedFd) -> Option<u64> {
+    let asked = statx(direct, "", AtFlags::EMPTY_PATH, StatxFlags::DIOALIGN).ok();
+    // Linux 6.1, and not all file systems: btrfs, FUSE and tmpfs are silent.
+    let Some(told) = asked.filter(|told| told.stx_mask & StatxFlags::DIOALIGN.bits() != 0) else {
+        return Some(DIRECT_ALIGN_BYTES);
+    };
+    let align_bytes = u64::from(told.stx_dio_mem_align.max(told.stx_dio_offset_align));
+    (told.stx_dio_offset_align != 0).then(|| align_bytes.max(DIRECT_ALIGN_BYTES_MIN))
+}
+
+impl Storage for File {
+    fn abilities(&self) -> Abilities {
+        self.abilities
+    }
+
+    fn write_at(&mut self, offset: u64, content: Content<'_>, manner: Manner) -> io::Result<()> {
+        let unsupported = || Err(io::ErrorKind::Unsupported.into());
+        let (file, flags) = match (manner, &self.direct) {
+            (Manner::Cached, _) => (&self.data, ReadWriteFlags::empty()),
+            (Manner::Uncached, _) if self.abilities.uncached => (&self.data, RWF_DONTCACHE),
+            // Not left to the kernel: some file systems take what is not aligned, and write it through
+            // the page cache.
+            (Manner::Direct, Some(direct)) if self.is_aligned(offset, &content) => {
+                (direct, ReadWriteFlags::empty())
+            }
+            _ => return unsupported(),
+        };
+        let len = content.len_bytes();
+        let mut done = 0;
+        while done < len {
+            match write_once(file, offset + done, &content.part(done..len), flags) {
+                // Not even a byte, and no reason: the same call again could go on for ever.
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => done += count as u64,
+                Err(Errno::INTR) => {}
+                Err(Errno::OPNOTSUPP | Errno::INVAL | Errno::NOSYS)
+                    if done == 0 && manner != Manner::Cached =>
+                {
+                    self.forget(manner);
+                    return unsupported();
+                }
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Dirties metadata, and pages only where the range begins or ends inside of one: two at most.
+    fn write_zeroes(&mut self, range: Range<u64>) -> io::Result<()> {
+        // A hole costs no space and no I/O, but would give back what was reserved.
+        let reserved = range.start..range.end.min(self.reserved_bytes);
+        let hole = range.start.max(self.reserved_bytes)..range.end;
+        for (part, flags) in
+            [(reserved, FallocateFlags::ZERO_RANGE), (hole, FallocateFlags::PUNCH_HOLE)]
+        {
+            if part.is_empty() {
+                continue;
+            }
+            let flags = flags | FallocateFlags::KEEP_SIZE;
+            match fallocate(&self.data, flags, part.start, part.end - part.start) {
+                Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
+                    return Err(io::ErrorKind::Unsupported.into());
+                }
+                result => result?,
+            }
+        }
+        Ok(())
+    }
+
+    fn set_len(&mut self, len: u64) -> io::Result<()> {
+        Ok(ftruncate(&self.data, len)?)
+    }
+
+    fn len_bytes(&mut self) -> io::Result<u64> {
+        Ok(fstat(&self.data)?.st_size.unsigned_abs())
+    }
+
+    fn reserve(&mut self, len: u64) -> io::Result<()> {
+        match fallocate(&self.data, FallocateFlags::KEEP_SIZE, 0, len) {
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+            result => {
+                self.reserved_bytes = len;
+                Ok(result?)
+            }
+        }
+    }
+
+    fn release_surplus(&mut self) -> io::Result<()> {
+        if self.reserved_bytes == 0 {
+            return Ok(());
+        }
+        // Truncation to the length it has frees the blocks behind it; ext4 refuses to punch them.
+        let len = self.len_bytes()?;
+        self.set_len(len)
+    }
+
+    fn start_writeback(&mut self, range: Range<u64>) -> io::Result<()> {
+        Ok(call::sync_file_range(&self.data, &range, libc::SYNC_FILE_RANGE_WRITE)?)
+    }
+
+    fn wait_writeback(&mut self, range: Range<u64>) -> io::Result<()> {
+        let all = libc::SYNC_FILE_RANGE_WAIT_BEFORE
+            | libc::SYNC_FILE_RANGE_WRITE
+            | libc::SYNC_FILE_RANGE_WAIT_AFTER;
+        Ok(call::sync_file_range(&self.data, &range, all)?)
+    }
+
+    fn sync_data(&mut self) -> io::Result<()> {
+        Ok(fdatasync(&self.data)?)
+    }
+
+    fn evict(&mut self, range: Range<u64>) -> io::Result<()> {
+        // To the kernel zero bytes are the rest of the file.
+        let Some(len) = std::num::NonZeroU64::new(range.end - range.start) else {
+            return Ok(());
+        };
+        Ok(fadvise(&self.data, range.start, Some(len), Advice::DontNeed)?)
+    }
+
+    fn pages(&mut self, range: Range<u64>) -> Option<Pages> {
+        // It is no more than a figure: Linux before 6.5 does not have the call, and a filter of system
+        // calls may refuse it.
+        let pages = call::cachestat(&self.data, &range).ok()?;
+        Some(Pages {
+            cached_bytes: pages.nr_cache * page_bytes(),
+            dirty_bytes: pages.nr_dirty * page_bytes(),
+            writeback_bytes: pages.nr_writeback * page_bytes(),
+        })
+    }
+
+    fn unlink(&mut self) -> io::Result<()> {
+        let (ours, named) =
+            (fstat(&self.data)?, statat(&self.directory, &self.name, AtFlags::SYMLINK_NOFOLLOW)?);
+        if (ours.st_dev, ours.st_ino) == (named.st_dev, named.st_ino) {
+            unlinkat(&self.directory, &self.name, AtFlags::empty())?;
+        }
+        Ok(())
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        // Both, whatever the first says: each descriptor has its own record of what was lost.
+        let (data, sentinel) = (fsync(&self.data), fsync(&self.sentinel));
+        data.and(sentinel)?;
+        if !self.name_is_durable {
+            fsync(&self.directory)?;
+            self.name_is_durable = true;
+        }
+        Ok(())
+    }
+}
+
+impl File {
+    fn is_aligned(&self, offset: u64, content: &Content<'_>) -> bool {
+        let address = match content {
+            Content::Bytes(bytes) => bytes.as_ptr().addr(),
+            Content::Shared(slots, range) => slots.span(range).0,
+        };
+        let align_bytes = self.abilities.direct_align_bytes.unwrap_or(u64::MAX);
+        let numbers = [offset, content.len_bytes(), address as u64];
+        numbers.iter().all(|number| number % align_bytes == 0)
+    }
+
+    /// The file system has no such manner, whatever it said before.
+    fn forget(&mut self, manner: Manner) {
+        match manner {
+            Manner::Cached => {}
+            Manner::Uncached => self.abilities.uncached = false,
+            Manner::Direct => {
+                self.abilities.direct_align_bytes = None;
+                self.direct = None;
+            }
+        }
+    }
+}
+
+/// Writes as much as one call takes.
+fn write_once(
+    file: &OwnedFd,
+    offset: u64,
+    content: &Content<'_>,
+    flags: ReadWriteFlags,
+) -> rustix::io::Result<usize> {
+    match content {
+        Content::Bytes(bytes) if flags.is_empty() => pwrite(file, bytes, offset),
+        Content::Bytes(bytes) => pwritev2(file, &[IoSlice::new(bytes)], offset, flags),
+        Content::Shared(slots, range) => {
+            call::write_slots(file, slots, range.clone(), offset, flags)
+        }
+    }
+}

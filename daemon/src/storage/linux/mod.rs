@@ -1,0 +1,133 @@
+//! Storage on Linux.
+//!
+//! * `call`: the system calls that no binding offers;
+//! * `file`: one open file, and the verbs on it;
+//! * `medium`: whether a device seeks;
+//! * `slots`: memory that a client shares.
+//!
+//! `call` and `slots` have all `unsafe` of the daemon. What a file system can do is found out by asking the
+//! file, and by trying; a name decides only what cannot be found out ([`Abilities::trusted_by_range`]).
+
+mod call;
+mod file;
+mod medium;
+mod slots;
+
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use freemkvd_proto::OpenMode;
+use rustix::fs::{FsWord, NFS_SUPER_MAGIC, fstatfs, fstatvfs, major, minor};
+
+use self::file::{File, direct_align_bytes};
+use super::beneath::{self, Refused};
+use super::{Abilities, Device, FileId, Medium, Open, OpenError, Opened, below, mount, outside};
+
+pub use slots::{Descriptor, Slots};
+
+/// The kernel's page size in bytes.
+#[must_use]
+pub fn page_bytes() -> u64 {
+    rustix::param::page_size() as u64
+}
+
+/// Opens files below roots, on this host.
+#[derive(Debug, Default)]
+pub struct Disk;
+
+impl Open for Disk {
+    fn open(&self, roots: &[PathBuf], path: &Path, mode: OpenMode) -> Result<Opened, OpenError> {
+        let (root, rest) = below(roots, path).ok_or_else(|| outside(roots, path))?;
+        let io = |operation, source| OpenError::Io { path: path.to_owned(), operation, source };
+        let file = beneath::open(root, rest, mode).map_err(|refused| match refused {
+            Refused::Outside => outside(roots, path),
+            Refused::NotAFile(what) => OpenError::NotAFile { path: path.to_owned(), what },
+            Refused::Io(operation, source) => io(operation, source),
+        })?;
+        let space = fstatvfs(&file.data).map_err(|errno| io("ask about", errno.into()))?;
+        let free_bytes = space.f_bavail.saturating_mul(space.f_frsize);
+        let taken_bytes = file.stat.st_blocks.unsigned_abs() * 512;
+        let mut mount = mount::of(&file.data, path);
+        if mount.device.is_empty() {
+            mount.device = format!("{}:{}", major(file.stat.st_dev), minor(file.stat.st_dev));
+        }
+        let kind = Kind::of(&file.data);
+        let in_memory = kind == Kind::Memory;
+        let medium =
+            if in_memory { Medium::Memory } else { medium::of(Path::new(medium::SYSFS), &mount) };
+        let direct_align_bytes = match kind {
+            Kind::Other | Kind::Nfs => file.direct.as_ref().and_then(direct_align_bytes),
+            Kind::Memory | Kind::Fuse => None,
+        };
+        let abilities = Abilities {
+            uncached: kind == Kind::Other,
+            direct_align_bytes,
+            by_range: kind == Kind::Other,
+            trusted_by_range: is_trusted_by_range(&mount.filesystem),
+            in_memory,
+        };
+        Ok(Opened {
+            created: file.created,
+            len_bytes: file.stat.st_size.unsigned_abs(),
+            available_bytes: free_bytes.saturating_add(taken_bytes),
+            id: FileId { device: file.stat.st_dev, inode: file.stat.st_ino },
+            device: Device {
+                id: mount.device,
+                mount: mount.point.display().to_string(),
+                source: mount.source,
+                filesystem: mount.filesystem,
+                medium,
+            },
+            storage: Box::new(File {
+                data: file.data,
+                sentinel: file.sentinel,
+                direct: file.direct.filter(|_| direct_align_bytes.is_some()),
+                directory: file.directory,
+                name: file.name,
+                // One that was there may have been made a moment ago by somebody who did not sync.
+                name_is_durable: mode == OpenMode::Existing,
+                abilities,
+                reserved_bytes: 0,
+            }),
+        })
+    }
+}
+
+/// What can't be found out by trying, since it looks as if it had worked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// There is nothing but pages, also for a direct write.
+    Memory,
+    /// Writeback of a page, and a direct write, end in a process of this host. It may put the bytes
+    /// into the page cache of a file that nobody here can see.
+    Fuse,
+    /// Writeback of a page ends when the server has it in its memory. The page counts as clean, and
+    /// can't be dropped until a COMMIT, which `fdatasync(2)` sends; a direct write brings its own.
+    Nfs,
+    /// All others.
+    Other,
+}
+
+impl Kind {
+    /// By the number that the file system itself gives; a mount table may call it anything.
+    fn of(file: &OwnedFd) -> Self {
+        const TMPFS_MAGIC: FsWord = 0x0102_1994;
+        const RAMFS_MAGIC: FsWord = 0x8584_58f6_u32 as FsWord;
+        const FUSE_SUPER_MAGIC: FsWord = 0x6573_5546;
+        match fstatfs(file).map(|told| told.f_type) {
+            Ok(TMPFS_MAGIC | RAMFS_MAGIC) => Self::Memory,
+            Ok(FUSE_SUPER_MAGIC) => Self::Fuse,
+            Ok(NFS_SUPER_MAGIC) => Self::Nfs,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// The local file systems on which `sync_file_range(2)` was seen to do what it says. Stacked and
+/// network file systems return success and do nothing.
+fn is_trusted_by_range(filesystem: &str) -> bool {
+    matches!(filesystem, "ext2" | "ext3" | "ext4" | "xfs" | "btrfs" | "f2fs")
+}
+
+#[cfg(test)]
+mod tests;

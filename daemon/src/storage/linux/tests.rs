@@ -1,0 +1,231 @@
+//! On the file system of the checkout, and on that of temporary files.
+
+use std::io;
+use std::os::unix::fs::MetadataExt;
+
+use super::super::{Content, Manner, Storage};
+use super::*;
+
+/// Memory that a direct write takes.
+struct Aligned {
+    memory: Vec<u8>,
+    start: usize,
+    len: usize,
+}
+
+impl Aligned {
+    fn new(byte: u8, len: usize) -> Self {
+        let memory = vec![byte; len + 4096];
+        let start = memory.as_ptr().align_offset(4096);
+        Self { memory, start, len }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.memory[self.start..self.start + self.len]
+    }
+}
+
+/// A new file where temporary files of the checkout go.
+fn new_file() -> (tempfile::TempDir, PathBuf, Box<dyn Storage>) {
+    let dir = tempfile::tempdir_in(".").unwrap();
+    let path = dir.path().canonicalize().unwrap().join("a");
+    let file = open(&path, OpenMode::CreateNew).unwrap().storage;
+    (dir, path, file)
+}
+
+fn is_unsupported(result: io::Result<()>) -> bool {
+    result.is_err_and(|error| error.kind() == io::ErrorKind::Unsupported)
+}
+
+fn open(path: &Path, mode: OpenMode) -> Result<Opened, OpenError> {
+    Disk.open(&[path.parent().unwrap().to_owned()], path, mode)
+}
+
+#[test]
+fn a_reserved_surplus_is_given_back() {
+    let (_dir, path, mut file) = new_file();
+    file.reserve(8 << 20).unwrap();
+    file.write_at(0, Content::Bytes(&[7; 4096]), Manner::Cached).unwrap();
+    file.release_surplus().unwrap();
+    file.sync().unwrap();
+    let metadata = std::fs::metadata(&path).unwrap();
+    assert_eq!(metadata.len(), 4096);
+    assert!(metadata.blocks() * 512 <= 64 << 10, "{} blocks remain", metadata.blocks());
+}
+
+#[test]
+fn zeroes_are_written_without_space() {
+    let (_dir, path, mut file) = new_file();
+    file.write_at(0, Content::Bytes(&[7; 8192]), Manner::Cached).unwrap();
+    file.set_len(1 << 30).unwrap();
+    match file.write_zeroes(4096..1 << 30) {
+        Err(error) if error.kind() == io::ErrorKind::Unsupported => return,
+        result => result.unwrap(),
+    }
+    assert!(std::fs::metadata(&path).unwrap().blocks() * 512 < 1 << 20);
+    let mut head = [1; 8192];
+    std::os::unix::fs::FileExt::read_exact_at(&std::fs::File::open(&path).unwrap(), &mut head, 0)
+        .unwrap();
+    assert!(head[..4096] == [7; 4096] && head[4096..] == [0; 4096]);
+}
+
+#[test]
+fn writeback_that_was_waited_for_leaves_nothing_dirty() {
+    let (_dir, _path, mut file) = new_file();
+    file.write_at(0, Content::Bytes(&vec![7; 4 << 20]), Manner::Cached).unwrap();
+    file.start_writeback(0..4 << 20).unwrap();
+    file.wait_writeback(0..4 << 20).unwrap();
+    file.evict(0..4 << 20).unwrap();
+    if let Some(pages) = file.pages(0..4 << 20) {
+        assert_eq!(pages.dirty_bytes + pages.writeback_bytes, 0);
+    }
+}
+
+#[test]
+fn an_uncached_write_is_done_or_refused_and_remembered() {
+    let (_dir, path, mut file) = new_file();
+    let result = file.write_at(3, Content::Bytes(b"film"), Manner::Uncached);
+    let content = std::fs::read(&path).unwrap();
+    if result.is_ok() {
+        assert!(file.abilities().uncached);
+        assert_eq!(content, b"\0\0\0film");
+    } else {
+        assert!(is_unsupported(result) && !file.abilities().uncached);
+        assert_eq!(content, b"");
+    }
+}
+
+#[test]
+fn a_direct_write_does_not_round_the_length_up() {
+    let (_dir, path, mut file) = new_file();
+    let body = Aligned::new(7, 64 << 10);
+    if file.abilities().direct_align_bytes.is_none() {
+        let result = file.write_at(0, Content::Bytes(body.bytes()), Manner::Direct);
+        assert!(is_unsupported(result));
+        assert_eq!(file.len_bytes().unwrap(), 0);
+        return;
+    }
+    file.write_at(0, Content::Bytes(body.bytes()), Manner::Direct).unwrap();
+    file.write_at(64 << 10, Content::Bytes(&[8; 777]), Manner::Cached).unwrap();
+    assert_eq!(file.len_bytes().unwrap(), (64 << 10) + 777);
+    // Over a page with a tail in the cache, dirty.
+    file.write_at(64 << 10, Content::Bytes(&body.bytes()[..4096]), Manner::Direct).unwrap();
+    assert_eq!(file.len_bytes().unwrap(), (64 << 10) + 4096);
+    file.set_len((64 << 10) + 778).unwrap();
+    file.sync().unwrap();
+    assert_eq!(std::fs::read(&path).unwrap(), vec![7; (64 << 10) + 778]);
+}
+
+#[test]
+fn what_is_not_aligned_is_not_written_directly_and_the_next_may_be() {
+    let (_dir, path, mut file) = new_file();
+    let before = file.abilities();
+    let body = Aligned::new(7, 8192);
+    let bytes = body.bytes();
+    for (offset, bytes) in [(8, &bytes[..4096]), (0, &bytes[..4095]), (0, &bytes[8..4104])] {
+        let result = file.write_at(offset, Content::Bytes(bytes), Manner::Direct);
+        assert!(is_unsupported(result), "{} bytes at {offset}", bytes.len());
+    }
+    assert_eq!(std::fs::metadata(&path).unwrap().len(), 0);
+    assert_eq!(file.abilities(), before);
+}
+
+#[test]
+fn patches_and_direct_writes_come_out_in_their_order() {
+    const PAGE: usize = 4096;
+    let (_dir, path, mut file) = new_file();
+    let (one, two) = (Aligned::new(1, 16 * PAGE), Aligned::new(2, 4 * PAGE));
+    let direct = file.abilities().direct_align_bytes.map_or(Manner::Cached, |_| Manner::Direct);
+    let mut write = |offset: usize, bytes: &[u8], manner| {
+        file.write_at(offset as u64, Content::Bytes(bytes), manner)
+    };
+    write(0, one.bytes(), direct).unwrap();
+    // Patches into pages that were never cached: one stays, one is overwritten, one goes over the edge.
+    write(PAGE + 5, b"patch", Manner::Cached).unwrap();
+    write(5 * PAGE + 5, b"patch", Manner::Cached).unwrap();
+    write(8 * PAGE - 2, b"patch", Manner::Cached).unwrap();
+    write(4 * PAGE, two.bytes(), direct).unwrap();
+    write(9 * PAGE, b"patch", Manner::Uncached)
+        .or_else(|_| write(9 * PAGE, b"patch", Manner::Cached))
+        .unwrap();
+    file.sync().unwrap();
+    let mut wanted = vec![1; 16 * PAGE];
+    wanted[PAGE + 5..][..5].copy_from_slice(b"patch");
+    wanted[8 * PAGE - 2..][..5].copy_from_slice(b"patch");
+    wanted[4 * PAGE..8 * PAGE].fill(2);
+    wanted[9 * PAGE..][..5].copy_from_slice(b"patch");
+    assert!(std::fs::read(&path).unwrap() == wanted);
+}
+
+#[test]
+fn memory_has_nothing_to_write_back() {
+    let dir = tempfile::tempdir_in("/dev/shm").unwrap();
+    let opened = open(&dir.path().join("a"), OpenMode::CreateNew).unwrap();
+    assert_eq!(opened.device.medium, Medium::Memory);
+    let abilities = opened.storage.abilities();
+    assert!(abilities.in_memory && !abilities.by_range && !abilities.uncached);
+}
+
+#[test]
+fn nothing_is_a_range_of_its_own() {
+    let (_dir, _path, mut file) = new_file();
+    file.write_at(0, Content::Bytes(&[7; 8192]), Manner::Cached).unwrap();
+    let (before, all) = (file.pages(0..8192), 4096..4096);
+    file.start_writeback(all.clone()).unwrap();
+    file.wait_writeback(all.clone()).unwrap();
+    file.evict(all.clone()).unwrap();
+    file.write_at(5, Content::Bytes(b""), Manner::Cached).unwrap();
+    assert_eq!(file.pages(0..8192).map(|now| now.cached_bytes), before.map(|was| was.cached_bytes));
+    assert_eq!(file.pages(all), before.map(|_| super::super::Pages::default()));
+}
+
+#[test]
+fn modes_do_what_they_say_and_truncate_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().canonicalize().unwrap().join("a");
+    let code = |result: Result<Opened, OpenError>| result.err().unwrap().failure().code;
+    assert_eq!(code(open(&path, OpenMode::Existing)), freemkvd_proto::ErrorCode::NOT_FOUND);
+    assert!(open(&path, OpenMode::CreateNew).unwrap().created);
+    assert_eq!(code(open(&path, OpenMode::CreateNew)), freemkvd_proto::ErrorCode::EXISTS);
+    std::fs::write(&path, b"film").unwrap();
+    for mode in [OpenMode::Create, OpenMode::Existing] {
+        let opened = open(&path, mode).unwrap();
+        assert!(!opened.created && opened.len_bytes == 4);
+    }
+    assert_eq!(std::fs::read(&path).unwrap(), b"film");
+}
+
+#[test]
+fn nothing_outside_the_root_and_nothing_but_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let base = dir.path().canonicalize().unwrap();
+    let root = base.join("root");
+    std::fs::create_dir_all(root.join("sub")).unwrap();
+    std::fs::write(base.join("secret"), b"x").unwrap();
+    std::os::unix::fs::symlink("../secret", root.join("out")).unwrap();
+    std::os::unix::fs::symlink("sub/in", root.join("inside")).unwrap();
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        root.join("fifo"),
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::RWXU,
+        0,
+    )
+    .unwrap();
+    let code = |path: PathBuf| {
+        let opened = Disk.open(std::slice::from_ref(&root), &path, OpenMode::Create);
+        opened.err().map(|error| error.failure().code)
+    };
+    use freemkvd_proto::ErrorCode as Code;
+    assert_eq!(code(base.join("secret")), Some(Code::OUTSIDE_ROOTS));
+    assert_eq!(code(root.join("../secret")), Some(Code::OUTSIDE_ROOTS));
+    assert_eq!(code(root.join("out")), Some(Code::OUTSIDE_ROOTS));
+    assert_eq!(code(root.clone()), Some(Code::OUTSIDE_ROOTS));
+    assert_eq!(code(root.join("sub")), Some(Code::NOT_A_FILE));
+    assert_eq!(code(root.join("fifo")), Some(Code::NOT_A_FILE));
+    assert_eq!(code(root.join("missing/a")), Some(Code::NOT_FOUND));
+    assert_eq!(code(root.join("inside")), Some(Code::NOT_A_FILE), "it leads nowhere yet");
+    std::fs::write(root.join("sub/in"), b"x").unwrap();
+    assert_eq!(code(root.join("inside")), None);
+    assert_eq!(std::fs::read(base.join("secret")).unwrap(), b"x");
+}

@@ -1,0 +1,239 @@
+#!/usr/bin/env bash
+# The daemon on another kernel, which lacks calls that this one may have, and with a file system that this
+# one may lack: a real NFS mount. The kernel is Debian's own, emulated:
+#
+#   tests/root/kernels.sh FREEMKVD FREEMKVCTL TESTS CACHE [PACKAGE]
+#
+# TESTS is the program of the daemon's unit tests; those of the storage run on each file system. PACKAGE is
+# the kernel's, linux-image-amd64 by default: Linux 6.1 on Debian 12, without cachestat (6.5) and
+# RWF_DONTCACHE (6.14). It and what else is needed in there are downloaded with apt-get into CACHE, once,
+# and unpacked, not installed. Needs qemu-system-x86, cpio, kmod, xz-utils, e2fsprogs and jq, but no KVM.
+# Takes one to two minutes. Prints "ok - what" or "not ok - what", and what the daemon says.
+#
+# The guest's root is this machine's, read-only over 9p, below an overlay that forgets everything; so the
+# programs and the libraries in there are the ones out here.
+set -euo pipefail
+
+self=$(readlink -f "${BASH_SOURCE[0]}")
+seconds_max=170
+# How much is written, and the rung of the ladder that is to be found: the first that works there.
+mib=64
+rungs=(ext4=sync_file_range nfs4=fdatasync)
+
+die() {
+    echo "kernels.sh: $*" >&2
+    exit 1
+}
+
+# --- out here
+
+packages=(busybox-static keyutils libevent-core-2.1-7 libnfsidmap1 libtirpc3 libwrap0 nfs-common
+    nfs-kernel-server)
+
+# fetch PACKAGE DIR: unpacks the kernel and what the guest needs.
+fetch() {
+    local kernel dir=$2
+    [[ ! -e $dir/complete ]] || return 0
+    # The package that the short name stands for at present.
+    kernel=$(apt-cache depends "$1" | awk '/Depends: linux-image/ { print $2; exit }')
+    rm -rf "$dir"
+    mkdir -p "$dir/debs"
+    # As root apt would download as the user _apt, who may not write here.
+    (cd "$dir/debs" && apt-get -qq -o APT::Sandbox::User=root download "${kernel:-$1}" "${packages[@]}" >&2)
+    for deb in "$dir"/debs/*.deb; do
+        dpkg-deb -x "$deb" "$dir"
+    done
+    rm -r "$dir/debs"
+    [[ -d $dir/lib/modules ]] || ln -s usr/lib "$dir/lib"
+    depmod -b "$dir" "$(ls "$dir/lib/modules")"
+    touch "$dir/complete"
+}
+
+# initrd DIR VERSION: prints an archive with a busybox, the modules for 9p, and an init that enters the
+# overlay and starts this script there.
+initrd() {
+    local dir=$1 version=$2 tree=$work/initrd module
+    mkdir -p "$tree"/{bin,modules,proc,sys,dev,host,upper,root}
+    cp "$dir/bin/busybox" "$tree/bin"
+    for module in virtio_pci 9pnet_virtio 9p overlay; do
+        modprobe -d "$dir" -S "$version" --show-depends "$module" | awk '/^insmod/ { print $2 }'
+    done | awk '!seen[$0]++' | while read -r module; do
+        cp "$module" "$tree/modules"
+        basename "${module%.xz}"
+    done >"$tree/order"
+    find "$tree/modules" -name '*.xz' -exec xz -d {} +
+    cat >"$tree/init" <<INIT
+#!/bin/busybox sh
+/bin/busybox --install -s /bin
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+mount -t devtmpfs dev /dev
+while read module; do insmod /modules/\$module; done </order
+mount -t 9p -o trans=virtio,version=9p2000.L,msize=512000,ro,cache=loose host /host
+mount -t tmpfs tmpfs /upper
+mkdir /upper/changes /upper/work
+mount -t overlay -o lowerdir=/host,upperdir=/upper/changes,workdir=/upper/work overlay /root
+mkdir -p /root/lib/modules /root/outside
+mount --bind /host /root/outside
+ln -s "/outside$dir/lib/modules/$version" /root/lib/modules/$version
+for name in dev proc sys; do mount --move /\$name /root/\$name; done
+for name in run tmp dev/shm mnt; do mkdir -p /root/\$name; mount -t tmpfs tmpfs /root/\$name; done
+chroot /root /bin/bash "/outside$self" --guest "/outside$dir" $(printf '"/outside%s" ' "$freemkvd" "$freemkvctl" "$tests")
+echo "guest ended: \$?"
+echo o >/root/proc/sysrq-trigger
+sleep 60
+INIT
+    chmod +x "$tree/init"
+    (cd "$tree" && find . | cpio --quiet -o -H newc) | gzip -1
+}
+
+outside() {
+    local dir version program
+    for program in "${@:1:3}"; do
+        [[ -x $program ]] || die "$program is no program"
+    done
+    freemkvd=$(readlink -f "$1")
+    freemkvctl=$(readlink -f "$2")
+    tests=$(readlink -f "$3")
+    mkdir -p "$4"
+    dir=$(readlink -f "$4")/${5:-linux-image-amd64}
+    fetch "${5:-linux-image-amd64}" "$dir"
+    version=$(ls "$dir/lib/modules")
+    work=$(mktemp -d "${TMPDIR:-/var/tmp}/freemkvd-kernels.XXXXXX")
+    trap 'rm -rf --one-file-system "$work"' EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' TERM HUP
+    initrd "$dir" "$version" >"$work/initrd.gz"
+    # tcg: where there is a /dev/kvm, it may be a nested one in which this kernel does not come up.
+    timeout --foreground --kill-after=5 "$seconds_max" qemu-system-x86_64 -accel tcg,thread=multi -m 2G -smp 2 \
+        -nographic -no-reboot -nic none -kernel "$dir/boot/vmlinuz-$version" -initrd "$work/initrd.gz" \
+        -append "console=ttyS0 quiet panic=-1 mitigations=off" \
+        -virtfs local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap \
+        </dev/null 2>&1 | tr -d '\r' | tee "$work/console" | sed -n '/^guest: /,$p' || true
+    grep -qx 'guest ended: 0' "$work/console" && return
+    # What came before may say why.
+    grep -q '^guest: ' "$work/console" || tail -n 40 "$work/console"
+    die "it failed on Linux $version"
+}
+
+# --- in there
+
+failed=0
+
+# check WHAT COMMAND...
+check() {
+    local what=$1
+    shift
+    if "$@" >/run/said 2>&1; then
+        echo "ok - $what"
+    else
+        echo "not ok - $what"
+        sed 's/^/    /' /run/said
+        failed=1
+    fi
+}
+
+# soon COMMAND...
+soon() {
+    local end=$((SECONDS + 60))
+    until "$@"; do
+        ((SECONDS < end)) || return 1
+        sleep 0.2
+    done
+}
+
+# image NAME: an ext4 on /mnt/NAME.
+image() {
+    truncate --size=512M "/run/$1.img"
+    mkfs.ext4 -q "/run/$1.img"
+    mkdir "/mnt/$1"
+    mount -t ext4 -o loop "/run/$1.img" "/mnt/$1"
+}
+
+# An NFS server of this guest's kernel, and its export on /mnt/nfs4.
+nfs() {
+    local tools=$1
+    image exported
+    export LD_LIBRARY_PATH=$tools/usr/lib/x86_64-linux-gnu:$tools/lib/x86_64-linux-gnu
+    modprobe nfsd
+    mount -t nfsd nfsd /proc/fs/nfsd
+    mkdir -p /var/lib/nfs/v4recovery
+    : >/var/lib/nfs/etab
+    echo '/mnt/exported 127.0.0.1(rw,no_root_squash,fsid=0,insecure,no_subtree_check)' >/etc/exports
+    "$tools/usr/sbin/rpc.mountd" -N 3
+    "$tools/usr/sbin/exportfs" -ra
+    "$tools/usr/sbin/rpc.nfsd" -N 3 4
+    unset LD_LIBRARY_PATH
+    # There are no clients of a previous life to wait for.
+    echo Y >/proc/fs/nfsd/v4_end_grace
+    mkdir /mnt/nfs4
+    # Without the helper of nfs-common, which is not installed: the kernel wants addresses.
+    mount -i -t nfs4 -o vers=4.2,addr=127.0.0.1,clientaddr=127.0.0.1,hard 127.0.0.1:/ /mnt/nfs4
+}
+
+# holds FILTER: the daemon's status is such; it stays in /run/status.
+holds() {
+    "$freemkvctl" --socket /run/freemkvd.sock status --json >/run/status || true
+    jq -es "length == 1 and (.[0] | $1)" /run/status >/dev/null
+}
+
+# storage TESTS FILESYSTEM: its unit tests write where they are started.
+storage() { (cd "/mnt/$2" && "$1" --test-threads=1 storage::); }
+
+# write FILESYSTEM RUNG
+write() {
+    local file=/mnt/$1/film.mkv writer
+    rm -f /run/pipe
+    mkfifo /run/pipe
+    "$freemkvctl" --socket /run/freemkvd.sock write --quiet "$file" </run/pipe &
+    writer=$!
+    exec 3>/run/pipe
+    cat /run/bytes >&3
+    # Its end is still to come, so there is a stream to look at. What the client keeps for patches has not
+    # been sent yet.
+    check "$1: half of it gets written" soon holds ".streams[0].written_bytes >= $((mib << 19))"
+    check "$1: the device and its drain are named" \
+        holds "[.devices[] | [.filesystem, .drain]] == [[\"$1\", \"$2\"]]"
+    check "$1: no more is charged than the budget has" holds '.budget.charged_bytes <= .budget.limit_bytes'
+    check "$1: nothing is degraded" holds '[.streams[].error] == [null]'
+    jq -Mc '{budget, devices, streams}' /run/status
+    exec 3>&-
+    check "$1: it is durable" wait "$writer"
+    check "$1: the file is identical" cmp /run/bytes "$file"
+    check "$1: every charge came back" holds '.budget.charged_bytes == 0 and .streams == []'
+}
+
+guest() {
+    local daemon rung
+    freemkvd=$2
+    freemkvctl=$3
+    export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root
+    # On a line of its own: the firmware has left the cursor somewhere.
+    printf '\nguest: Linux %s\n' "$(uname -r)"
+    "$1/bin/busybox" ip link set lo up
+    modprobe -a loop ext4 nfsv4
+    image ext4
+    nfs "$1"
+    head -c "${mib}M" /dev/urandom >/run/bytes
+    printf '[budget]\ntotal = "16MiB"\n' >/run/config.toml
+    "$freemkvd" --config /run/config.toml --socket /run/freemkvd.sock --root /mnt/ext4 --root /mnt/nfs4 \
+        2>/run/log &
+    daemon=$!
+    check "the daemon answers" soon holds '.state'
+    for rung in "${rungs[@]}"; do
+        check "${rung%=*}: the storage's own tests" storage "$4" "${rung%=*}"
+        write "${rung%=*}" "${rung#*=}"
+    done
+    kill -TERM "$daemon"
+    check "the daemon stops" wait "$daemon"
+    cat /run/log
+    return "$failed"
+}
+
+if [[ ${1:-} == --guest ]]; then
+    shift
+    guest "$@"
+    exit
+fi
+[[ $# -ge 4 ]] || { sed -n '2,5s/^# \?//p' "$self"; exit 2; }
+outside "$@"
