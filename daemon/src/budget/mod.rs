@@ -7,7 +7,8 @@
 //!
 //! Invariants, asserted where they could break:
 //! 1. The sum of all charges never exceeds the total, except by what was granted before the total was
-//!    lowered.
+//!    lowered or the floors shrank. Also then every device has its floor: what a dead one holds for ever
+//!    would else be an outage of all others.
 //! 2. A device's charge never exceeds its limit, except by what was granted before the limit shrank.
 //!    A wedged device is granted nothing, so it never holds more than when it stopped.
 //! 3. A stream's charge is what it was granted minus what it released; it is zero when it leaves, and
@@ -437,6 +438,21 @@ impl Budget {
         (self.limit_bytes / 2 / devices).clamp(FLOOR_BYTES_MIN, FLOOR_BYTES)
     }
 
+    /// What is left of the total, where that has to be asked: as long as all floors fit into it, the
+    /// pool sees to it, and a device may have its floor whatever the others hold.
+    fn left_bytes(&self) -> u64 {
+        match self.floor_bytes * self.devices.len() as u64 <= self.limit_bytes {
+            true => u64::MAX,
+            false => self.limit_bytes.saturating_sub(self.charged_bytes),
+        }
+    }
+
+    /// What devices hold above their floors and would not be granted now (invariant 1).
+    fn overhang_bytes(&self) -> u64 {
+        let floors = self.floor_bytes * self.devices.len() as u64;
+        self.above_floors_bytes.saturating_sub(self.limit_bytes.saturating_sub(floors))
+    }
+
     fn set_floor(&mut self) {
         self.floor_bytes = self.floor_of(self.devices.len());
         let above = |device: &Device| device.charged_bytes.saturating_sub(self.floor_bytes);
@@ -531,12 +547,11 @@ impl Budget {
             let Some((stream, ask, allowance_bytes)) = self.next_in_line(id) else {
                 break None;
             };
-            let pool = self.pool();
+            let (pool, total) = (self.pool(), self.left_bytes());
             let device = self.devices.get_mut(&id).expect("a device that is served is known");
             let account = &self.accounts[&stream];
             let stuck_bytes = if account.is_stuck { account.charged_bytes } else { 0 };
             let own = device.room_bytes(pool, stuck_bytes);
-            let total = self.limit_bytes.saturating_sub(self.charged_bytes);
             if ask.need_bytes > own.min(total) {
                 let held_bytes = device.charged_bytes + ask.need_bytes;
                 let is_sick = matches!(device.health.state(), State::Suspect | State::Wedged);
@@ -606,8 +621,9 @@ impl Budget {
 
     fn grant(&mut self, id: DeviceId, stream: StreamId, ask: Ask, bytes: u64, now: Duration) {
         self.charged_bytes += bytes;
-        assert!(self.charged_bytes <= self.limit_bytes, "granted beyond the total (invariant 1)");
         self.move_charge(id, |charged| charged + bytes);
+        let most = self.limit_bytes + self.overhang_bytes();
+        assert!(self.charged_bytes <= most, "granted beyond the total (invariant 1)");
         let device = self.devices.get_mut(&id).expect("a device that is served is known");
         if device.charged_bytes == bytes {
             device.health.begin(now);

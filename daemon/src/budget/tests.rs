@@ -159,6 +159,22 @@ fn a_lower_total_takes_nothing_back_and_a_higher_one_serves_the_line() {
 }
 
 #[test]
+fn a_lower_total_leaves_every_device_its_floor_whatever_a_dead_one_holds() {
+    let mut budget = budget(512, 1, FAST);
+    warm_up(&mut budget, 1, 1000);
+    budget.join(2, 2, FAST, 100, ms(0));
+    let held = reserve_all(&mut budget, 1);
+    assert!((40..=50).contains(&held), "{held} MiB");
+    budget.set_limit(32 * MIB, ms(0));
+    assert_eq!(reserve_all(&mut budget, 2), 8, "its floor");
+    assert_eq!(reserve(&mut budget, 1, 1, 1), None);
+    let before_bytes = budget.charged_bytes();
+    budget.release(1, 30 * MIB, ms(0));
+    assert_eq!(budget.charged_bytes(), before_bytes - 30 * MIB, "nobody is granted anything");
+    assert_eq!(reserve(&mut budget, 1, 1, 1), None, "above its floor it holds too much");
+}
+
+#[test]
 fn those_who_wait_share_what_is_released_by_weight() {
     let mut budget = budget(512, 2, FAST);
     budget.set_weight(2, 300);
