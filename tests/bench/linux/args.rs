@@ -15,7 +15,7 @@ use super::workload::Workload;
 #[command(name = "bench")]
 pub(crate) struct Args {
     /// Who takes part
-    #[arg(long, value_delimiter = ',', value_name = "NAMES", default_values_t = Contender::USUAL)]
+    #[arg(long, value_delimiter = ',', value_name = "NAMES", default_values_t = Contender::ALL)]
     pub(crate) contenders: Vec<Contender>,
     /// What is written; "all" for all of them
     #[arg(long, value_delimiter = ',', value_name = "NAMES", default_values_t = Workload::USUAL)]

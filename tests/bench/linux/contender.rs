@@ -15,7 +15,7 @@ use freemkvd_tests::trace::MUXER_BUFFER_LEN;
 use serde::{Deserialize, Serialize};
 
 use super::seed::Seed;
-use super::spec::Spec;
+use super::spec::{Served, Spec};
 use super::uncached::Uncached;
 
 /// One way to get bytes to a disk.
@@ -39,9 +39,15 @@ pub(crate) enum Contender {
 }
 
 impl Contender {
-    /// Those that take part unless told otherwise.
-    pub(crate) const USUAL: [Self; 5] =
-        [Self::File, Self::Bufwriter, Self::Dontcache, Self::Seed, Self::Freemkvd];
+    pub(crate) const ALL: [Self; 7] = [
+        Self::File,
+        Self::Bufwriter,
+        Self::Dontcache,
+        Self::Seed,
+        Self::Freemkvd,
+        Self::FreemkvdInline,
+        Self::FreemkvdDirect,
+    ];
 
     pub(crate) fn name(self) -> String {
         self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
@@ -51,24 +57,19 @@ impl Contender {
         matches!(self, Self::Freemkvd | Self::FreemkvdInline | Self::FreemkvdDirect)
     }
 
-    /// Why this build can't run it, if so.
-    pub(crate) fn missing(self) -> Option<&'static str> {
-        // The two are wired here, in `config` and in `options`, once the library and the daemon have
-        // the switches.
-        match self {
-            Self::FreemkvdInline => Some("the client library has no switch for shared slots yet"),
-            Self::FreemkvdDirect => Some("the daemon has no drain by root yet"),
-            _ => None,
-        }
-    }
-
     /// The daemon's configuration.
-    pub(crate) fn config(self, _root: &Path, budget: &str) -> String {
-        format!("[budget]\ntotal = \"{budget}\"\n")
+    pub(crate) fn config(self, root: &Path, budget: &str) -> String {
+        let mut text = format!("[budget]\ntotal = \"{budget}\"\n");
+        if self == Self::FreemkvdDirect {
+            text += &format!("[root.{:?}]\ndrain = \"direct\"\n", root.display().to_string());
+        }
+        text
     }
 
-    fn options(self, socket: &Path) -> Options {
-        RipFile::options().socket(socket)
+    fn options(self, socket: &Path, weight: Option<u32>) -> Options {
+        let options = RipFile::options().socket(socket);
+        let options = options.shared_slots(self != Self::FreemkvdInline);
+        weight.into_iter().fold(options, Options::weight)
     }
 
     /// Opens the file of `spec`, which exists already when its job says so.
@@ -88,7 +89,7 @@ impl Contender {
             Self::Freemkvd | Self::FreemkvdInline | Self::FreemkvdDirect => {
                 let socket = spec.socket.as_deref();
                 let socket = socket.ok_or_else(|| io::Error::other("no daemon was started"))?;
-                let options = self.options(socket);
+                let options = self.options(socket, spec.weight);
                 let file = match spec.job.opens_what_exists() {
                     true => options.open(&spec.out)?,
                     false => options.create(&spec.out)?,
@@ -118,8 +119,8 @@ fn create(spec: &Spec) -> io::Result<File> {
 /// What a stream came to, beside the time it took.
 #[derive(Debug, Default)]
 pub(crate) struct Settled {
-    /// Frames and seeks that were sent to the daemon.
-    pub(crate) sent: Option<(u64, u64)>,
+    /// What the daemon did for it, if there is one.
+    pub(crate) daemon: Option<Served>,
     /// Time that was spent on asking, not on writing.
     pub(crate) aside: Duration,
 }
@@ -167,12 +168,22 @@ struct Remote {
 }
 
 impl Remote {
-    /// Seeks as the daemon counts them; it forgets the stream when that is finished.
-    fn seeks(&self) -> Result<u64, Box<dyn Error + Send + Sync>> {
+    /// What the daemon says of the stream; it forgets it when that is finished.
+    fn served(&self) -> Result<Served, Box<dyn Error + Send + Sync>> {
         let id = self.file.stream_id();
-        let streams = Control::connect(Some(&self.socket), PATIENCE)?.status()?.streams;
-        let found = streams.iter().find(|stream| Some(stream.id) == id);
-        Ok(found.ok_or("the daemon does not know the stream")?.seeks)
+        let status = Control::connect(Some(&self.socket), PATIENCE)?.status()?;
+        let stream = status.streams.iter().find(|stream| Some(stream.id) == id);
+        let stream = stream.ok_or("the daemon does not know the stream")?;
+        let device = status.devices.iter().find(|device| device.id == stream.device);
+        let device = device.ok_or("the daemon does not know the device")?;
+        Ok(Served {
+            frames: 0,
+            seeks: stream.seeks,
+            drain: stream.drain.clone(),
+            turns: device.turns,
+            extent_bytes: device.extent_bytes,
+            budget_bytes: status.budget.limit_bytes,
+        })
     }
 }
 
@@ -180,10 +191,10 @@ impl Contestant for Remote {
     fn settle(mut self: Box<Self>) -> io::Result<Settled> {
         self.file.flush()?;
         let start = Instant::now();
-        let seeks = self.seeks().map_err(io::Error::other)?;
+        let served = self.served().map_err(io::Error::other)?;
         let aside = start.elapsed();
         let frames = self.file.finish()?.progress.frames_sent;
-        Ok(Settled { sent: Some((frames, seeks)), aside })
+        Ok(Settled { daemon: Some(Served { frames, ..served }), aside })
     }
 }
 

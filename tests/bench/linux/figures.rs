@@ -30,10 +30,13 @@ pub(crate) enum Figure {
     DaemonMibPerStream,
     /// Dirty and in writeback, as the kernel counts, at the worst sample.
     DirtyPeakMib,
-    /// The daemon's limit for it.
+    /// The daemon's limit for it, and what it writes back at once.
     BudgetMib,
+    ExtentMib,
     /// Jain's index over the streams while all of them wrote.
     Jain,
+    /// How far the stream that is worst off was from the part that its weight gives it.
+    WeightErrorPercent,
     FramesSent,
     FramesPerTwoMinutes,
     SeeksSent,
@@ -46,7 +49,7 @@ pub(crate) enum Figure {
 }
 
 /// Heading and digits behind the point, in the order of the tables. What has none is in JSON only.
-const COLUMNS: [(Figure, &str, usize); 19] = [
+const COLUMNS: [(Figure, &str, usize); 20] = [
     (Figure::InMbPerS, "in MB/s", 0),
     (Figure::DurableMbPerS, "durable", 0),
     (Figure::SyncSeconds, "sync s", 2),
@@ -60,6 +63,7 @@ const COLUMNS: [(Figure, &str, usize); 19] = [
     (Figure::DaemonMib, "daemon", 0),
     (Figure::DirtyPeakMib, "dirty", 0),
     (Figure::Jain, "Jain", 3),
+    (Figure::WeightErrorPercent, "off by %", 1),
     (Figure::FramesSent, "frames", 0),
     (Figure::SeeksSent, "seeks", 0),
     (Figure::DiskSeeksPerGib, "seeks/GiB", 0),

@@ -32,14 +32,6 @@ pub(crate) fn benchmark(args: &Args) -> Result<(), Box<dyn Error>> {
     let beside = own.parent().unwrap_or(Path::new("."));
     let ground = Ground::new(args.dir.as_deref().unwrap_or(beside))?;
     let mut report = Report::new(args, ground.is_root());
-    let mut contenders = args.contenders.clone();
-    contenders.retain(|contender| match contender.missing() {
-        Some(reason) => {
-            report.leave_out(LeftOut::contender(*contender, reason));
-            false
-        }
-        None => true,
-    });
     for name in args.places() {
         let place = match ground.prepare(name, |rate| args.size_bytes(rate)) {
             Ok(place) => place,
@@ -53,7 +45,7 @@ pub(crate) fn benchmark(args: &Args) -> Result<(), Box<dyn Error>> {
                 continue;
             }
         };
-        let outcome = Visit::new(args, &ground, &place, &contenders, &mut report).all();
+        let outcome = Visit::new(args, &ground, &place, &mut report).all();
         drop(place);
         // What there is, is kept: the next place may take an hour.
         report.save(args.json.as_deref())?;
@@ -70,7 +62,6 @@ pub(crate) fn benchmark(args: &Args) -> Result<(), Box<dyn Error>> {
 struct Visit<'a> {
     args: &'a Args,
     place: &'a Place,
-    contenders: &'a [Contender],
     report: &'a mut Report,
     blocks: Option<Trace>,
     scale: Scale,
@@ -80,13 +71,7 @@ struct Visit<'a> {
 }
 
 impl<'a> Visit<'a> {
-    fn new(
-        args: &'a Args,
-        ground: &Ground,
-        place: &'a Place,
-        contenders: &'a [Contender],
-        report: &'a mut Report,
-    ) -> Self {
+    fn new(args: &'a Args, ground: &Ground, place: &'a Place, report: &'a mut Report) -> Self {
         let blocks = ground.tracefs().zip(place.disk).and_then(|(tracefs, disk)| {
             let trace = Trace::new(tracefs, disk);
             trace.map_err(|error| eprintln!("bench: requests are not traced: {error}")).ok()
@@ -97,8 +82,8 @@ impl<'a> Visit<'a> {
             device_bytes_per_second: place.bytes_per_second.unwrap_or(0) as f64,
         };
         let repeats = usize::try_from(args.repeats()).unwrap_or(usize::MAX);
-        let planned = args.workloads().len() * contenders.len() * repeats;
-        Self { args, place, contenders, report, blocks, scale, begun: 0, planned }
+        let planned = args.workloads().len() * args.contenders.len() * repeats;
+        Self { args, place, report, blocks, scale, begun: 0, planned }
     }
 
     /// An error ends the benchmark; a run that failed is noted, and the next one is made.
@@ -113,8 +98,8 @@ impl<'a> Visit<'a> {
             }
             let streams = workload.streams(&self.scale);
             for repeat in 1..=self.args.repeats() {
-                let turn = (repeat as usize - 1) % self.contenders.len().max(1);
-                let (late, early) = self.contenders.split_at(turn);
+                let turn = (repeat as usize - 1) % self.args.contenders.len().max(1);
+                let (late, early) = self.args.contenders.split_at(turn);
                 for contender in early.iter().chain(late) {
                     self.once(workload, &streams, *contender, repeat)?;
                 }

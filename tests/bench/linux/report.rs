@@ -54,22 +54,19 @@ pub(crate) struct PlaceRecord {
 /// What was not measured, and why.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct LeftOut {
-    pub(crate) place: Option<String>,
+    pub(crate) place: String,
+    /// `null` for all of them.
     pub(crate) contender: Option<Contender>,
     pub(crate) reason: String,
 }
 
 impl LeftOut {
     pub(crate) fn place(name: PlaceName, reason: String) -> Self {
-        Self { place: Some(name.to_string()), contender: None, reason }
-    }
-
-    pub(crate) fn contender(contender: Contender, reason: &str) -> Self {
-        Self { place: None, contender: Some(contender), reason: reason.to_owned() }
+        Self { place: name.to_string(), contender: None, reason }
     }
 
     pub(crate) fn in_place(name: PlaceName, contender: Contender, reason: &str) -> Self {
-        let place = Some(name.to_string());
+        let place = name.to_string();
         Self { place, contender: Some(contender), reason: reason.to_owned() }
     }
 }
@@ -125,9 +122,9 @@ impl Report {
 
     pub(crate) fn is_left_out(&self, place: PlaceName, contender: Contender) -> bool {
         let place = place.to_string();
-        self.left_out.iter().any(|left_out| {
-            left_out.contender == Some(contender) && left_out.place.as_ref() == Some(&place)
-        })
+        self.left_out
+            .iter()
+            .any(|left_out| left_out.contender == Some(contender) && left_out.place == place)
     }
 
     pub(crate) fn fail(&mut self, what: String) {

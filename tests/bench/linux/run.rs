@@ -136,6 +136,7 @@ impl Run<'_> {
                 out: path.clone(),
                 seed,
                 job: stream.job,
+                weight: stream.weight,
                 pace_bytes_per_second: stream.pace_bytes_per_second,
             })
             .collect()

@@ -22,6 +22,8 @@ pub(crate) struct Spec {
     pub(crate) out: PathBuf,
     pub(crate) seed: u64,
     pub(crate) job: Job,
+    /// What the daemon is asked for.
+    pub(crate) weight: Option<u32>,
     /// No faster than this.
     pub(crate) pace_bytes_per_second: Option<f64>,
 }
@@ -60,6 +62,21 @@ impl Job {
     }
 }
 
+/// What a daemon did for a stream.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Served {
+    /// Frames and seeks that were sent to it.
+    pub(crate) frames: u64,
+    pub(crate) seeks: u64,
+    /// How it wrote the stream's pages back, and whether streams took turns.
+    pub(crate) drain: String,
+    pub(crate) turns: bool,
+    /// How much it wrote back at once.
+    pub(crate) extent_bytes: u64,
+    /// What it allowed itself at the end.
+    pub(crate) budget_bytes: u64,
+}
+
 /// What a writer says in the end. Moments are nanoseconds of the clock that all processes share.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Told {
@@ -78,8 +95,8 @@ pub(crate) struct Told {
     pub(crate) memory_before_bytes: u64,
     /// Calls of write and write_zeroes.
     pub(crate) writes: u64,
-    /// Frames and seeks that were sent to a daemon.
-    pub(crate) sent: Option<(u64, u64)>,
+    /// What the daemon did for it, if there is one.
+    pub(crate) daemon: Option<Served>,
     /// Nanoseconds, and how many calls took them.
     pub(crate) latency: Vec<(u64, u64)>,
 }

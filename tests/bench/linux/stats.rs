@@ -33,6 +33,14 @@ pub(crate) fn jain(rates: &[f64]) -> Option<f64> {
     (squares > 0.0).then(|| sum * sum / (rates.len() as f64 * squares))
 }
 
+/// How far the rate that is worst off is from the part that its weight gives it, in percent.
+pub(crate) fn weight_error_percent(rates: &[f64], weights: &[f64]) -> Option<f64> {
+    let (all, of) = (rates.iter().sum::<f64>(), weights.iter().sum::<f64>());
+    let shares = rates.iter().zip(weights).map(|(rate, weight)| (rate / all, weight / of));
+    let errors = shares.map(|(got, due)| 100.0 * (got / due - 1.0).abs());
+    (all > 0.0 && of > 0.0).then(|| errors.fold(0.0, f64::max))
+}
+
 /// Quantiles of latencies in nanoseconds, as microseconds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Quantiles {
@@ -78,6 +86,15 @@ mod tests {
         let almost = jain(&[10.0, 10.0, 10.0, 8.0]).unwrap();
         assert!((almost - 38.0 * 38.0 / (4.0 * 364.0)).abs() < 1e-9, "{almost}");
         assert_eq!(jain(&[0.0, 0.0]), None, "nobody got anything");
+    }
+
+    #[test]
+    fn a_share_is_measured_against_its_weight() {
+        let error = |rates| weight_error_percent(rates, &[50.0, 150.0]).unwrap();
+        assert!(error(&[10.0, 30.0]) < 1e-9);
+        // A fifth instead of a quarter.
+        assert!((error(&[8.0, 32.0]) - 20.0).abs() < 1e-9);
+        assert_eq!(weight_error_percent(&[0.0], &[100.0]), None);
     }
 
     #[test]

@@ -8,8 +8,8 @@ use super::contender::Contender;
 use super::dirty::Asked;
 use super::figures::{Figure, Figures, GIB, MB, MIB};
 use super::run::Ran;
-use super::spec::{Job, Told};
-use super::stats::{Spread, jain, quantiles};
+use super::spec::{Job, Served, Spec, Told};
+use super::stats::{Spread, jain, quantiles, weight_error_percent};
 use super::workload::Workload;
 
 /// One run.
@@ -38,6 +38,8 @@ pub(crate) struct StreamRecord {
     durable_mb_per_s: f64,
     write_p99_us: Option<f64>,
     write_max_us: Option<f64>,
+    /// What the daemon did for it, if there is one.
+    daemon: Option<Served>,
 }
 
 /// All runs of one contender under one workload in one place.
@@ -47,6 +49,8 @@ pub(crate) struct Summary {
     pub(crate) workload: Workload,
     pub(crate) contender: Contender,
     pub(crate) runs: usize,
+    /// How the daemon wrote back, in the order of the streams.
+    pub(crate) drains: Vec<String>,
     pub(crate) figures: BTreeMap<Figure, Spread>,
 }
 
@@ -84,6 +88,7 @@ fn stream(job: Job, told: &Told) -> StreamRecord {
         durable_mb_per_s: rate(told.durable_ns),
         write_p99_us: latency.map(|latency| latency.p99_us),
         write_max_us: latency.map(|latency| latency.max_us),
+        daemon: told.daemon.clone(),
     }
 }
 
@@ -121,9 +126,7 @@ fn figures(ran: &Ran) -> Figures {
     found.insert(Figure::CpuCores, cpu_seconds / seconds(started_ns, durable_ns));
     memory(ran, &mut found);
     traffic(ran, &mut found);
-    if let Some(index) = fairness(ran) {
-        found.insert(Figure::Jain, index);
-    }
+    fairness(ran, &mut found);
     found
 }
 
@@ -137,7 +140,13 @@ fn memory(ran: &Ran, found: &mut Figures) {
         let more = peak.saturating_sub(daemon.private_before_bytes) as f64 / MIB;
         found.insert(Figure::DaemonMib, peak as f64 / MIB);
         found.insert(Figure::DaemonMibPerStream, more / ran.told.len() as f64);
-        found.insert(Figure::BudgetMib, daemon.limit_bytes as f64 / MIB);
+        // It is looked at again while the daemon runs.
+        let ends = ran.told.iter().filter_map(|told| told.daemon.as_ref());
+        let limit = ends.clone().map(|served| served.budget_bytes).max().unwrap_or(0);
+        found.insert(Figure::BudgetMib, limit.max(daemon.limit_bytes) as f64 / MIB);
+        if let Some(extent) = ends.map(|served| served.extent_bytes).max() {
+            found.insert(Figure::ExtentMib, extent as f64 / MIB);
+        }
     }
     if let Some(bytes) = ran.seen.dirty_bytes {
         found.insert(Figure::DirtyPeakMib, bytes as f64 / MIB);
@@ -149,10 +158,10 @@ const CONTENT_SECONDS_MIN: f64 = 60.0;
 
 /// What was sent to the daemon, and to the disk.
 fn traffic(ran: &Ran, found: &mut Figures) {
-    let sent: Option<Vec<_>> = ran.told.iter().map(|told| told.sent).collect();
-    if let Some(sent) = sent {
-        let frames: u64 = sent.iter().map(|(frames, _)| frames).sum();
-        let seeks: u64 = sent.iter().map(|(_, seeks)| seeks).sum();
+    let served: Option<Vec<_>> = ran.told.iter().map(|told| told.daemon.as_ref()).collect();
+    if let Some(served) = served {
+        let frames: u64 = served.iter().map(|served| served.frames).sum();
+        let seeks: u64 = served.iter().map(|served| served.seeks).sum();
         found.insert(Figure::FramesSent, frames as f64);
         found.insert(Figure::SeeksSent, seeks as f64);
         if let [Job::Trace { content_seconds, .. }] =
@@ -179,17 +188,26 @@ fn traffic(ran: &Ran, found: &mut Figures) {
 }
 
 /// Only streams that want the same can get the same, and only their files tell how far each is.
-fn fairness(ran: &Ran) -> Option<f64> {
-    let first = ran.specs.first()?;
-    let alike = |other: &super::spec::Spec| {
-        other.job == first.job && other.pace_bytes_per_second == first.pace_bytes_per_second
+fn fairness(ran: &Ran, found: &mut Figures) {
+    let weights: Option<Vec<_>> = ran.specs.iter().map(|spec| spec.weight).collect();
+    let paced = |spec: &Spec| (spec.job, spec.pace_bytes_per_second);
+    let alike = ran.specs.windows(2).all(|pair| paced(&pair[0]) == paced(&pair[1]));
+    let grow = ran.specs.iter().all(|spec| spec.job.grows());
+    let from_ns = ran.told.iter().map(|told| told.started_ns).max().unwrap_or(0);
+    let until_ns = ran.told.iter().map(|told| told.taken_ns).min().unwrap_or(0);
+    let Some(rates) = ran.seen.growth(from_ns, until_ns).filter(|rates| grow && rates.len() > 1)
+    else {
+        return;
     };
-    if ran.specs.len() < 2 || !first.job.grows() || !ran.specs.iter().all(alike) {
-        return None;
+    match weights {
+        Some(weights) => {
+            let weights: Vec<_> = weights.into_iter().map(f64::from).collect();
+            let error = weight_error_percent(&rates, &weights);
+            found.extend(error.map(|error| (Figure::WeightErrorPercent, error)));
+        }
+        None if alike => found.extend(jain(&rates).map(|index| (Figure::Jain, index))),
+        None => {}
     }
-    let from_ns = ran.told.iter().map(|told| told.started_ns).max()?;
-    let until_ns = ran.told.iter().map(|told| told.taken_ns).min()?;
-    jain(&ran.seen.growth(from_ns, until_ns)?)
 }
 
 /// Groups runs that repeat each other, in the order in which they came.
@@ -215,10 +233,24 @@ pub(crate) fn summarize(records: &[Record]) -> Vec<Summary> {
             workload: record.workload,
             contender: record.contender,
             runs: runs.len(),
+            drains: drains(&runs),
             figures: spreads.collect(),
         });
     }
     summaries
+}
+
+/// All that were used, once each.
+fn drains(runs: &[&Record]) -> Vec<String> {
+    let served = runs.iter().flat_map(|run| &run.streams).filter_map(|one| one.daemon.as_ref());
+    let names = served.map(|served| match served.turns {
+        true => format!("{} in turns", served.drain),
+        false => served.drain.clone(),
+    });
+    let mut names: Vec<_> = names.collect();
+    names.sort();
+    names.dedup();
+    names
 }
 
 /// The runs of one contender.

@@ -54,9 +54,8 @@ pub(crate) fn print(report: &Report) {
     print_legend(report);
     print_goals(report);
     for left_out in report.left_out() {
-        let place = left_out.place.as_deref().unwrap_or("everywhere");
         let who = left_out.contender.map_or("all contenders".to_owned(), |one| one.name());
-        println!("left out: {place}, {who}: {}", left_out.reason);
+        println!("left out: {}, {who}: {}", left_out.place, left_out.reason);
     }
     for failure in report.failures() {
         println!("FAILED: {failure}");
@@ -66,7 +65,7 @@ pub(crate) fn print(report: &Report) {
 /// Columns that nobody has a figure for are not shown.
 fn print_rows(workload: &str, rows: &[&Summary]) {
     let mut lines = vec![vec![workload.to_owned()]];
-    lines.extend(rows.iter().map(|row| vec![row.contender.name()]));
+    lines.extend(rows.iter().map(|row| vec![name(row)]));
     for (figure, heading, digits) in Figure::columns() {
         if !rows.iter().any(|row| row.figures.contains_key(&figure)) {
             continue;
@@ -82,6 +81,14 @@ fn print_rows(workload: &str, rows: &[&Summary]) {
     }
     for line in aligned(&lines, 1) {
         println!("{line}");
+    }
+}
+
+/// With what its daemon did.
+fn name(row: &Summary) -> String {
+    match row.drains.is_empty() {
+        true => row.contender.name(),
+        false => format!("{} ({})", row.contender, row.drains.join(", ")),
     }
 }
 

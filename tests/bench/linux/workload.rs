@@ -43,6 +43,8 @@ pub(crate) enum Workload {
     Paced4,
     /// Four streams that load the device to 80 %, in writes of 64 KiB
     Load80,
+    /// Four streams of the weights 50, 100, 150 and 200, as fast as they go
+    Weights,
     /// All of them
     All,
 }
@@ -57,6 +59,9 @@ const LOAD: f64 = 0.8;
 /// What muxers on other hosts write at once, between a frame and a cluster.
 const PACED_WRITE_BYTES: u64 = 64 << 10;
 const SMALL_WRITE_BYTES: u64 = 4 << 10;
+
+/// From half to twice the usual.
+const WEIGHTS: [u32; 4] = [50, 100, 150, 200];
 
 /// How much, and on what.
 #[derive(Clone, Copy, Debug)]
@@ -74,12 +79,22 @@ pub(crate) struct Scale {
 pub(crate) struct Stream {
     pub(crate) job: Job,
     pub(crate) pace_bytes_per_second: Option<f64>,
+    /// What only a daemon can give it.
+    pub(crate) weight: Option<u32>,
 }
 
 impl Workload {
     /// Those that run unless told otherwise.
-    pub(crate) const USUAL: [Self; 7] =
-        [Self::Seq1, Self::Seq4, Self::Small, Self::T1, Self::M3, Self::Paced4, Self::Load80];
+    pub(crate) const USUAL: [Self; 8] = [
+        Self::Seq1,
+        Self::Seq4,
+        Self::Small,
+        Self::T1,
+        Self::M3,
+        Self::Paced4,
+        Self::Load80,
+        Self::Weights,
+    ];
     pub(crate) const QUICK: [Self; 3] = [Self::Seq1, Self::Seq4, Self::T1];
 
     pub(crate) fn name(self) -> String {
@@ -100,8 +115,9 @@ impl Workload {
     /// Its streams, in the order of their seeds.
     pub(crate) fn streams(self, scale: &Scale) -> Vec<Stream> {
         let Scale { bytes, write_bytes, device_bytes_per_second } = *scale;
-        let free = |job| Stream { job, pace_bytes_per_second: None };
-        let paced = |job, pace: u64| Stream { job, pace_bytes_per_second: Some(pace as f64) };
+        let free = |job| Stream { job, pace_bytes_per_second: None, weight: None };
+        let paced =
+            |job, pace: u64| Stream { pace_bytes_per_second: Some(pace as f64), ..free(job) };
         let quarter = |write_bytes| Job::Sequential { bytes: bytes / 4, write_bytes };
         match self {
             Self::Seq1 => vec![free(Job::Sequential { bytes, write_bytes })],
@@ -136,7 +152,14 @@ impl Workload {
             Self::Load80 => {
                 let pace = LOAD * device_bytes_per_second / 4.0;
                 let job = quarter(PACED_WRITE_BYTES);
-                vec![Stream { job, pace_bytes_per_second: Some(pace) }; 4]
+                vec![Stream { pace_bytes_per_second: Some(pace), ..free(job) }; 4]
+            }
+            Self::Weights => {
+                // In proportion, so that they end at the same time.
+                let part =
+                    |weight| bytes * u64::from(weight) / WEIGHTS.map(u64::from).iter().sum::<u64>();
+                let job = |weight| Job::Sequential { bytes: part(weight), write_bytes };
+                WEIGHTS.map(|weight| Stream { weight: Some(weight), ..free(job(weight)) }).to_vec()
             }
             Self::All => Vec::new(),
         }

@@ -61,7 +61,7 @@ fn write(spec: &Spec) -> io::Result<Told> {
         cpu_ns,
         memory_before_bytes,
         writes: counts.writes + counts.zero_writes,
-        sent: settled.sent,
+        daemon: settled.daemon,
         latency,
     })
 }
