@@ -142,10 +142,13 @@ impl Device {
         self.limit_bytes(pool).saturating_sub(held_bytes)
     }
 
-    /// How long an extent is: a third of the limit at most, for one that is filled and two in
-    /// writeback.
+    /// How long an extent is: such a part of the limit that two are in writeback while each stream
+    /// fills one. Else slow streams, each with one half filled, hold all of it, and the device has
+    /// nothing to do while another waits.
     pub(super) fn extent_bytes(&self, pool: Pool) -> u64 {
-        let most = (self.formula_bytes(pool) / 3).clamp(EXTENT_BYTES_MIN, EXTENT_BYTES_MAX);
+        let filled = if self.takes_turns() { 1 } else { self.streams.max(1) as u64 };
+        let most = self.formula_bytes(pool) / (filled + 2);
+        let most = most.clamp(EXTENT_BYTES_MIN, EXTENT_BYTES_MAX);
         self.rate.bytes_in_ms(EXTENT_MS).clamp(EXTENT_BYTES_MIN, most)
     }
 

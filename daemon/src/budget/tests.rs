@@ -96,6 +96,16 @@ fn a_healthy_device_holds_half_a_second_of_its_own_speed() {
 }
 
 #[test]
+fn streams_that_fill_an_extent_each_leave_room_for_two_in_writeback() {
+    // A new device: 50 MiB in a second, so 25 MiB at once, in extents of 2.5 MiB.
+    let extent_bytes = |streams, seeks| budget(512, streams, seeks).extent_bytes(1);
+    assert_eq!(extent_bytes(1, FAST), 5 * MIB / 2);
+    assert_eq!(extent_bytes(10, FAST), 25 * MIB / 12);
+    assert_eq!(extent_bytes(100, FAST), MIB);
+    assert_eq!(extent_bytes(10, SEEKS), 5 * MIB / 2, "only one at a time fills any");
+}
+
+#[test]
 fn one_device_leaves_half_of_what_is_above_the_floors() {
     let mut budget = budget(72, 1, FAST);
     warm_up(&mut budget, 1, 1000);
