@@ -12,6 +12,10 @@ test:
 demo *ARGS:
     cargo demo {{ARGS}}
 
+# Against what muxers do without it.
+benchmark *ARGS:
+    cargo benchmark {{ARGS}}
+
 # Everything, as root: what a change has to pass.
 ci *STEPS:
     .ci/run {{STEPS}}

@@ -40,7 +40,9 @@ pub fn assemble(shop: &Shop, queues: &Queues, records: &[Arc<Record>], draining:
             charged_bytes,
             kernel_dirty_bytes: kernel_dirty_bytes(snapshots()),
             queued_bytes: snapshots().map(queued_bytes).sum(),
-            queue_limit_bytes: queues.total_bytes(),
+            // What lies in shared slots is queued in the memory of its client.
+            queue_limit_bytes: queues.total_bytes()
+                + records.iter().map(|record| record.slots_bytes()).sum::<u64>(),
         },
         devices: shop
             .devices

@@ -6,7 +6,7 @@ use std::process::Child;
 use freemkvd_proto::status::{DeviceState, Status};
 use freemkvd_tests::daemon::{Daemon, wait_until};
 
-use crate::support::{MIB, muxer, scratch, write_pattern};
+use crate::support::{MIB, Way, muxer, scratch, write_pattern};
 
 /// What was ever seen of one stream.
 #[derive(Default)]
@@ -54,12 +54,22 @@ fn all_succeeded(muxers: &mut [Child]) -> bool {
 
 #[test]
 fn four_streams_verify_and_status_shows_plausible_numbers_meanwhile() {
+    four_streams_verify(Way::Shared);
+}
+
+#[test]
+fn four_streams_verify_inline_too() {
+    four_streams_verify(Way::Inline);
+}
+
+fn four_streams_verify(way: Way) {
     let root = scratch();
     // A budget that makes them wait for the disk now and then, or a short rip is over before.
     let daemon = Daemon::start(root.path(), "[budget]\ntotal = \"16MiB\"\n");
     let start = |(trace, seconds, speed): (&str, f64, f64)| {
         muxer(&daemon, trace, seconds, &root.path().join(trace))
             .args(["--speed", &speed.to_string(), "--verify", "--sync"])
+            .args(way.argument())
             .spawn()
             .unwrap()
     };
@@ -72,6 +82,7 @@ fn four_streams_verify_and_status_shows_plausible_numbers_meanwhile() {
         let status = daemon.status();
         assert_plausible(&status);
         for stream in &status.streams {
+            assert_eq!(stream.shared, way == Way::Shared);
             let seen = seen.entry(stream.path.clone()).or_default();
             seen.fastest_in = seen.fastest_in.max(stream.in_bytes_per_second);
             seen.fastest_out = seen.fastest_out.max(stream.out_bytes_per_second);

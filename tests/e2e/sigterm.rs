@@ -10,17 +10,26 @@ use freemkvd_tests::pattern;
 use freemkvd_tests::peer::Peer;
 use rustix::process::Signal;
 
-use crate::support::{MIB, inside, scratch, write_pattern};
+use crate::support::{MIB, Way, inside, scratch, write_pattern};
 
 #[test]
 fn a_stop_writes_what_was_accepted_and_tells_the_muxers() {
+    a_stop_writes_what_was_accepted(Way::Shared);
+}
+
+#[test]
+fn a_stop_writes_what_was_accepted_inline_too() {
+    a_stop_writes_what_was_accepted(Way::Inline);
+}
+
+fn a_stop_writes_what_was_accepted(way: Way) {
     let root = scratch();
     let daemon = Daemon::start(root.path(), "");
     let path = |number: u64| root.path().join(format!("{number}.m2ts"));
     let (ends, log) = std::thread::scope(|scope| {
         let writers: Vec<_> = (0..4)
             .map(|number| {
-                let mut file = daemon.options().create(path(number)).unwrap();
+                let mut file = way.options(&daemon).create(path(number)).unwrap();
                 scope.spawn(move || {
                     let end = (0..).find_map(|mib| {
                         std::thread::sleep(Duration::from_millis(2));

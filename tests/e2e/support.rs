@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use freemkvd_client::{Error, RipFile};
+use freemkvd_client::{Error, Options, RipFile};
 use freemkvd_tests::daemon::Daemon;
 use freemkvd_tests::{pattern, programs};
 use tempfile::TempDir;
@@ -27,6 +27,28 @@ pub(crate) fn scratch() -> TempDir {
 /// The error that the client library put into an [`io::Error`].
 pub(crate) fn inside(error: &io::Error) -> &Error {
     Error::inside(error).unwrap_or_else(|| panic!("not an error of the library: {error}"))
+}
+
+/// How content travels. The important tests run for both ways.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    Inline,
+    Shared,
+}
+
+impl Way {
+    /// Options for a stream of `daemon` that goes this way.
+    pub(crate) fn options(self, daemon: &Daemon) -> Options {
+        daemon.options().shared_slots(self == Self::Shared)
+    }
+
+    /// What a fake muxer has to be told.
+    pub(crate) fn argument(self) -> &'static [&'static str] {
+        match self {
+            Self::Inline => &["--inline"],
+            Self::Shared => &[],
+        }
+    }
 }
 
 /// A fake muxer that writes through `daemon`, not started yet.

@@ -4,9 +4,15 @@ use freemkvd_tests::daemon::Daemon;
 use freemkvd_tests::trace::{Kind, Trace};
 use freemkvd_tests::verify::verify;
 
-use crate::support::{MIB, scratch};
+use crate::support::{MIB, Way, scratch};
 
 fn comes_out_right(kind: Kind, content_seconds: f64) {
+    for way in [Way::Shared, Way::Inline] {
+        comes_out_right_by(way, kind, content_seconds);
+    }
+}
+
+fn comes_out_right_by(way: Way, kind: Kind, content_seconds: f64) {
     let root = scratch();
     let daemon = Daemon::start(root.path(), "");
     let path = root.path().join("rip");
@@ -17,10 +23,10 @@ fn comes_out_right(kind: Kind, content_seconds: f64) {
     };
     let finished = match kind {
         Kind::Patch => {
-            run(trace(Kind::Sweep), daemon.options().create(&path).unwrap());
-            run(trace(kind), daemon.options().open(&path).unwrap())
+            run(trace(Kind::Sweep), way.options(&daemon).create(&path).unwrap());
+            run(trace(kind), way.options(&daemon).open(&path).unwrap())
         }
-        _ => run(trace(kind), daemon.options().create(&path).unwrap()),
+        _ => run(trace(kind), way.options(&daemon).create(&path).unwrap()),
     };
     let compared = verify(&trace(kind), &path).unwrap();
     assert_eq!(compared, finished.len_bytes);

@@ -52,6 +52,7 @@ pub struct Counted<S> {
     counts: Counts,
     position: u64,
     latency_ns: Histogram<u64>,
+    last_write_ended: Option<Instant>,
 }
 
 impl<S> Counted<S> {
@@ -59,7 +60,7 @@ impl<S> Counted<S> {
     pub fn new(inner: S) -> Self {
         let latency_ns = Histogram::new_with_bounds(1, LATENCY_NS_MAX, 3)
             .expect("an hour of nanoseconds at three digits is a valid range");
-        Self { inner, counts: Counts::default(), position: 0, latency_ns }
+        Self { inner, counts: Counts::default(), position: 0, latency_ns, last_write_ended: None }
     }
 
     /// The counts so far.
@@ -77,6 +78,16 @@ impl<S> Counted<S> {
         }
     }
 
+    /// All latencies so far, in nanoseconds, for adding them to those of others.
+    pub fn latency_ns(&self) -> &Histogram<u64> {
+        &self.latency_ns
+    }
+
+    /// When the last write came back: from then on the caller has handed over everything.
+    pub fn last_write_ended(&self) -> Option<Instant> {
+        self.last_write_ended
+    }
+
     /// The sink itself; what is done to it directly is not counted.
     pub fn get_mut(&mut self) -> &mut S {
         &mut self.inner
@@ -87,7 +98,10 @@ impl<S> Counted<S> {
         self.inner
     }
 
-    fn record(&mut self, took: Duration) {
+    fn record(&mut self, start: Instant) {
+        let end = Instant::now();
+        self.last_write_ended = Some(end);
+        let took: Duration = end - start;
         let ns = u64::try_from(took.as_nanos()).unwrap_or(LATENCY_NS_MAX);
         self.latency_ns.saturating_record(ns);
     }
@@ -97,7 +111,7 @@ impl<S: Write> Write for Counted<S> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let start = Instant::now();
         let written = self.inner.write(bytes);
-        self.record(start.elapsed());
+        self.record(start);
         let written = written?;
         self.counts.writes += 1;
         self.counts.small_writes += u64::from(written <= 8);
@@ -139,7 +153,7 @@ impl<S: Sink> Sink for Counted<S> {
     fn write_zeroes(&mut self, len: u64) -> io::Result<()> {
         let start = Instant::now();
         let outcome = self.inner.write_zeroes(len);
-        self.record(start.elapsed());
+        self.record(start);
         outcome?;
         self.counts.zero_writes += 1;
         self.counts.zero_bytes += len;

@@ -210,13 +210,18 @@ impl Peer {
         })
     }
 
+    /// Says that nothing more will come: what was sent is received to its end.
+    pub fn say_no_more(&mut self) {
+        // It fails when the daemon was first, which is as good.
+        let _ = self.stream.shutdown(Shutdown::Write);
+    }
+
     /// Says that nothing more will come, and waits until the daemon has hung up too.
     ///
     /// # Panics
     /// When it does not.
     pub fn hang_up(mut self) {
-        // It fails when the daemon was first, which is as good.
-        let _ = self.stream.shutdown(Shutdown::Write);
+        self.say_no_more();
         self.wait_for_end();
     }
 

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::process::Stdio;
 
 use freemkvd_proto::status::{
-    Budget, DaemonState, Device, DeviceState, Status, Stream, StreamError, StreamState,
+    Budget, DaemonState, Device, DeviceState, Status, Stream, StreamError, StreamState, WaitingFor,
 };
 
 use crate::fake_daemon::FakeDaemon;
@@ -79,6 +79,7 @@ pub(crate) fn healthy() -> Status {
             Stream {
                 state: StreamState::Throttled,
                 state_seconds: 3,
+                waiting_for: Some(WaitingFor { what: "its turn on /rips".into(), ms: 3120 }),
                 ..stream(2, "/rips/Metropolis (1927)/title_t03.mkv")
             },
         ],
@@ -93,6 +94,8 @@ fn degraded() -> Status {
         drain: "fdatasync".into(),
         rate_bytes_per_second: 0,
         completion_ms_p95: 41_000,
+        kernel_dirty_bytes: None,
+        state_seconds: 95,
         ..device("0:52", "/mnt/nas", "nfs4")
     });
     status.streams.push(Stream {
@@ -111,6 +114,7 @@ fn degraded() -> Status {
         state: StreamState::Syncing,
         state_seconds: 42,
         blocked_in: Some("fdatasync".into()),
+        waiting_for: Some(WaitingFor { what: "fdatasync on /mnt/nas".into(), ms: 42_000 }),
         client_pid: None,
         out_bytes_per_second: 0,
         ..stream(4, "/mnt/nas/disc.iso")
@@ -130,12 +134,12 @@ freemkvd 0.1.0 running for 3 h 12 min, pid 811
 2 streams: in 144 MiB/s from muxers, out 143 MiB/s to devices
 dirty 48.0 MiB of 512 MiB (kernel: 45.2 MiB), queued 20.0 MiB of 256 MiB
 
-DEVICE  MOUNT  FS    STATE    DRAIN         DIRTY    LIMIT  CLEAN/s    P95
-8:17    /rips  ext4  healthy  dontcache  48.0 MiB  256 MiB  143 MiB  48 ms
+DEVICE  MOUNT  FS    STATE    DRAIN         DIRTY    KERNEL    LIMIT   RATE/s    P95
+8:17    /rips  ext4  healthy  dontcache  48.0 MiB  45.0 MiB  256 MiB  143 MiB  48 ms
 
-ID  FILE                                       PID  STATE              IN/s     OUT/s  ACCEPTED   WRITTEN   DURABLE    QUEUED     DIRTY
+ID  FILE                                       PID  STATE              IN/s     OUT/s  ACCEPTED   WRITTEN   DURABLE    QUEUED     DIRTY  WAITS FOR
  1  /rips/The Third Man (1949)/title_t00.mkv  4001  writing        72.0 MiB  71.5 MiB  21.5 GiB  21.5 GiB  21.4 GiB  10.0 MiB  24.0 MiB
- 2  /rips/Metropolis (1927)/title_t03.mkv     4002  throttled 3 s  72.0 MiB  71.5 MiB  21.5 GiB  21.5 GiB  21.4 GiB  10.0 MiB  24.0 MiB
+ 2  /rips/Metropolis (1927)/title_t03.mkv     4002  throttled 3 s  72.0 MiB  71.5 MiB  21.5 GiB  21.5 GiB  21.4 GiB  10.0 MiB  24.0 MiB  its turn on /rips 3120 ms
 "
     );
     assert_eq!(exit_code(&output), 0);
@@ -155,17 +159,17 @@ dirty 48.0 MiB of 512 MiB (kernel: 45.2 MiB), queued 20.0 MiB of 256 MiB
 
 failed: stream 3, /rips/M (1931)/title_t01.mkv: no space left on device; free some and start the rip again (errno 28 at byte 4096)
 stalled in fdatasync for 42 s on /mnt/nas: stream 4, /mnt/nas/disc.iso
-device 0:52 is wedged: /mnt/nas (nfs4) has 48.0 MiB to write back
+device 0:52 has been wedged for 1 min 35 s: /mnt/nas (nfs4) has 48.0 MiB to write back
 
-DEVICE  MOUNT     FS    STATE    DRAIN         DIRTY    LIMIT  CLEAN/s    P95
-8:17    /rips     ext4  healthy  dontcache  48.0 MiB  256 MiB  143 MiB  48 ms
-0:52    /mnt/nas  nfs4  wedged   fdatasync  48.0 MiB  256 MiB      0 B   41 s
+DEVICE  MOUNT     FS    STATE              DRAIN         DIRTY    KERNEL    LIMIT   RATE/s    P95
+8:17    /rips     ext4  healthy            dontcache  48.0 MiB  45.0 MiB  256 MiB  143 MiB  48 ms
+0:52    /mnt/nas  nfs4  wedged 1 min 35 s  fdatasync  48.0 MiB         -  256 MiB      0 B   41 s
 
-ID  FILE                                       PID  STATE              IN/s     OUT/s  ACCEPTED   WRITTEN   DURABLE    QUEUED     DIRTY
+ID  FILE                                       PID  STATE              IN/s     OUT/s  ACCEPTED   WRITTEN   DURABLE    QUEUED     DIRTY  WAITS FOR
  1  /rips/The Third Man (1949)/title_t00.mkv  4001  writing        72.0 MiB  71.5 MiB  21.5 GiB  21.5 GiB  21.4 GiB  10.0 MiB  24.0 MiB
- 2  /rips/Metropolis (1927)/title_t03.mkv     4002  throttled 3 s  72.0 MiB  71.5 MiB  21.5 GiB  21.5 GiB  21.4 GiB  10.0 MiB  24.0 MiB
+ 2  /rips/Metropolis (1927)/title_t03.mkv     4002  throttled 3 s  72.0 MiB  71.5 MiB  21.5 GiB  21.5 GiB  21.4 GiB  10.0 MiB  24.0 MiB  its turn on /rips 3120 ms
  3  /rips/M (1931)/title_t01.mkv              4003  failed              0 B       0 B  21.5 GiB  21.5 GiB  21.4 GiB  10.0 MiB  24.0 MiB
- 4  /mnt/nas/disc.iso                            -  stalled 42 s   72.0 MiB       0 B  21.5 GiB  21.5 GiB  21.4 GiB  10.0 MiB  24.0 MiB
+ 4  /mnt/nas/disc.iso                            -  stalled 42 s   72.0 MiB       0 B  21.5 GiB  21.5 GiB  21.4 GiB  10.0 MiB  24.0 MiB  fdatasync on /mnt/nas 42 s
 "
     );
     assert_eq!(exit_code(&output), 4);
@@ -186,11 +190,11 @@ dirty 48.0 MiB of 512 MiB (kernel: 45.2 MiB), queued 20.0 MiB of 256 MiB
 failed: stream 3, /rips/M (1931)/title_t01.mkv: no space left on device; free
   some and start the rip again (errno 28 at byte 4096)
 stalled in fdatasync for 42 s on /mnt/nas: stream 4, /mnt/nas/disc.iso
-device 0:52 is wedged: /mnt/nas (nfs4) has 48.0 MiB to write back
+device 0:52 has been wedged for 1 min 35 s: /mnt/nas (nfs4) has 48.0 MiB to write back
 
-DEVICE  MOUNT     FS    STATE    DRAIN         DIRTY    LIMIT  CLEAN/s    P95
-8:17    /rips     ext4  healthy  dontcache  48.0 MiB  256 MiB  143 MiB  48 ms
-0:52    /mnt/nas  nfs4  wedged   fdatasync  48.0 MiB  256 MiB      0 B   41 s
+MOUNT     FS    STATE                 DIRTY    KERNEL    LIMIT   RATE/s    P95
+/rips     ext4  healthy            48.0 MiB  45.0 MiB  256 MiB  143 MiB  48 ms
+/mnt/nas  nfs4  wedged 1 min 35 s  48.0 MiB         -  256 MiB      0 B   41 s
 
 ID  FILE                             STATE              IN/s     OUT/s   DURABLE
  1  ...ird Man (1949)/title_t00.mkv  writing        72.0 MiB  71.5 MiB  21.4 GiB
@@ -214,10 +218,10 @@ freemkvd 0.1.0 running for 3 h 12 min, pid 811
 2 streams: in 150994944 bytes/s from muxers, out 149946368 bytes/s to devices
 dirty 50331648 bytes of 536870912 bytes (kernel: 47448064 bytes), queued 20971520 bytes of 268435456 bytes
 
-8:17  /rips  ext4  healthy  dontcache  50331648  268435456  149946368  48 ms
+8:17  /rips  ext4  healthy  dontcache  50331648  47185920  268435456  149946368  48 ms
 
 1  /rips/The Third Man (1949)/title_t00.mkv  4001  writing        75497472  74973184  23068672005  23058186240  22963814400  10485760  25165824
-2  /rips/Metropolis (1927)/title_t03.mkv     4002  throttled 3 s  75497472  74973184  23068672005  23058186240  22963814400  10485760  25165824
+2  /rips/Metropolis (1927)/title_t03.mkv     4002  throttled 3 s  75497472  74973184  23068672005  23058186240  22963814400  10485760  25165824  its turn on /rips 3120 ms
 "
     );
 }
@@ -254,12 +258,12 @@ fn json_has_exactly_the_promised_keys_in_their_order() {
         stream,
         stream_more,
         stream,
-        stream_more,
+        "waiting_for what ms kernel_dirty_bytes drain weight shared",
         stream,
         "errno offset message",
         stream_more,
         stream,
-        stream_more,
+        "waiting_for what ms kernel_dirty_bytes drain weight shared",
     ];
     assert_eq!(keys(&text).join(" "), expected.join(" "));
 }

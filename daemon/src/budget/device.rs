@@ -79,6 +79,9 @@ pub(super) struct Device {
     pub(super) line: VecDeque<StreamId>,
     /// Whose turn it is, and what is left of it.
     pub(super) turn: Option<Turn>,
+    /// Charged by streams whose turn was taken from them, because nothing completed in it. They may be
+    /// the only ones that can't go on: one disk of a pool, one bad sector.
+    pub(super) stuck_bytes: u64,
     /// Why the first in line waits.
     pub(super) hold: Hold,
     /// Its place among the devices that wait for the pool.
@@ -106,6 +109,7 @@ impl Device {
             is_seekless: false,
             line: VecDeque::new(),
             turn: None,
+            stuck_bytes: 0,
             hold: Hold::Device,
             waits_for_pool: None,
         }
@@ -128,6 +132,14 @@ impl Device {
     pub(super) fn formula_bytes(&self, pool: Pool) -> u64 {
         let own = self.rate.bytes_in_ms(LIMIT_MS);
         own.min(pool.device_limit_bytes()).max(pool.floor_bytes)
+    }
+
+    /// What a stream may be granted now, of which so much is charged while it is stuck. What the other
+    /// stuck streams hold is beside the limit, or they would keep it from showing that the device is
+    /// well.
+    pub(super) fn room_bytes(&self, pool: Pool, own_stuck_bytes: u64) -> u64 {
+        let held_bytes = self.charged_bytes - (self.stuck_bytes - own_stuck_bytes);
+        self.limit_bytes(pool).saturating_sub(held_bytes)
     }
 
     /// How long an extent is: a third of the limit at most, for one that is filled and two in

@@ -7,13 +7,15 @@
 //!
 //! Invariants, asserted where they could break:
 //! 1. The sum of all charges never exceeds the total, except by what was granted before the total was
-//!    lowered.
+//!    lowered or the floors shrank. Also then every device has its floor: what a dead one holds for ever
+//!    would else be an outage of all others.
 //! 2. A device's charge never exceeds its limit, except by what was granted before the limit shrank.
 //!    A wedged device is granted nothing, so it never holds more than when it stopped.
 //! 3. A stream's charge is what it was granted minus what it released; it is zero when it leaves, and
 //!    when the last one has left nothing is charged.
 //! 4. Nobody who can be granted waits: whatever frees bytes says whom they went to.
-//! 5. On a device that takes turns, only the holder of the turn is charged.
+//! 5. On a device that takes turns, only the holder of the turn is charged, and those whose turn was
+//!    taken from them because nothing completed in it.
 //!
 //! A decision costs the logarithm of the number of streams and devices, and a grant pays for each
 //! further one: among the devices that wait for the pool, only the one that needs least is looked at.
@@ -97,6 +99,8 @@ struct Account {
     ask: Option<Ask>,
     /// Granted while it was in line, and not fetched yet. Charged already.
     granted_bytes: Option<u64>,
+    /// Its turn was taken from it, and it still holds what it had.
+    is_stuck: bool,
 }
 
 /// What is to be known of a device.
@@ -200,13 +204,6 @@ impl Budget {
         self.accounts.get(&stream).is_some_and(|account| account.granted_bytes.is_some())
     }
 
-    /// True when others wait for the turn that `stream` has.
-    #[must_use]
-    pub fn is_wanted(&self, stream: StreamId) -> bool {
-        let waits = |device: &Device| device.line.iter().any(|waiting| *waiting != stream);
-        self.device_of(stream).is_some_and(|device| device.takes_turns() && waits(device))
-    }
-
     /// True when `stream` shares a device that takes turns, so that it pays to gather before asking.
     #[must_use]
     pub fn takes_turns(&self, stream: StreamId) -> bool {
@@ -251,6 +248,7 @@ impl Budget {
             is_visited: false,
             ask: None,
             granted_bytes: None,
+            is_stuck: false,
         };
         let before = self.accounts.insert(stream, account);
         assert!(before.is_none(), "stream {stream} joined the budget twice");
@@ -358,6 +356,11 @@ impl Budget {
             .checked_sub(bytes)
             .expect("a stream never releases more than it was granted");
         let id = account.device;
+        if account.is_stuck {
+            account.is_stuck = account.charged_bytes > 0;
+            let device = self.devices.get_mut(&id).expect("a stream's device is known");
+            device.stuck_bytes -= bytes;
+        }
         self.charged_bytes -= bytes;
         self.move_charge(id, |charged| charged - bytes);
         self.settle(id, now);
@@ -399,7 +402,25 @@ impl Budget {
                 changed.push((*id, device.health.state()));
             }
         }
+        for (id, state) in &changed {
+            if *state == State::Suspect {
+                self.revoke_turn(*id, now);
+            }
+        }
         changed
+    }
+
+    /// Nothing completes in this turn. Perhaps it is only its holder that can't go on.
+    fn revoke_turn(&mut self, id: DeviceId, now: Duration) {
+        let device = self.devices.get_mut(&id).expect("a device that has changed is known");
+        let Some(turn) = device.turn.take() else {
+            return;
+        };
+        if let Some(account) = self.accounts.get_mut(&turn.holder).filter(|a| !a.is_stuck) {
+            device.stuck_bytes += account.charged_bytes;
+            account.is_stuck = account.charged_bytes > 0;
+        }
+        self.settle(id, now);
     }
 
     fn pool(&self) -> Pool {
@@ -415,6 +436,21 @@ impl Budget {
     fn floor_of(&self, devices: usize) -> u64 {
         let devices = devices.max(1) as u64;
         (self.limit_bytes / 2 / devices).clamp(FLOOR_BYTES_MIN, FLOOR_BYTES)
+    }
+
+    /// What is left of the total, where that has to be asked: as long as all floors fit into it, the
+    /// pool sees to it, and a device may have its floor whatever the others hold.
+    fn left_bytes(&self) -> u64 {
+        match self.floor_bytes * self.devices.len() as u64 <= self.limit_bytes {
+            true => u64::MAX,
+            false => self.limit_bytes.saturating_sub(self.charged_bytes),
+        }
+    }
+
+    /// What devices hold above their floors and would not be granted now (invariant 1).
+    fn overhang_bytes(&self) -> u64 {
+        let floors = self.floor_bytes * self.devices.len() as u64;
+        self.above_floors_bytes.saturating_sub(self.limit_bytes.saturating_sub(floors))
     }
 
     fn set_floor(&mut self) {
@@ -511,10 +547,11 @@ impl Budget {
             let Some((stream, ask, allowance_bytes)) = self.next_in_line(id) else {
                 break None;
             };
-            let pool = self.pool();
+            let (pool, total) = (self.pool(), self.left_bytes());
             let device = self.devices.get_mut(&id).expect("a device that is served is known");
-            let own = device.limit_bytes(pool).saturating_sub(device.charged_bytes);
-            let total = self.limit_bytes.saturating_sub(self.charged_bytes);
+            let account = &self.accounts[&stream];
+            let stuck_bytes = if account.is_stuck { account.charged_bytes } else { 0 };
+            let own = device.room_bytes(pool, stuck_bytes);
             if ask.need_bytes > own.min(total) {
                 let held_bytes = device.charged_bytes + ask.need_bytes;
                 let is_sick = matches!(device.health.state(), State::Suspect | State::Wedged);
@@ -560,7 +597,8 @@ impl Budget {
             let stream = *device.line.front()?;
             let account = self.accounts.get_mut(&stream).expect("only streams in line are served");
             let ask = account.ask.expect("only streams in line are served");
-            if device.takes_turns() && device.charged_bytes > account.charged_bytes {
+            let others_bytes = device.charged_bytes - account.charged_bytes;
+            if device.takes_turns() && others_bytes > device.stuck_bytes {
                 // From before it took turns; they will be gone soon.
                 device.hold = Hold::Turn;
                 return None;
@@ -583,13 +621,17 @@ impl Budget {
 
     fn grant(&mut self, id: DeviceId, stream: StreamId, ask: Ask, bytes: u64, now: Duration) {
         self.charged_bytes += bytes;
-        assert!(self.charged_bytes <= self.limit_bytes, "granted beyond the total (invariant 1)");
         self.move_charge(id, |charged| charged + bytes);
+        let most = self.limit_bytes + self.overhang_bytes();
+        assert!(self.charged_bytes <= most, "granted beyond the total (invariant 1)");
         let device = self.devices.get_mut(&id).expect("a device that is served is known");
         if device.charged_bytes == bytes {
             device.health.begin(now);
         }
         let account = self.accounts.get_mut(&stream).expect("only streams in line are served");
+        if std::mem::take(&mut account.is_stuck) {
+            device.stuck_bytes -= account.charged_bytes;
+        }
         account.charged_bytes += bytes;
         account.ask = None;
         account.granted_bytes = Some(bytes);

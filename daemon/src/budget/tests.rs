@@ -159,6 +159,21 @@ fn a_lower_total_takes_nothing_back_and_a_higher_one_serves_the_line() {
 }
 
 #[test]
+fn a_lower_total_leaves_every_device_its_floor_whatever_a_dead_one_holds() {
+    let mut budget = budget(512, 1, FAST);
+    warm_up(&mut budget, 1, 1000);
+    budget.join(2, 2, FAST, 100, ms(0));
+    let held = reserve_all(&mut budget, 1);
+    assert!((40..=50).contains(&held), "{held} MiB");
+    budget.set_limit(32 * MIB, ms(0));
+    assert_eq!(reserve_all(&mut budget, 2), 8, "its floor");
+    assert_eq!(reserve(&mut budget, 1, 1, 1), None);
+    budget.release(1, 30 * MIB, ms(0));
+    assert_eq!(budget.charged_bytes(), (held + 8 - 30) * MIB);
+    assert_eq!(reserve(&mut budget, 1, 1, 1), None, "above its floor it holds too much");
+}
+
+#[test]
 fn those_who_wait_share_what_is_released_by_weight() {
     let mut budget = budget(512, 2, FAST);
     budget.set_weight(2, 300);
@@ -192,7 +207,6 @@ fn only_the_holder_of_the_turn_is_charged() {
     let mut budget = budget(512, 2, SEEKS);
     assert_eq!(reserve(&mut budget, 1, 1, 8), Some(8));
     assert_eq!(budget.reserve(2, ask(1, 1), ms(0)), Reserve::Throttled(Hold::Turn));
-    assert!(budget.is_wanted(1));
     let mut held = 8;
     let mut turn = 8;
     // It goes on until its turn is used up, as fast as the device lets it.
@@ -215,6 +229,26 @@ fn a_turn_ends_when_its_holder_has_nothing_more() {
     budget.rest(1, ms(1));
     assert!(budget.take_woken().is_empty(), "it still has bytes in writeback");
     assert_eq!(complete(&mut budget, 1, 1, 0, 10), [2]);
+}
+
+#[test]
+fn a_holder_that_gets_stuck_loses_its_turn_and_harms_no_other() {
+    let mut budget = budget(512, 2, SEEKS);
+    assert!(reserve(&mut budget, 1, 1, 8).is_some());
+    assert_eq!(reserve(&mut budget, 2, 1, 1), None);
+    assert_eq!(budget.tick(ms(2000)), [(1, State::Suspect)]);
+    assert_eq!(budget.take_woken(), [2], "it gets a floor to show that the device is well");
+    for at in 0..200 {
+        assert!(reserve(&mut budget, 2, 1, 1).is_some());
+        complete(&mut budget, 2, 1, 2000 + at * 10, 2010 + at * 10);
+        assert!(budget.tick(ms(2010 + at * 10)).is_empty());
+    }
+    assert_eq!(budget.charged_bytes_of(1), 8 * MIB, "still stuck");
+    // It goes on, and is one like the others.
+    budget.rest(2, ms(5000));
+    complete(&mut budget, 1, 8, 0, 5000);
+    assert!(reserve(&mut budget, 1, 1, 1).is_some());
+    assert_eq!(budget.reserve(2, ask(1, 1), ms(5000)), Reserve::Throttled(Hold::Turn));
 }
 
 #[test]

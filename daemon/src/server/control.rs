@@ -26,26 +26,34 @@ pub(super) async fn run(
 ) -> Option<Failure> {
     let (mut id, mut command) = first;
     loop {
-        let reply = match command {
-            Command::Status => Reply::StatusReport(server.status()),
-            Command::SetWeight(set) => match set_weight(server, client, set) {
-                Ok(()) => Reply::Done,
-                Err(refused) => Reply::Failed(refused),
-            },
-            _ => {
-                let rule = "a connection that has begun with a request can only make requests";
-                return Some(Failure::new(ErrorCode::OUT_OF_SEQUENCE, rule));
-            }
+        let Some(reply) = answer(server, client, &command) else {
+            return Some(not_a_request());
         };
         timeout(IDLE, socket::send(socket, id, &reply)).await.ok()?.ok()?;
-        match timeout(IDLE, receiver.receive()).await {
-            Ok(Ok(Received::Command(next_id, next))) => (id, command) = (next_id, next),
-            // Refused above, with every other command of a stream.
-            Ok(Ok(Received::Write(_))) => command = Command::Flush,
+        (id, command) = match timeout(IDLE, receiver.receive()).await {
+            Ok(Ok(Received::Command(id, command))) => (id, command),
+            Ok(Ok(Received::Write(_))) => return Some(not_a_request()),
             Ok(Ok(Received::Gone) | Err(Broken::Io)) | Err(_) => return None,
             Ok(Err(Broken::Rule(failure))) => return Some(failure),
-        }
+        };
     }
+}
+
+/// `None` for a command of a stream.
+fn answer(server: &Server, client: Client, command: &Command) -> Option<Reply> {
+    Some(match command {
+        Command::Status => Reply::StatusReport(server.status()),
+        Command::SetWeight(set) => match set_weight(server, client, *set) {
+            Ok(()) => Reply::Done,
+            Err(refused) => Reply::Failed(refused),
+        },
+        _ => return None,
+    })
+}
+
+fn not_a_request() -> Failure {
+    let rule = "a connection that has begun with a request can only make requests";
+    Failure::new(ErrorCode::OUT_OF_SEQUENCE, rule)
 }
 
 fn set_weight(server: &Server, client: Client, set: SetWeight) -> Result<(), Failure> {

@@ -29,7 +29,7 @@ impl Slots {
     /// # Errors
     /// None here.
     pub fn offered(descriptors: Vec<Descriptor>, slots: u32) -> Result<Option<Self>, BadSlots> {
-        let _ = descriptors;
+        drop(descriptors);
         if (1..=SLOTS_MAX).contains(&slots) { Ok(None) } else { Err(BadSlots::Count(slots)) }
     }
 

@@ -12,7 +12,8 @@
 //! and `cachestat` counts the pages of a file that has none. So:
 //!
 //! 1. A cached write has to make dirty pages that the kernel counts. If three of them make none, its
-//!    counts are blind here, nothing by range can be proved, and the rung is `fdatasync`.
+//!    counts are blind here, nothing by range can be proved, and the rung is `fdatasync`. It is so
+//!    already while only one or two made none: what is released meanwhile has to be clean, too.
 //! 2. The first extents that were waited for have to be clean by those counts. If one is not, its rung
 //!    is left.
 //! 3. A manner that the file system refuses is left at once; nothing was written by then.
@@ -164,10 +165,16 @@ impl Ladder {
     #[must_use]
     pub fn rung(&self) -> Rung {
         match self.highest {
+            rung if rung.is_by_range() && self.is_in_doubt() && !self.is_pinned => Rung::Fdatasync,
             // Until the counts are known to mean something it writes as the rung below would.
             Rung::Dontcache if self.is_patched() && !self.is_pinned => Rung::SyncFileRange,
             rung => rung,
         }
+    }
+
+    /// The counts were zero, and it is not known yet why.
+    fn is_in_doubt(&self) -> bool {
+        self.blind_writes.is_some_and(|writes| writes > 0)
     }
 
     fn is_patched(&self) -> bool {
@@ -337,6 +344,16 @@ mod tests {
         let step = ladder.look(Some(0)).unwrap();
         assert_eq!((step.from, step.to), (Rung::Dontcache, Rung::Fdatasync));
         assert!(!ladder.wants_look() && !ladder.wants_proof());
+    }
+
+    #[test]
+    fn while_the_counts_are_in_doubt_only_a_sync_of_the_file_counts() {
+        let mut ladder = ladder();
+        assert_eq!(ladder.look(Some(0)), None);
+        assert_eq!((ladder.rung(), ladder.wants_look()), (Rung::Fdatasync, true));
+        assert_eq!(ladder.ways(&(MIB..2 * MIB)), [(MIB..2 * MIB, Way::Cached)], "to look again");
+        assert_eq!(ladder.look(Some(MIB)), None);
+        assert_eq!(ladder.rung(), Rung::Dontcache, "the kernel's own flusher was quicker");
     }
 
     #[test]

@@ -95,6 +95,7 @@ impl Gate {
             bell,
             held_bytes: 0,
             spare_bytes: 0,
+            is_active: false,
             extent_bytes,
         }
     }
@@ -126,6 +127,8 @@ pub struct Account {
     held_bytes: u64,
     /// Charged, and no page is dirty for it yet.
     spare_bytes: u64,
+    /// It was granted something since it last rested: it may have a turn.
+    is_active: bool,
     extent_bytes: u64,
 }
 
@@ -151,6 +154,7 @@ impl Account {
         if let Reserve::Granted(bytes) = reserve {
             self.held_bytes += bytes;
             self.spare_bytes = bytes;
+            self.is_active = true;
         }
         reserve
     }
@@ -183,8 +187,16 @@ impl Account {
         self.gate.change(|budget, now| budget.answers(self.stream, now));
     }
 
+    /// True when it may have a turn, or something charged for nothing: before its stream waits for its
+    /// muxer it has to rest.
+    #[must_use]
+    pub fn is_active(&self) -> bool {
+        self.is_active
+    }
+
     /// There is nothing to write for now: gives up what is charged for nothing, and the turn.
     pub fn rest(&mut self) {
+        self.is_active = false;
         let spare_bytes = std::mem::take(&mut self.spare_bytes);
         self.held_bytes -= spare_bytes;
         self.gate.change(|budget, now| {
@@ -198,12 +210,6 @@ impl Account {
     #[must_use]
     pub fn extent_bytes(&self) -> u64 {
         self.extent_bytes
-    }
-
-    /// True when others wait for the turn that this stream has.
-    #[must_use]
-    pub fn is_wanted(&self) -> bool {
-        self.gate.lock().budget.is_wanted(self.stream)
     }
 
     /// True when the device is shared in turns, so that it pays to gather before asking for one.

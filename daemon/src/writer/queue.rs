@@ -7,8 +7,6 @@
 //! 2. Content is stored once. The connection reads it from the socket into the last segment while
 //!    there is room, so that small writes leave as large ones, and nothing is copied to get there.
 //! 3. After `close` the queue is empty and stays so.
-//! 4. Content of a larger segment begins at a page boundary, so that it can be written past the page
-//!    cache.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -16,94 +14,20 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use bytes::BufMut;
-use bytes::buf::Limit;
+mod segment;
 
-/// Largest segment, and so the largest single `pwrite`: beyond 1 MiB no file system gets faster.
-pub const SEGMENT_BYTES: usize = 1 << 20;
-
-/// Smallest memory for a segment: a lone patch of 8 bytes should not hold a MiB.
-const SEGMENT_BYTES_MIN: usize = 4 << 10;
-
-/// From here on a segment is aligned (invariant 4). The memory that is skipped for it is not charged:
-/// at most a sixteenth, and for small segments it would be as much as they are.
-const ALIGNED_BYTES_MIN: usize = 64 << 10;
-
-/// The smallest page of the platforms served, and what every disk takes.
-const ALIGNMENT: usize = 4096;
+pub use segment::{SEGMENT_BYTES, Segment};
+use segment::{SEGMENT_BYTES_MIN, allocation_bytes};
 
 /// What a command without content is charged, so that millions of them are bounded as well.
 const COMMAND_BYTES: u64 = 256;
 
+/// The same for one with content in shared slots: the places of its parts may take as much again.
+const SLOTS_COMMAND_BYTES: u64 = 512;
+
 /// Free segments that are kept for reuse by all streams together. Fresh memory costs a page fault
 /// per 4 KiB, which at 1 GiB/s is a noticeable part of a core.
 const SPARE_SEGMENTS: usize = 32;
-
-/// A contiguous piece of content.
-#[derive(Debug)]
-pub struct Segment {
-    /// Where in the file it begins.
-    pub offset: u64,
-    /// Number of the last command whose content is wholly in it or before it.
-    pub sequence: u64,
-    /// Content bytes of the commands that ended in it.
-    pub content_bytes: u64,
-    /// The content, behind `skip` bytes that nobody needs.
-    memory: Vec<u8>,
-    skip: usize,
-    /// How much content it may hold, which is what the queue is charged.
-    room_bytes: usize,
-    since: Instant,
-}
-
-impl Segment {
-    /// A segment without content, in memory of [`allocation_bytes`].
-    fn new(offset: u64, mut memory: Vec<u8>, room_bytes: usize) -> Self {
-        memory.clear();
-        // `align_offset` may decline, then the content is merely not aligned.
-        let skip = match room_bytes {
-            ALIGNED_BYTES_MIN.. => memory.as_ptr().align_offset(ALIGNMENT).min(ALIGNMENT),
-            _ => 0,
-        };
-        memory.resize(skip, 0);
-        let since = Instant::now();
-        Self { offset, sequence: 0, content_bytes: 0, memory, skip, room_bytes, since }
-    }
-
-    /// A segment that holds nothing and never will.
-    #[must_use]
-    pub fn empty() -> Self {
-        Self::new(0, Vec::new(), 0)
-    }
-
-    /// What is in it.
-    #[must_use]
-    pub fn content(&self) -> &[u8] {
-        &self.memory[self.skip..]
-    }
-
-    /// The bytes of the file that it covers.
-    #[must_use]
-    pub fn range(&self) -> Range<u64> {
-        self.offset..self.offset + self.content().len() as u64
-    }
-
-    /// Where the next `len` bytes of content go; it was asked for with room for them.
-    pub fn space(&mut self, len: usize) -> Limit<&mut Vec<u8>> {
-        debug_assert!(self.content().len() + len <= self.room_bytes, "more than was charged");
-        (&mut self.memory).limit(len)
-    }
-
-    /// Drops the content behind its first `len` bytes.
-    pub fn truncate(&mut self, len: usize) {
-        self.memory.truncate(self.skip + len);
-    }
-}
-
-/// How much memory a segment with so much room takes.
-fn allocation_bytes(room_bytes: usize) -> usize {
-    if room_bytes < ALIGNED_BYTES_MIN { room_bytes } else { room_bytes + ALIGNMENT }
-}
 
 /// Content that lies in memory which the client shares.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -386,7 +310,7 @@ impl Queue {
         if state.shared_bytes > 0 && state.shared_bytes + content_bytes > slots_bytes {
             return self.refuse(&mut state);
         }
-        let room = self.charge(&mut state, COMMAND_BYTES);
+        let room = self.charge(&mut state, SLOTS_COMMAND_BYTES);
         if room == Room::Granted {
             state.shared_bytes += content_bytes;
         }
@@ -487,7 +411,9 @@ impl Queue {
                 held_bytes = segment.room_bytes as u64;
                 self.queues.give_memory(segment);
             }
-            Job::WriteSlots(write) => shared_bytes = write.content_bytes,
+            Job::WriteSlots(write) => {
+                (held_bytes, shared_bytes) = (SLOTS_COMMAND_BYTES, write.content_bytes);
+            }
             _ => {}
         }
         let mut state = lock(&self.state);

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use freemkvd_proto::limits::SLOT_BYTES;
 use freemkvd_proto::limits::WEIGHT_DEFAULT;
 use freemkvd_proto::status::StreamState;
 use freemkvd_proto::{Failure, Kind, Mark, Progress, Reply};
@@ -190,6 +191,13 @@ impl Record {
     #[must_use]
     pub fn slots(&self) -> Option<Arc<Slots>> {
         self.lock().slots.clone()
+    }
+
+    /// How much its client can have queued in them, in bytes.
+    #[must_use]
+    pub fn slots_bytes(&self) -> u64 {
+        let slots = self.slots();
+        slots.map_or(0, |slots| u64::from(slots.count()) * u64::from(SLOT_BYTES))
     }
 
     /// Its thread's name, as `top -H` shows it: the number, and as much of the file's name as fits

@@ -68,7 +68,8 @@ impl<'a> Writer<'a> {
     /// Serves the queue until its end, or the first error.
     pub(super) fn serve(&mut self) -> Result<Outcome, Stop> {
         loop {
-            if self.file.charged_bytes() == 0 && self.account().takes_turns() {
+            // A turn that it has is to be used; what it gathers is for the next one.
+            if !self.account().is_active() && self.account().takes_turns() {
                 self.record.queue.gather(GATHER_BYTES, GATHER_TIME);
             }
             match self.record.queue.pop(self.patience()) {
@@ -94,10 +95,11 @@ impl<'a> Writer<'a> {
 
     /// How long to wait for the next job before something else is to be done.
     fn patience(&mut self) -> Option<Duration> {
-        if self.file.charged_bytes() == 0 {
+        if !self.account().is_active() {
             return None;
         }
-        if self.account().is_wanted() {
+        // Others may begin to wait for its turn at any moment.
+        if self.account().takes_turns() {
             return Some(TURN_PATIENCE);
         }
         Some(if self.file.can_look() { drain::LOOK } else { drain::AGE })
@@ -109,14 +111,13 @@ impl<'a> Writer<'a> {
         if idle {
             self.record.set_activity(Activity::Idle);
         }
-        let pressure = match idle || self.account().is_wanted() {
-            true => Pressure::Idle,
-            false => Pressure::Flowing,
-        };
-        while self.step(pressure)? {}
-        if self.file.charged_bytes() == 0 {
-            self.account().rest();
+        if !idle && !self.account().takes_turns() {
+            while self.step(Pressure::Flowing)? {}
+            return Ok(());
         }
+        while self.step(Pressure::Idle)? {}
+        assert_eq!(self.file.charged_bytes(), 0, "an idle stream has drained (invariant 3)");
+        self.account().rest();
         Ok(())
     }
 

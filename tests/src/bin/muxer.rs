@@ -43,6 +43,9 @@ struct Args {
     /// Where the calls go
     #[arg(long, value_enum, default_value = "file")]
     sink: SinkKind,
+    /// Send content through the daemon's socket, not in shared slots
+    #[arg(long)]
+    inline: bool,
     /// Which calls: the muxer's own, or what a 4 MiB buffer makes of them. A bare file gets the
     /// latter unless told otherwise
     #[arg(long, value_enum)]
@@ -193,6 +196,7 @@ impl Out {
             }
             // As a muxer does that knows nothing but these three.
             SinkKind::Daemon => Self::Daemon(match (args.trace, args.size_hint) {
+                _ if args.inline => open_inline(args)?,
                 (Kind::Patch, _) => RipFile::open(&args.out)?,
                 (_, Some(bytes)) => RipFile::create_with_size_hint(&args.out, bytes)?,
                 (_, None) => RipFile::create(&args.out)?,
@@ -257,6 +261,17 @@ fn open_file(path: &Path, kind: Kind) -> io::Result<File> {
     match kind {
         Kind::Patch => File::options().write(true).open(path),
         _ => File::create(path),
+    }
+}
+
+fn open_inline(args: &Args) -> Result<RipFile, freemkvd_client::Error> {
+    let mut options = RipFile::options().shared_slots(false);
+    if let Some(bytes) = args.size_hint {
+        options = options.size_hint(bytes);
+    }
+    match args.trace {
+        Kind::Patch => options.open(&args.out),
+        _ => options.create(&args.out),
     }
 }
 

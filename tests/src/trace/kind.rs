@@ -4,11 +4,13 @@ use std::fmt;
 use std::str::FromStr;
 
 use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
 
 use super::{m2ts, sweep};
 
 /// Which muxer a trace imitates.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// T1: UHD disc to MKV. 293 writes, 196 seeks and 196 position queries per content second.
     Uhd,
@@ -62,7 +64,8 @@ impl Kind {
     }
 
     /// Whether the muxer writes through a buffer. A sweep does not: it writes whole batches.
-    pub(crate) fn is_buffered(self) -> bool {
+    #[must_use]
+    pub fn is_buffered(self) -> bool {
         !matches!(self, Self::Sweep | Self::Patch)
     }
 }

@@ -98,14 +98,10 @@ fn problems(status: &Status) -> Vec<String> {
     });
     let sick = status.devices.iter().filter(|device| is_sick(device));
     let sick = sick.map(|device| {
-        format!(
-            "device {} is {}: {} ({}) has {} to write back",
-            device.id,
-            word(&json!(device.state)),
-            device.mount,
-            device.filesystem,
-            Sizes::Human.bytes(device.charged_bytes)
-        )
+        let (state, age) = (word(&json!(device.state)).to_owned(), seconds(device.state_seconds));
+        let left = Sizes::Human.bytes(device.charged_bytes);
+        let Device { id, mount, filesystem, .. } = device;
+        format!("device {id} has been {state} for {age}: {mount} ({filesystem}) has {left} to write back")
     });
     let abandoned = status.streams.iter().filter(|stream| stream.state == StreamState::Abandoned);
     let abandoned = abandoned.map(|stream| {
@@ -168,8 +164,9 @@ fn devices(devices: &[Device], look: Look) -> String {
         column("STATE", Align::Left, 0),
         column("DRAIN", Align::Left, 4),
         column("DIRTY", Align::Right, 0),
+        column("KERNEL", Align::Right, 2),
         column("LIMIT", Align::Right, 0),
-        column("CLEAN/s", Align::Right, 0),
+        column("RATE/s", Align::Right, 0),
         column("P95", Align::Right, 2),
     ]);
     for device in devices {
@@ -177,9 +174,10 @@ fn devices(devices: &[Device], look: Look) -> String {
             Cell::new(&device.id),
             Cell::new(&device.mount),
             Cell::new(&device.filesystem),
-            Cell::new(word(&json!(device.state))).with_trouble(is_sick(device)),
+            Cell::new(device_state(device)).with_trouble(is_sick(device)),
             Cell::new(&device.drain),
             size(device.charged_bytes),
+            device.kernel_dirty_bytes.map_or_else(|| Cell::new("-"), size),
             size(device.limit_bytes),
             size(device.rate_bytes_per_second),
             Cell::new(milliseconds(device.completion_ms_p95)),
@@ -202,6 +200,7 @@ fn streams(streams: &[Stream], look: Look) -> String {
         column("DURABLE", Align::Right, 0),
         column("QUEUED", Align::Right, 5),
         column("DIRTY", Align::Right, 2),
+        column("WAITS FOR", Align::Left, 6),
     ]);
     for stream in streams {
         let pid = stream.client_pid.map(|pid| pid.to_string());
@@ -217,9 +216,25 @@ fn streams(streams: &[Stream], look: Look) -> String {
             size(stream.durable_bytes),
             size(stream.queued_bytes),
             size(stream.dirty_bytes),
+            Cell::new(waits_for(stream)),
         ]);
     }
     table.render(look.screen, look.header)
+}
+
+fn device_state(device: &Device) -> String {
+    let state = word(&json!(device.state)).to_owned();
+    match is_sick(device) {
+        true => format!("{state} {}", seconds(device.state_seconds)),
+        false => state,
+    }
+}
+
+fn waits_for(stream: &Stream) -> String {
+    let waiting = stream.waiting_for.as_ref();
+    waiting.map_or_else(String::new, |waiting| {
+        format!("{} {}", waiting.what, milliseconds(waiting.ms))
+    })
 }
 
 /// The state, and its age where somebody waits for its end.

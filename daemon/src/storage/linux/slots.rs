@@ -1,17 +1,16 @@
 //! Memory that a client shares, and that its content is written from.
 //!
 //! 1. The client may change every byte of it at any time. So nothing here, and nothing anywhere in
-//!    the daemon, makes a reference to it or reads it: only the kernel does, in `pwritev2` and `pread`.
+//!    the daemon, makes a reference to it or reads it: only the kernel does, in `pwritev2`.
 //! 2. It can't become smaller under our hands: the seals are checked before it is mapped.
 //! 3. It is mapped for as long as the value lives, also when the client is dead.
 
-use std::io;
 use std::ops::Range;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use freemkvd_proto::limits::{SLOT_BYTES, SLOTS_MAX};
 use rustix::fs::{SealFlags, fcntl_get_seals, fstat};
-use rustix::io::{Errno, pread};
+use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
 use crate::storage::BadSlots;
@@ -22,7 +21,6 @@ pub type Descriptor = OwnedFd;
 /// See the module's documentation.
 #[derive(Debug)]
 pub struct Slots {
-    memory: OwnedFd,
     /// Where it is mapped. A number and not a pointer: nobody may follow it (rule 1).
     address: usize,
     len: usize,
@@ -59,7 +57,7 @@ impl Slots {
             return Err(BadSlots::Size { found_bytes, slots });
         }
         match map(&memory, len) {
-            Ok(address) => Ok(Some(Self { memory, address, len })),
+            Ok(address) => Ok(Some(Self { address, len })),
             Err(Errno::NOMEM | Errno::PERM) => Ok(None),
             Err(errno) => Err(BadSlots::Map(errno.into())),
         }
@@ -82,50 +80,6 @@ impl Slots {
         let fits = range.start <= range.end && range.end <= self.len as u64;
         assert!(fits, "{range:?} is outside of {} bytes of shared slots", self.len);
         (self.address + range.start as usize, (range.end - range.start) as usize)
-    }
-
-    /// Writes from `range` to `file` at `offset`; returns how many bytes of it.
-    ///
-    /// # Errors
-    /// Whatever the operating system says.
-    #[expect(unsafe_code, reason = "safe bindings want a slice, and there must be none (rule 1)")]
-    pub fn write_to(
-        &self,
-        file: BorrowedFd<'_>,
-        range: &Range<u64>,
-        offset: u64,
-        flags: i32,
-    ) -> io::Result<usize> {
-        let (address, len) = self.span(range);
-        let iovec =
-            libc::iovec { iov_base: std::ptr::without_provenance_mut(address), iov_len: len };
-        // The wire allows no offset that would not fit.
-        let offset = i64::try_from(offset).unwrap_or(i64::MAX);
-        // SAFETY: the kernel reads `len` bytes at `address`, which are mapped while `self` lives, and
-        // writes to no memory of ours. That another process changes them meanwhile is its business:
-        // nothing in this process looks at them.
-        let count = unsafe { libc::pwritev2(file.as_raw_fd(), &raw const iovec, 1, offset, flags) };
-        usize::try_from(count).map_err(|_| io::Error::last_os_error())
-    }
-
-    /// Copies the bytes from `start` on to memory of ours, for what can't be written from where they
-    /// are. The kernel copies, from the memfd: the mapping is not read (rule 1).
-    ///
-    /// # Errors
-    /// Whatever the operating system says.
-    pub fn copy_to(&self, mut start: u64, mut into: &mut [u8]) -> io::Result<()> {
-        while !into.is_empty() {
-            match pread(&self.memory, &mut *into, start) {
-                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(count) => {
-                    start += count as u64;
-                    into = &mut into[count..];
-                }
-                Err(Errno::INTR) => {}
-                Err(errno) => return Err(errno.into()),
-            }
-        }
-        Ok(())
     }
 }
 
@@ -150,8 +104,6 @@ fn map(memory: &OwnedFd, len: usize) -> Result<usize, Errno> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::AsFd;
-
     use rustix::fs::{MemfdFlags, fcntl_add_seals, ftruncate, memfd_create};
     use rustix::io::pwrite;
 
@@ -238,13 +190,12 @@ mod tests {
         let memory = memory(2 * SLOT, BOTH);
         pwrite(&memory, b"content", SLOT - 3).unwrap();
         let slots = adopt(memory, 2);
-        let file = tempfile::tempfile_in(".").unwrap();
+        let file: OwnedFd = tempfile::tempfile_in(".").unwrap().into();
         let range = SLOT - 3..SLOT + 4;
-        assert_eq!(slots.write_to(file.as_fd(), &range, 5, 0).unwrap(), 7);
-        let mut copied = [0; 7];
-        slots.copy_to(range.start, &mut copied).unwrap();
-        assert_eq!(&copied, b"content");
-        let written = io::read_to_string(&file).unwrap();
+        let flags = rustix::io::ReadWriteFlags::empty();
+        let count = super::super::call::write_slots(&file, &slots, range, 5, flags).unwrap();
+        assert_eq!(count, 7);
+        let written = std::io::read_to_string(std::fs::File::from(file)).unwrap();
         assert_eq!(written, "\0\0\0\0\0content");
     }
 

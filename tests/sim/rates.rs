@@ -1,0 +1,59 @@
+//! How well the budget knows its devices: its rates beside what the devices really did.
+
+use std::time::Duration;
+
+use crate::device::Truth;
+use crate::world::World;
+
+/// Estimates are compared with what happened since so long.
+const SPAN: Duration = Duration::from_secs(2);
+
+/// Off by more than this is wrong.
+const FACTOR: f64 = 3.0;
+
+/// The comparison of one device.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Compared {
+    since: Duration,
+    before: Truth,
+    /// For how many spans in a row the estimate has been too low, and too high.
+    low: u32,
+    high: u32,
+    pub low_max: u32,
+    pub high_max: u32,
+    pub spans: u32,
+    pub low_spans: u32,
+    pub high_spans: u32,
+}
+
+impl World {
+    /// Compares, when it is time.
+    pub fn compare_rates(&mut self) {
+        let now = self.now;
+        self.rates.resize(self.devices.len(), Compared::default());
+        for at in 0..self.devices.len() {
+            let id = u32::try_from(at).expect("few devices");
+            let truth = Truth::of(&self.devices[at]);
+            let compared = &mut self.rates[at];
+            if now - compared.since < SPAN {
+                continue;
+            }
+            let real = truth.rate_since(compared.before);
+            (compared.since, compared.before) = (now, truth);
+            let (Some(real), Some(view)) = (real, self.books.budget.device(id)) else { continue };
+            #[expect(clippy::cast_precision_loss, reason = "a rate")]
+            let estimate = view.bytes_per_second as f64;
+            compared.spans += 1;
+            compared.low = if estimate * FACTOR < real { compared.low + 1 } else { 0 };
+            compared.high = if estimate > real * FACTOR { compared.high + 1 } else { 0 };
+            compared.low_spans += u32::from(compared.low > 0);
+            compared.high_spans += u32::from(compared.high > 0);
+            compared.low_max = compared.low_max.max(compared.low);
+            compared.high_max = compared.high_max.max(compared.high);
+            if compared.low > 2 || compared.high > 2 {
+                let (estimate, real) = (estimate / 1e6, real / 1e6);
+                self.log(format_args!("device {at}: {estimate:.1} MB/s instead of {real:.1}"));
+            }
+        }
+    }
+}

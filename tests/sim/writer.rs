@@ -1,0 +1,139 @@
+//! The writer thread's loop: `writer/run.rs` of the daemon, branch by branch, in virtual time.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use freemkvd::budget::{Hold, Reserve};
+use freemkvd::stream::drain::{self, Pressure};
+
+use crate::file::File;
+use crate::queue::{End, Job, Next, Receiver};
+use crate::waits::Waiting;
+use crate::world::Task;
+
+/// As in the daemon, but for the poll, which here is only to find what should not need one.
+const ABORT_POLL: Duration = Duration::from_secs(1);
+const TURN_PATIENCE: Duration = Duration::from_millis(3);
+const GATHER_BYTES: u64 = 16 << 20;
+const GATHER_TIME: Duration = Duration::from_millis(500);
+const SLOT_BYTES: u64 = 1 << 20;
+
+/// The muxer has given up.
+struct Aborted;
+
+/// See the module's documentation.
+pub struct Writer {
+    pub task: Task,
+    pub file: File,
+    pub queue: Receiver,
+    pub device: usize,
+    pub last_job: Duration,
+}
+
+impl Writer {
+    /// The life of the thread, after it has opened its file.
+    pub async fn live(mut self) {
+        if !self.serve().await.is_ok_and(|is_finished| is_finished) {
+            // Also after an abort: what is charged is given back when it is clean.
+            self.file.sync().await;
+        }
+        self.file.account.leave();
+        self.file.end_of_life();
+        self.queue.close();
+        let mut world = self.task.world();
+        world.writers -= 1;
+        world.log(format_args!("{}: ended", self.file.account.stream));
+    }
+
+    /// True when the file is complete, and synced.
+    async fn serve(&mut self) -> Result<bool, Aborted> {
+        loop {
+            if self.file.charged_bytes() == 0 && self.file.account.takes_turns() {
+                self.queue.gather(GATHER_BYTES, GATHER_TIME).await;
+            }
+            match self.queue.pop(self.patience()).await {
+                Next::Job(job) => {
+                    self.execute(&job).await?;
+                    self.queue.done(&job);
+                    self.last_job = self.task.now();
+                    if job == Job::Finish {
+                        return Ok(true);
+                    }
+                }
+                Next::Idle => self.pause().await,
+                Next::End(End::Aborted) => return Err(Aborted),
+                Next::End(End::ClientGone) => return Ok(false),
+            }
+        }
+    }
+
+    fn patience(&self) -> Option<Duration> {
+        if self.file.charged_bytes() == 0 {
+            return None;
+        }
+        if self.file.account.is_wanted() {
+            return Some(TURN_PATIENCE);
+        }
+        Some(if self.file.can_look() { drain::LOOK } else { drain::AGE })
+    }
+
+    async fn pause(&mut self) {
+        let idle = self.task.now().saturating_sub(self.last_job) >= drain::AGE;
+        let pressure = match idle || self.file.account.is_wanted() {
+            true => Pressure::Idle,
+            false => Pressure::Flowing,
+        };
+        while self.file.step(pressure).await {}
+        if self.file.charged_bytes() == 0 {
+            self.file.account.rest();
+        }
+    }
+
+    async fn execute(&mut self, job: &Job) -> Result<(), Aborted> {
+        match job {
+            Job::Write(range) => {
+                let mut at = range.start;
+                while at < range.end {
+                    let end = range.end.min((at / SLOT_BYTES + 1) * SLOT_BYTES);
+                    self.write(&(at..end)).await?;
+                    at = end;
+                    while self.file.step(Pressure::Flowing).await {}
+                }
+            }
+            Job::SetLen(len) => self.file.set_len(*len),
+            Job::Sync | Job::Finish => self.file.sync().await,
+        }
+        Ok(())
+    }
+
+    async fn write(&mut self, range: &Range<u64>) -> Result<(), Aborted> {
+        let end_before = self.file.end();
+        for (part, way) in self.file.ways(range) {
+            self.reserve(self.file.page_bytes_of(&part)).await?;
+            self.file.write(&part, way).await;
+        }
+        self.file.wrote(range, end_before);
+        Ok(())
+    }
+
+    async fn reserve(&mut self, need_bytes: u64) -> Result<(), Aborted> {
+        let want_bytes = need_bytes + self.queue.queued_bytes();
+        let stream = self.file.account.stream;
+        let mut waiting: Option<Waiting> = None;
+        while let Reserve::Throttled(hold) = self.file.account.reserve(need_bytes, want_bytes) {
+            if self.queue.is_aborted() {
+                return Err(Aborted);
+            }
+            let waiting =
+                waiting.get_or_insert_with(|| Waiting::begin(&self.task, self.device, stream));
+            waiting.for_pool |= hold == Hold::Total;
+            if !self.file.step(Pressure::Throttled).await {
+                self.file.account.wait(ABORT_POLL).await;
+            }
+        }
+        if let Some(waiting) = waiting {
+            waiting.end(&self.task, need_bytes);
+        }
+        Ok(())
+    }
+}
