@@ -30,8 +30,8 @@ fn mount(name: &str) -> PathBuf {
 
 /// A rip comes out right under a small budget, its reserved surplus is given back, and the drain is
 /// the one that works there.
-fn a_rip_comes_out_right_on(filesystem: &str, drain: &str) {
-    let dir = tempfile::tempdir_in(mount(filesystem)).unwrap();
+fn a_rip_comes_out_right_on(name: &str, filesystem: &str, drain: &str) {
+    let dir = tempfile::tempdir_in(mount(name)).unwrap();
     let daemon = Daemon::start(dir.path(), "[budget]\ntotal = \"16MiB\"\n");
     let path = dir.path().join("film.mkv");
     let trace = Trace { kind: Kind::Bd, seed: 7, content_seconds: 30.0 };
@@ -56,25 +56,31 @@ fn a_rip_comes_out_right_on(filesystem: &str, drain: &str) {
 #[test]
 #[ignore = "needs root: loop devices"]
 fn a_rip_comes_out_right_on_ext4() {
-    a_rip_comes_out_right_on("ext4", "sync_file_range");
+    a_rip_comes_out_right_on("ext4", "ext4", "sync_file_range");
 }
 
 #[test]
 #[ignore = "needs root: loop devices"]
 fn a_rip_comes_out_right_on_xfs() {
-    a_rip_comes_out_right_on("xfs", "sync_file_range");
+    a_rip_comes_out_right_on("xfs", "xfs", "sync_file_range");
 }
 
 #[test]
 #[ignore = "needs root: loop devices"]
 fn a_rip_comes_out_right_on_btrfs() {
-    a_rip_comes_out_right_on("btrfs", "sync_file_range");
+    a_rip_comes_out_right_on("btrfs", "btrfs", "sync_file_range");
 }
 
 #[test]
 #[ignore = "needs root: an overlay mount"]
 fn a_rip_comes_out_right_on_overlayfs() {
-    a_rip_comes_out_right_on("overlay", "fdatasync");
+    a_rip_comes_out_right_on("overlay", "overlay", "fdatasync");
+}
+
+#[test]
+#[ignore = "needs root: a FUSE mount"]
+fn a_rip_comes_out_right_on_mergerfs() {
+    a_rip_comes_out_right_on("fuse", "fuse.mergerfs", "fdatasync");
 }
 
 #[test]
