@@ -2,8 +2,8 @@
 //! who may have the next ones. Pure: no clock, no thread, no I/O; time is an argument.
 //!
 //! A budget without limits per device is an outage: one device that stops holds all of it, and
-//! everybody waits. So each device has a limit of its own ([`device`]) inside the total, follows its
-//! own health ([`health`]), and keeps a floor that the others can't take.
+//! everybody waits. So each device has a limit of its own (`device`) inside the total, follows its
+//! own health (`health`), and keeps a floor that the others can't take.
 //!
 //! Invariants, asserted where they could break:
 //! 1. The sum of all charges never exceeds the total, except by what was granted before the total was

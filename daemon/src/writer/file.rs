@@ -20,7 +20,7 @@ use crate::device::Device;
 use crate::storage::{self, Content, Manner, Storage};
 use crate::stream::drain::{self, Next, Pressure};
 use crate::stream::extent::Extents;
-use crate::stream::ladder::{Ground, Ladder, Rung, StepDown, Way};
+use crate::stream::ladder::{Ground, Ladder, REFUSED, Rung, StepDown, Way};
 
 /// How often the kernel is asked what it holds, for status.
 const KERNEL_SAMPLE: Duration = Duration::from_millis(100);
@@ -83,6 +83,8 @@ impl<'a> File<'a> {
             looked: Duration::ZERO,
         };
         file.show_rung();
+        let from = pinned.filter(|pinned| *pinned != file.ladder.rung());
+        file.stepped(from.map(|from| StepDown { from, to: file.ladder.rung(), because: REFUSED }));
         file
     }
 
