@@ -40,6 +40,11 @@ pub const TURN_BYTES: u64 = 24 << 20;
 /// Shortest turn; a stream whose weight would make it shorter is passed over until it has saved up.
 const TURN_BYTES_MIN: u64 = 8 << 20;
 
+/// Where in a file a turn ends. ext4 sets whole pieces of 8 MiB aside for a file that grows
+/// (`ext4_mb_normalize_request`); a turn that ends within one leaves its rest to the stream's next turn,
+/// which then begins with a seek back to it.
+const TURN_ALIGN_BYTES: u64 = 8 << 20;
+
 /// Above this speed it is no device that seeks, whatever it says of itself: virtual disks claim to be
 /// rotational, and the fastest hard disk does 300 MiB/s. Below the half it has to prove it anew.
 const SEEKLESS_BYTES_PER_SECOND: u64 = 500 << 20;
@@ -95,6 +100,16 @@ pub(super) struct Turn {
     pub(super) left_bytes: u64,
     /// The holder has nothing more to write for now.
     pub(super) is_over: bool,
+}
+
+/// The turn of a stream that has so much credit and writes on at `offset`: as much of it as leads to a
+/// boundary.
+pub(super) fn turn_bytes(offset: u64, credit_bytes: u64) -> u64 {
+    let end = (offset + credit_bytes) / TURN_ALIGN_BYTES * TURN_ALIGN_BYTES;
+    match end.checked_sub(offset) {
+        Some(bytes) if bytes >= TURN_BYTES_MIN => bytes,
+        _ => credit_bytes,
+    }
 }
 
 impl Device {

@@ -62,6 +62,8 @@ pub struct Ask {
     pub need_bytes: u64,
     /// More is of no use; at least `need_bytes`.
     pub want_bytes: u64,
+    /// Where in its file the next write begins.
+    pub offset: u64,
 }
 
 /// What became of it.
@@ -636,7 +638,8 @@ impl Budget {
         account.ask = None;
         account.granted_bytes = Some(bytes);
         if device.takes_turns() && device.turn.is_none() {
-            let left_bytes = std::mem::take(&mut account.deficit_bytes);
+            let left_bytes = device::turn_bytes(ask.offset, account.deficit_bytes);
+            account.deficit_bytes -= left_bytes;
             account.is_visited = false;
             device.turn = Some(Turn { holder: stream, left_bytes, is_over: false });
         }

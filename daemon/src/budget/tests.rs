@@ -20,7 +20,7 @@ fn budget(limit_mib: u64, streams: u64, seeks: bool) -> Budget {
 }
 
 fn ask(need_mib: u64, want_mib: u64) -> Ask {
-    Ask { need_bytes: need_mib * MIB, want_bytes: want_mib * MIB }
+    Ask { need_bytes: need_mib * MIB, want_bytes: want_mib * MIB, offset: 0 }
 }
 
 fn reserve(budget: &mut Budget, stream: StreamId, need_mib: u64, want_mib: u64) -> Option<u64> {
@@ -72,12 +72,9 @@ fn a_new_device_begins_at_its_floor_and_each_round_doubles_it() {
 #[test]
 fn the_last_byte_is_granted_and_one_more_waits() {
     let mut budget = budget(64, 1, FAST);
+    assert_eq!(budget.reserve(1, ask(8, 8), ms(0)), Reserve::Granted(8 * MIB));
     assert_eq!(
-        budget.reserve(1, Ask { need_bytes: 8 * MIB, want_bytes: 8 * MIB }, ms(0)),
-        Reserve::Granted(8 * MIB)
-    );
-    assert_eq!(
-        budget.reserve(1, Ask { need_bytes: 1, want_bytes: 1 }, ms(0)),
+        budget.reserve(1, Ask { need_bytes: 1, want_bytes: 1, offset: 0 }, ms(0)),
         Reserve::Throttled(Hold::Device)
     );
     budget.release(1, 1, ms(1));
@@ -233,6 +230,16 @@ fn only_the_holder_of_the_turn_is_charged() {
 }
 
 #[test]
+fn a_turn_ends_where_the_file_system_sets_pieces_aside() {
+    use super::device::turn_bytes;
+    assert_eq!(turn_bytes(0, TURN_BYTES), TURN_BYTES);
+    assert_eq!(turn_bytes(3 * MIB, TURN_BYTES), 21 * MIB);
+    assert_eq!(turn_bytes(3 * MIB, 9 * MIB), 9 * MIB, "too short to be worth it");
+    // What it does not use is for the next turn, which ends at a boundary again.
+    assert_eq!(turn_bytes(24 * MIB, TURN_BYTES + 3 * MIB), 24 * MIB);
+}
+
+#[test]
 fn a_turn_ends_when_its_holder_has_nothing_more() {
     let mut budget = budget(512, 2, SEEKS);
     assert_eq!(reserve(&mut budget, 1, 1, 1), Some(1));
@@ -318,7 +325,8 @@ proptest! {
             let stream = 1 + choice % streams;
             match choice % 7 {
                 0..=3 => {
-                    let ask = Ask { need_bytes: bytes, want_bytes: bytes * (1 + choice % 9) };
+                    let want_bytes = bytes * (1 + choice % 9);
+                    let ask = Ask { need_bytes: bytes, want_bytes, offset: choice % (1 << 40) };
                     let _ = budget.reserve(stream, ask, ms(now));
                 }
                 4 => budget.rest(stream, ms(now)),
