@@ -368,6 +368,20 @@ impl Budget {
         self.settle(id, now);
     }
 
+    /// Takes back `bytes` that `stream` was granted and has not used; they are not counted as had of its
+    /// turn.
+    ///
+    /// # Panics
+    /// As [`Budget::release`].
+    pub fn give_back(&mut self, stream: StreamId, bytes: u64, now: Duration) {
+        let id = self.accounts.get(&stream).expect("a stream joins before it gives back").device;
+        let device = self.devices.get_mut(&id).expect("a stream's device is known");
+        if let Some(turn) = device.turn.as_mut().filter(|turn| turn.holder == stream) {
+            turn.left_bytes += bytes;
+        }
+        self.release(stream, bytes, now);
+    }
+
     /// Takes back what became clean, and learns from it how fast the device is.
     ///
     /// # Panics

@@ -240,6 +240,21 @@ fn a_turn_ends_where_the_file_system_sets_pieces_aside() {
 }
 
 #[test]
+fn what_was_not_used_of_a_grant_is_still_there_in_the_turn() {
+    let mut budget = budget(512, 2, SEEKS);
+    assert_eq!(reserve(&mut budget, 1, 1, 8), Some(8));
+    assert_eq!(reserve(&mut budget, 2, 1, 1), None);
+    budget.give_back(1, 2 * MIB, ms(0));
+    let mut had = 6;
+    complete(&mut budget, 1, 6, 0, 60);
+    while let Some(mib) = reserve(&mut budget, 1, 1, 6) {
+        had += mib;
+        complete(&mut budget, 1, mib, 60, 120);
+    }
+    assert_eq!(had, TURN_BYTES / MIB);
+}
+
+#[test]
 fn a_turn_ends_when_its_holder_has_nothing_more() {
     let mut budget = budget(512, 2, SEEKS);
     assert_eq!(reserve(&mut budget, 1, 1, 1), Some(1));

@@ -147,7 +147,7 @@ impl Account {
         let stream = self.stream;
         let reserve = self.gate.change(|budget, now| {
             if spare_bytes > 0 {
-                budget.release(stream, spare_bytes, now);
+                budget.give_back(stream, spare_bytes, now);
             }
             budget.reserve(stream, Ask { need_bytes, want_bytes, offset }, now)
         });
