@@ -96,6 +96,8 @@ struct Account {
     charged_bytes: u64,
     /// Credited at its visits and not used.
     deficit_bytes: u64,
+    /// Granted beyond its last turns, because what was left of them was less than it needed.
+    overdrawn_bytes: u64,
     /// Its visit is not over: it has been credited, and could not use all of it yet.
     is_visited: bool,
     ask: Option<Ask>,
@@ -252,6 +254,7 @@ impl Budget {
             granted_bytes: None,
             is_stuck: false,
         };
+            overdrawn_bytes: 0,
         let before = self.accounts.insert(stream, account);
         assert!(before.is_none(), "stream {stream} joined the budget twice");
         if !self.devices.contains_key(&device) {
@@ -636,6 +639,9 @@ impl Budget {
     }
 
     fn grant(&mut self, id: DeviceId, stream: StreamId, ask: Ask, bytes: u64, now: Duration) {
+                let paid_bytes = account.overdrawn_bytes.min(quantum_bytes);
+                account.overdrawn_bytes -= paid_bytes;
+                let quantum_bytes = quantum_bytes - paid_bytes;
         self.charged_bytes += bytes;
         self.move_charge(id, |charged| charged + bytes);
         let most = self.limit_bytes + self.overhang_bytes();
@@ -676,6 +682,9 @@ impl Budget {
         if device.line.front() == Some(&stream) {
             device.line.pop_front();
         } else {
+                if device.line.len() > 1 {
+                    account.overdrawn_bytes += bytes.saturating_sub(turn.left_bytes);
+                }
             device.line.retain(|waiting| *waiting != stream);
         }
         self.woken.push(stream);

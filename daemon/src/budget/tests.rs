@@ -286,6 +286,26 @@ fn a_holder_that_gets_stuck_loses_its_turn_and_harms_no_other() {
 
 #[test]
 fn a_device_that_is_faster_than_any_disk_does_not_take_turns() {
+#[test]
+fn what_a_turn_was_overdrawn_by_is_taken_from_the_next() {
+    let mut budget = budget(512, 2, SEEKS);
+    let mut turns = [0, 0, 0];
+    for _ in 0..4 {
+        for stream in [1, 2] {
+            // 7 MiB do not divide a turn of 24.
+            while let Some(mib) = reserve(&mut budget, stream, 7, 7) {
+                turns[usize::try_from(stream).unwrap()] += mib;
+                assert_eq!(reserve(&mut budget, 3 - stream, 7, 7), None);
+                complete(&mut budget, stream, mib, 0, 80);
+                if budget.has_grant(3 - stream) {
+                    break;
+                }
+            }
+        }
+    }
+    assert_eq!(turns, [0, 98, 98], "28, 21, 28 and 21");
+}
+
     let mut budget = budget(512, 2, SEEKS);
     for at in 0..3000 {
         assert!(reserve(&mut budget, 1, 1, 1).is_some());
