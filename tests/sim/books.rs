@@ -136,7 +136,9 @@ impl Books {
             }
             self.check_waiting(device);
         }
-        if self.changes % (FULL_CHECK_EVERY + self.streams.len() as u64) == 0 || matches!(by, By::Nobody) {
+        if self.changes % (FULL_CHECK_EVERY + self.streams.len() as u64) == 0
+            || matches!(by, By::Nobody)
+        {
             self.check_all();
         }
         self.woken.extend(woken);
@@ -211,8 +213,7 @@ impl Books {
         let view = self.view(device);
         let charged = self.devices[&device];
         assert_eq!(charged, view.charged_bytes);
-        let (_, floor) = self.pool();
-        let left = match floor * self.devices.len() as u64 <= self.budget.limit_bytes() {
+        let left = match self.has_floors() {
             true => u64::MAX,
             false => self.budget.limit_bytes().saturating_sub(self.charged_bytes),
         };
@@ -237,6 +238,13 @@ impl Books {
             assert_eq!(charged, self.devices[&device]);
             self.check_waiting(device);
         }
+    }
+
+    /// True when every device has its floor whatever the others hold.
+    pub fn has_floors(&self) -> bool {
+        let devices = self.devices.len();
+        let limit = self.budget.limit_bytes();
+        floor_bytes(limit, devices) * devices as u64 <= limit
     }
 
     /// Weights of the streams of a device but this one's.

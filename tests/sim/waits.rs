@@ -8,7 +8,8 @@
 //!    passed on, or the holder of a turn waits for more. Without turns, slow streams may hold extents
 //!    that they fill, until these are old. So nothing waits for nothing.
 //!
-//! Only waits count in which the device answered, and no weight was changed.
+//! Only waits count in which the device answered, and no weight was changed. Where there are more
+//! devices than the total has floors for, they wait for each other, and nothing is promised.
 
 use std::time::Duration;
 
@@ -53,11 +54,7 @@ pub struct Moment {
 impl World {
     pub fn moment(&self, device: usize) -> Moment {
         let device = &self.devices[device];
-        Moment {
-            at: self.now,
-            written_bytes: device.written_bytes,
-            idle: device.idle(self.now),
-        }
+        Moment { at: self.now, written_bytes: device.written_bytes, idle: device.idle(self.now) }
     }
 }
 
@@ -111,6 +108,7 @@ impl Waiting {
             || !is_healthy(view.state)
             || self.took_turns != view.takes_turns
             || world.books.weight_changes != self.weight_changes
+            || !world.books.has_floors()
         {
             return;
         }
