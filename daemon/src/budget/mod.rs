@@ -22,7 +22,9 @@
 
 mod device;
 mod health;
+mod pool;
 mod rate;
+mod serve;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -31,7 +33,7 @@ pub use device::{EXTENT_BYTES_MAX, EXTENT_BYTES_MIN, TURN_BYTES};
 pub use health::State;
 pub use rate::Completion;
 
-use device::{Device, Pool, Turn};
+use device::Device;
 use rate::DrainRate;
 
 /// A stream's number.
@@ -442,55 +444,6 @@ impl Budget {
         changed
     }
 
-    /// Nothing completes in this turn. Perhaps it is only its holder that can't go on.
-    fn revoke_turn(&mut self, id: DeviceId, now: Duration) {
-        let device = self.devices.get_mut(&id).expect("a device that has changed is known");
-        let Some(turn) = device.turn.take() else {
-            return;
-        };
-        if let Some(account) = self.accounts.get_mut(&turn.holder).filter(|a| !a.is_stuck) {
-            device.stuck_bytes += account.charged_bytes;
-            account.is_stuck = account.charged_bytes > 0;
-        }
-        self.settle(id, now);
-    }
-
-    fn pool(&self) -> Pool {
-        let floors = self.floor_bytes * self.devices.len() as u64;
-        let shared = self.limit_bytes.saturating_sub(floors);
-        Pool {
-            floor_bytes: self.floor_bytes,
-            free_bytes: shared.saturating_sub(self.above_floors_bytes),
-        }
-    }
-
-    /// The floors together are at most half of the total.
-    fn floor_of(&self, devices: usize) -> u64 {
-        let devices = devices.max(1) as u64;
-        (self.limit_bytes / 2 / devices).clamp(FLOOR_BYTES_MIN, FLOOR_BYTES)
-    }
-
-    /// What is left of the total, where that has to be asked: as long as all floors fit into it, the
-    /// pool sees to it, and a device may have its floor whatever the others hold.
-    fn left_bytes(&self) -> u64 {
-        match self.floor_bytes * self.devices.len() as u64 <= self.limit_bytes {
-            true => u64::MAX,
-            false => self.limit_bytes.saturating_sub(self.charged_bytes),
-        }
-    }
-
-    /// What devices hold above their floors and would not be granted now (invariant 1).
-    fn overhang_bytes(&self) -> u64 {
-        let floors = self.floor_bytes * self.devices.len() as u64;
-        self.above_floors_bytes.saturating_sub(self.limit_bytes.saturating_sub(floors))
-    }
-
-    fn set_floor(&mut self) {
-        self.floor_bytes = self.floor_of(self.devices.len());
-        let above = |device: &Device| device.charged_bytes.saturating_sub(self.floor_bytes);
-        self.above_floors_bytes = self.devices.values().map(above).sum();
-    }
-
     /// Counts the streams of a device, and finds the heaviest.
     fn recount(&mut self, id: DeviceId) {
         let weights = || self.accounts.values().filter(|a| a.device == id).map(|a| a.weight);
@@ -514,14 +467,6 @@ impl Budget {
         self.set_floor();
     }
 
-    fn move_charge(&mut self, id: DeviceId, change: impl FnOnce(u64) -> u64) {
-        let device = self.devices.get_mut(&id).expect("a stream's device is known");
-        let above = |bytes: u64| bytes.saturating_sub(self.floor_bytes);
-        self.above_floors_bytes -= above(device.charged_bytes);
-        device.charged_bytes = change(device.charged_bytes);
-        self.above_floors_bytes += above(device.charged_bytes);
-    }
-
     fn progress(&mut self, id: DeviceId, completion: Option<Completion>, now: Duration) {
         let pool = self.pool();
         let device = self.devices.get_mut(&id).expect("a stream's device is known");
@@ -542,168 +487,6 @@ impl Budget {
             },
             None => Hold::Device,
         }
-    }
-
-    /// Something has changed on this device: serves it, and then those that wait for the pool.
-    fn settle(&mut self, id: DeviceId, now: Duration) {
-        self.pass_turn(id);
-        self.serve(id, now);
-        while let Some(&first) = self.waiting_for_pool.first() {
-            let (held_bytes, next) = first;
-            let fits = held_bytes <= self.pool().device_limit_bytes();
-            if !fits || !self.serve(next, now) && self.waiting_for_pool.first() == Some(&first) {
-                break;
-            }
-        }
-    }
-
-    fn serve_all(&mut self, now: Duration) {
-        let all: Vec<_> = self.devices.keys().copied().collect();
-        for id in all {
-            self.settle(id, now);
-        }
-    }
-
-    fn pass_turn(&mut self, id: DeviceId) {
-        let device = self.devices.get_mut(&id).expect("a stream's device is known");
-        if let Some(turn) = device.turn {
-            let held_bytes = self.accounts.get(&turn.holder).map_or(0, |a| a.charged_bytes);
-            device.pass_turn(held_bytes);
-        }
-    }
-
-    /// Grants what can be granted on this device. True when somebody got something.
-    fn serve(&mut self, id: DeviceId, now: Duration) -> bool {
-        let mut granted = false;
-        let waits_for_pool = loop {
-            let Some((stream, ask, allowance_bytes)) = self.next_in_line(id) else {
-                break None;
-            };
-            let (pool, total) = (self.pool(), self.left_bytes());
-            let device = self.devices.get_mut(&id).expect("a device that is served is known");
-            let account = &self.accounts[&stream];
-            let stuck_bytes = if account.is_stuck { account.charged_bytes } else { 0 };
-            let own = device.room_bytes(pool, stuck_bytes);
-            if ask.need_bytes > own.min(total) {
-                let held_bytes = device.charged_bytes + ask.need_bytes;
-                let is_sick = matches!(device.health.state(), State::Suspect | State::Wedged);
-                let by_pool = held_bytes > pool.device_limit_bytes() || ask.need_bytes <= own;
-                device.hold = match (is_sick, by_pool) {
-                    (true, _) => Hold::Sick,
-                    (false, true) => Hold::Total,
-                    (false, false) => Hold::Device,
-                };
-                break (device.hold == Hold::Total).then_some(held_bytes);
-            }
-            let bytes = ask.want_bytes.min(allowance_bytes.max(ask.need_bytes)).min(own).min(total);
-            self.grant(id, stream, ask, bytes, now);
-            granted = true;
-        };
-        self.set_waiting_for_pool(id, waits_for_pool);
-        granted
-    }
-
-    fn set_waiting_for_pool(&mut self, id: DeviceId, held_bytes: Option<u64>) {
-        let device = self.devices.get_mut(&id).expect("a device that is served is known");
-        let before = std::mem::replace(&mut device.waits_for_pool, held_bytes);
-        if let Some(before) = before {
-            self.waiting_for_pool.remove(&(before, id));
-        }
-        if let Some(held_bytes) = held_bytes {
-            self.waiting_for_pool.insert((held_bytes, id));
-        }
-    }
-
-    /// Who is next on this device, what it asked for, and how much of that it may have at once.
-    fn next_in_line(&mut self, id: DeviceId) -> Option<(StreamId, Ask, u64)> {
-        let device = self.devices.get_mut(&id).expect("a device that is served is known");
-        if let Some(turn) = device.turn {
-            let ask = self.accounts.get(&turn.holder)?.ask?;
-            let alone = device.line.len() == 1;
-            if turn.left_bytes == 0 && !alone {
-                return None;
-            }
-            return Some((turn.holder, ask, if alone { ask.want_bytes } else { turn.left_bytes }));
-        }
-        loop {
-            let stream = *device.line.front()?;
-            let account = self.accounts.get_mut(&stream).expect("only streams in line are served");
-            let ask = account.ask.expect("only streams in line are served");
-            let others_bytes = device.charged_bytes - account.charged_bytes;
-            if device.takes_turns() && others_bytes > device.stuck_bytes {
-                // From before it took turns; they will be gone soon.
-                device.hold = Hold::Turn;
-                return None;
-            }
-            let quantum_bytes = device.quantum_bytes(account.weight);
-            let least_bytes = device.least_bytes(ask.need_bytes);
-            if !account.is_visited {
-                account.is_visited = true;
-                let paid_bytes = account.overdrawn_bytes.min(quantum_bytes);
-                account.overdrawn_bytes -= paid_bytes;
-                let quantum_bytes = quantum_bytes - paid_bytes;
-                // What it could not use is no reason to get ever more at once.
-                let most = quantum_bytes.max(least_bytes) * 2;
-                account.deficit_bytes = (account.deficit_bytes + quantum_bytes).min(most);
-            }
-            if account.deficit_bytes >= least_bytes {
-                return Some((stream, ask, account.deficit_bytes));
-            }
-            account.is_visited = false;
-            device.line.rotate_left(1);
-        }
-    }
-
-    fn grant(&mut self, id: DeviceId, stream: StreamId, ask: Ask, bytes: u64, now: Duration) {
-        self.charged_bytes += bytes;
-        self.move_charge(id, |charged| charged + bytes);
-        let most = self.limit_bytes + self.overhang_bytes();
-        assert!(self.charged_bytes <= most, "granted beyond the total (invariant 1)");
-        let device = self.devices.get_mut(&id).expect("a device that is served is known");
-        if device.charged_bytes == bytes {
-            device.health.begin(now);
-        }
-        let account = self.accounts.get_mut(&stream).expect("only streams in line are served");
-        if std::mem::take(&mut account.is_stuck) {
-            device.stuck_bytes -= account.charged_bytes;
-        }
-        if account.charged_bytes == 0 {
-            device.becomes_busy(account.weight);
-        }
-        account.charged_bytes += bytes;
-        account.ask = None;
-        account.granted_bytes = Some(bytes);
-        if device.takes_turns() && device.turn.is_none() {
-            let left_bytes = device::turn_bytes(ask.offset, account.deficit_bytes);
-            account.deficit_bytes -= left_bytes;
-            account.is_visited = false;
-            device.turn = Some(Turn { holder: stream, left_bytes, is_over: false });
-        }
-        match &mut device.turn {
-            Some(turn) => {
-                assert_eq!(turn.holder, stream, "granted out of turn (invariant 5)");
-                if device.line.len() > 1 {
-                    account.overdrawn_bytes += bytes.saturating_sub(turn.left_bytes);
-                }
-                turn.left_bytes = turn.left_bytes.saturating_sub(bytes);
-                turn.is_over = false;
-            }
-            // All that it wanted: it has nothing more to be credited for.
-            None if bytes == ask.want_bytes => {
-                account.deficit_bytes = 0;
-                account.is_visited = false;
-            }
-            None => {
-                account.deficit_bytes = account.deficit_bytes.saturating_sub(bytes);
-                account.is_visited &= account.deficit_bytes > 0;
-            }
-        }
-        if device.line.front() == Some(&stream) {
-            device.line.pop_front();
-        } else {
-            device.line.retain(|waiting| *waiting != stream);
-        }
-        self.woken.push(stream);
     }
 }
 
