@@ -145,6 +145,8 @@ pub struct Budget {
     /// Streams that got what they waited for since somebody asked.
     woken: Vec<StreamId>,
     remembered: BTreeMap<DeviceId, DrainRate>,
+    /// Devices that answer again, since the last tick.
+    recovered: Vec<DeviceId>,
 }
 
 impl Budget {
@@ -161,6 +163,7 @@ impl Budget {
             waiting_for_pool: BTreeSet::new(),
             woken: Vec::new(),
             remembered: BTreeMap::new(),
+            recovered: Vec::new(),
         }
     }
 
@@ -427,9 +430,13 @@ impl Budget {
         self.settle(id, now);
     }
 
-    /// Looks at the time: which devices have become suspect or wedged. To be called twice a second.
+    /// Looks at the time: which devices have become suspect or wedged, or answer again. To be called twice
+    /// a second.
     pub fn tick(&mut self, now: Duration) -> Vec<(DeviceId, State)> {
-        let mut changed = Vec::new();
+        let mut changed: Vec<_> = std::mem::take(&mut self.recovered)
+            .into_iter()
+            .filter_map(|id| Some((id, self.devices.get(&id)?.health.state())))
+            .collect();
         for (id, device) in &mut self.devices {
             let p99 = device.rate.percentile(99);
             if device.health.tick(device.charged_bytes > 0, p99, now) {
@@ -476,7 +483,11 @@ impl Budget {
             device.consider_speed();
         }
         let formula_bytes = device.formula_bytes(pool);
+        let before = device.health.state();
         device.health.complete(bytes, pool.floor_bytes, formula_bytes, now);
+        if matches!(before, State::Suspect | State::Wedged) {
+            self.recovered.push(id);
+        }
     }
 
     fn hold_of(&self, stream: StreamId) -> Hold {

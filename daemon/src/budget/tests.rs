@@ -141,6 +141,9 @@ fn a_wedged_device_gets_nothing_and_the_others_are_not_held_up() {
     assert_eq!(complete(&mut budget, 1, 4, 0, 40_000), [1]);
     let limit_bytes = 8 * MIB;
     assert_eq!(budget.device(1).unwrap().state, State::Recovering { limit_bytes });
+    let recovers = (1, State::Recovering { limit_bytes });
+    assert!(budget.tick(ms(40_001)).contains(&recovers));
+    assert!(!budget.tick(ms(40_002)).contains(&recovers), "told once");
 }
 
 #[test]
@@ -306,7 +309,7 @@ fn a_holder_that_gets_stuck_loses_its_turn_and_harms_no_other() {
     for at in 0..200 {
         assert!(reserve(&mut budget, 2, 1, 1).is_some());
         complete(&mut budget, 2, 1, 2000 + at * 10, 2010 + at * 10);
-        assert!(budget.tick(ms(2010 + at * 10)).is_empty());
+        assert!(!budget.tick(ms(2010 + at * 10)).contains(&(1, State::Suspect)));
     }
     assert_eq!(budget.charged_bytes_of(1), 8 * MIB, "still stuck");
     // It goes on, and is one like the others.

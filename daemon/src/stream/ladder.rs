@@ -119,7 +119,7 @@ pub enum Way {
     Direct,
 }
 
-/// A rung was left.
+/// A rung was left; or, where both are the same, one is pinned and does not work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StepDown {
     /// From here.
@@ -248,7 +248,8 @@ impl Ladder {
             _ => None,
         };
         match counted_bytes {
-            Some(0) if self.blind_writes.is_some() || self.is_pinned => None,
+            Some(0) if self.blind_writes.is_some() => None,
+            Some(0) if self.is_pinned => self.stays("the kernel counts no pages of this file"),
             Some(0) => self.step_to(Rung::Fdatasync, "the kernel counts no pages of this file"),
             Some(_) => {
                 self.has_sight = true;
@@ -277,7 +278,10 @@ impl Ladder {
         }
         self.proofs = PROOFS;
         match self.rung() {
-            _ if self.is_pinned => None,
+            _ if self.is_pinned => {
+                self.proofs = 0;
+                self.stays("pages that were waited for are not clean")
+            }
             Rung::Direct | Rung::Dontcache => {
                 self.step_to(Rung::SyncFileRange, "pages that were waited for are not clean")
             }
@@ -299,6 +303,11 @@ impl Ladder {
                 self.step_to(self.ground.best(), REFUSED)
             }
         }
+    }
+
+    /// A pinned rung that does not work: somebody ought to know.
+    fn stays(&self, because: &'static str) -> Option<StepDown> {
+        Some(StepDown { from: self.highest, to: self.highest, because })
     }
 
     fn step_to(&mut self, to: Rung, because: &'static str) -> Option<StepDown> {
@@ -398,7 +407,9 @@ mod tests {
     fn a_refused_way_is_left_and_a_pinned_rung_only_then() {
         let mut pinned = Ladder::new(GROUND, Some(Rung::Direct), 64 * MIB);
         assert_eq!(pinned.rung(), Rung::Direct);
-        assert!((0..3).all(|_| pinned.look(Some(0)).is_none()), "blind, and pinned");
+        assert!((0..2).all(|_| pinned.look(Some(0)).is_none()));
+        let told = pinned.look(Some(0)).unwrap();
+        assert_eq!((told.from, told.to), (Rung::Direct, Rung::Direct), "blind, and pinned");
         assert_eq!(pinned.refused(Way::Direct).unwrap().to, Rung::Dontcache);
         assert_eq!(pinned.refused(Way::Uncached).unwrap().to, Rung::SyncFileRange);
         assert_eq!(pinned.refused(Way::Uncached), None);

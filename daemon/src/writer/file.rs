@@ -345,14 +345,25 @@ impl<'a> File<'a> {
         let StepDown { from, to, because } = step;
         let info = &self.device.info;
         if self.device.is_news(step) {
-            let (from, to) = (from.name(), to.name());
-            warn!(
-                stream = self.record.id,
-                device = info.id,
-                filesystem = info.filesystem,
-                "the drain of {} is {to} instead of {from}: {because}",
-                info.mount
-            );
+            let (id, filesystem, stream) = (&info.id, &info.filesystem, self.record.id);
+            let mount = &info.mount;
+            let (from, to, works) = (from.name(), to.name(), from != to);
+            if works {
+                warn!(
+                    stream,
+                    device = id,
+                    filesystem,
+                    "the drain of {mount} is {to} instead of {from}: {because}"
+                );
+            } else {
+                warn!(
+                    stream,
+                    device = id,
+                    filesystem,
+                    "the drain of {mount} is pinned to {from} and cannot be seen to work: {because}; \
+                     take away the drain of its root in the configuration"
+                );
+            }
         }
         self.show_rung();
     }
