@@ -96,6 +96,8 @@ struct Account {
     charged_bytes: u64,
     /// Credited at its visits and not used.
     deficit_bytes: u64,
+    /// Granted beyond its last turns, because what was left of them was less than it needed.
+    overdrawn_bytes: u64,
     /// Its visit is not over: it has been credited, and could not use all of it yet.
     is_visited: bool,
     ask: Option<Ask>,
@@ -247,6 +249,7 @@ impl Budget {
             weight: weight.max(1),
             charged_bytes: 0,
             deficit_bytes: 0,
+            overdrawn_bytes: 0,
             is_visited: false,
             ask: None,
             granted_bytes: None,
@@ -623,6 +626,9 @@ impl Budget {
             let least_bytes = device.least_bytes(ask.need_bytes);
             if !account.is_visited {
                 account.is_visited = true;
+                let paid_bytes = account.overdrawn_bytes.min(quantum_bytes);
+                account.overdrawn_bytes -= paid_bytes;
+                let quantum_bytes = quantum_bytes - paid_bytes;
                 // What it could not use is no reason to get ever more at once.
                 let most = quantum_bytes.max(least_bytes) * 2;
                 account.deficit_bytes = (account.deficit_bytes + quantum_bytes).min(most);
@@ -660,6 +666,9 @@ impl Budget {
         match &mut device.turn {
             Some(turn) => {
                 assert_eq!(turn.holder, stream, "granted out of turn (invariant 5)");
+                if device.line.len() > 1 {
+                    account.overdrawn_bytes += bytes.saturating_sub(turn.left_bytes);
+                }
                 turn.left_bytes = turn.left_bytes.saturating_sub(bytes);
                 turn.is_over = false;
             }

@@ -255,6 +255,26 @@ fn what_was_not_used_of_a_grant_is_still_there_in_the_turn() {
 }
 
 #[test]
+fn what_a_turn_was_overdrawn_by_is_taken_from_the_next() {
+    let mut budget = budget(512, 2, SEEKS);
+    let mut turns = [0, 0, 0];
+    for _ in 0..4 {
+        for stream in [1, 2] {
+            // 7 MiB do not divide a turn of 24.
+            while let Some(mib) = reserve(&mut budget, stream, 7, 7) {
+                turns[usize::try_from(stream).unwrap()] += mib;
+                assert_eq!(reserve(&mut budget, 3 - stream, 7, 7), None);
+                complete(&mut budget, stream, mib, 0, 80);
+                if budget.has_grant(3 - stream) {
+                    break;
+                }
+            }
+        }
+    }
+    assert_eq!(turns, [0, 98, 98], "28, 21, 28 and 21");
+}
+
+#[test]
 fn a_turn_ends_when_its_holder_has_nothing_more() {
     let mut budget = budget(512, 2, SEEKS);
     assert_eq!(reserve(&mut budget, 1, 1, 1), Some(1));
