@@ -118,7 +118,7 @@ pub struct DeviceView {
     pub limit_bytes: u64,
     /// Bytes charged now.
     pub charged_bytes: u64,
-    /// How long an extent is.
+    /// How long an extent of one more stream of the usual weight would be.
     pub extent_bytes: u64,
     /// Bytes that it gets clean in a second, while it has something to do.
     pub bytes_per_second: u64,
@@ -189,7 +189,7 @@ impl Budget {
             since: device.health.since(),
             limit_bytes: device.limit_bytes(pool),
             charged_bytes: device.charged_bytes,
-            extent_bytes: device.extent_bytes(pool),
+            extent_bytes: device.extent_bytes(pool, 100, false),
             bytes_per_second: device.rate.bytes_per_second(),
             completion_p95: device.rate.percentile(95),
             takes_turns: device.takes_turns(),
@@ -199,7 +199,11 @@ impl Budget {
     /// How long an extent of `stream` is, in bytes.
     #[must_use]
     pub fn extent_bytes(&self, stream: StreamId) -> u64 {
-        self.device_of(stream).map_or(EXTENT_BYTES_MIN, |device| device.extent_bytes(self.pool()))
+        let Some(account) = self.accounts.get(&stream) else {
+            return EXTENT_BYTES_MIN;
+        };
+        let device = &self.devices[&account.device];
+        device.extent_bytes(self.pool(), account.weight, account.charged_bytes > 0)
     }
 
     /// True when `stream` was granted something that it has not fetched.
@@ -300,9 +304,14 @@ impl Budget {
         let Some(account) = self.accounts.get_mut(&stream) else {
             return false;
         };
-        account.weight = weight.max(1);
-        let device = account.device;
-        self.recount(device);
+        let before = std::mem::replace(&mut account.weight, weight.max(1));
+        let id = account.device;
+        if account.charged_bytes > 0 {
+            let device = self.devices.get_mut(&id).expect("a stream's device is known");
+            device.becomes_idle(before);
+            device.becomes_busy(account.weight);
+        }
+        self.recount(id);
         true
     }
 
@@ -360,7 +369,8 @@ impl Budget {
             .charged_bytes
             .checked_sub(bytes)
             .expect("a stream never releases more than it was granted");
-        let id = account.device;
+        let (id, weight) = (account.device, account.weight);
+        let is_over = bytes > 0 && account.charged_bytes == 0;
         if account.is_stuck {
             account.is_stuck = account.charged_bytes > 0;
             let device = self.devices.get_mut(&id).expect("a stream's device is known");
@@ -368,6 +378,9 @@ impl Budget {
         }
         self.charged_bytes -= bytes;
         self.move_charge(id, |charged| charged - bytes);
+        if is_over {
+            self.devices.get_mut(&id).expect("a stream's device is known").becomes_idle(weight);
+        }
         self.settle(id, now);
     }
 
@@ -653,6 +666,9 @@ impl Budget {
         let account = self.accounts.get_mut(&stream).expect("only streams in line are served");
         if std::mem::take(&mut account.is_stuck) {
             device.stuck_bytes -= account.charged_bytes;
+        }
+        if account.charged_bytes == 0 {
+            device.becomes_busy(account.weight);
         }
         account.charged_bytes += bytes;
         account.ask = None;

@@ -93,13 +93,25 @@ fn a_healthy_device_holds_half_a_second_of_its_own_speed() {
 }
 
 #[test]
-fn streams_that_fill_an_extent_each_leave_room_for_two_in_writeback() {
-    // A new device: 50 MiB in a second, so 25 MiB at once, in extents of 2.5 MiB.
-    let extent_bytes = |streams, seeks| budget(512, streams, seeks).extent_bytes(1);
-    assert_eq!(extent_bytes(1, FAST), 5 * MIB / 2);
-    assert_eq!(extent_bytes(10, FAST), 25 * MIB / 12);
-    assert_eq!(extent_bytes(100, FAST), MIB);
-    assert_eq!(extent_bytes(10, SEEKS), 5 * MIB / 2, "only one at a time fills any");
+fn streams_that_write_at_once_have_extents_by_their_weights() {
+    // A new device: 50 MiB in a second, so 25 MiB at once.
+    let mut fast = budget(512, 4, FAST);
+    fast.set_weight(4, 300);
+    assert_eq!(fast.extent_bytes(1), 5 * MIB / 2, "it is alone");
+    assert_eq!(reserve(&mut fast, 1, 1, 1), Some(1));
+    assert_eq!(fast.extent_bytes(1), 5 * MIB / 2, "it still is");
+    assert_eq!(fast.extent_bytes(2), 4 * MIB, "30 percent of 12.5 MiB");
+    assert_eq!(reserve(&mut fast, 4, 1, 1), Some(1));
+    assert_eq!(fast.extent_bytes(1), 2 * MIB);
+    assert_eq!(fast.extent_bytes(4), 6 * MIB);
+    fast.set_weight(4, 100);
+    assert_eq!(fast.extent_bytes(4), 4 * MIB);
+    complete(&mut fast, 4, 1, 0, 20);
+    assert_eq!(fast.extent_bytes(1), 5 * MIB / 2, "it is alone again");
+
+    let mut seeks = budget(512, 4, SEEKS);
+    assert_eq!(reserve(&mut seeks, 1, 1, 1), Some(1));
+    assert_eq!(seeks.extent_bytes(2), 5 * MIB / 2, "in its turn it is alone");
 }
 
 #[test]
