@@ -8,6 +8,7 @@
 //!    above their floors from before that shrank; the device is within the limit that the formula gives
 //!    for what was charged before the grants; and it is not wedged.
 //! 3. On a device that takes turns, whoever is granted is alone charged.
+//!    Streams that were stuck when it became suspect are beside this limit, and beside this turn.
 //! 4. Where somebody waits, the longest need of those who wait does not fit, or streams take turns.
 //! 5. The sum of all accounts is that of all devices is the total.
 
@@ -30,8 +31,16 @@ pub struct Books {
     pub budget: Budget,
     streams: BTreeMap<StreamId, Shadow>,
     devices: BTreeMap<DeviceId, u64>,
+    /// Streams whose turn was taken from them, with what they still hold.
+    stuck: BTreeSet<StreamId>,
+    /// Since when each device has last been suspect.
+    suspect: BTreeMap<DeviceId, Duration>,
+    /// Who waits on each device, and for how much.
+    waiting: BTreeMap<DeviceId, BTreeMap<StreamId, u64>>,
     charged_bytes: u64,
     changes: u64,
+    /// Device and weight of all streams so far.
+    pub joined: Vec<(DeviceId, u32)>,
     /// Changes of weights so far.
     pub weight_changes: u64,
     /// Streams whose account got something since somebody asked.
@@ -42,8 +51,6 @@ struct Shadow {
     device: DeviceId,
     weight: u32,
     charged_bytes: u64,
-    /// What it waits for.
-    need_bytes: Option<u64>,
 }
 
 /// What a caller knows about its change.
@@ -63,8 +70,12 @@ impl Books {
             budget: Budget::new(limit_bytes),
             streams: BTreeMap::new(),
             devices: BTreeMap::new(),
+            stuck: BTreeSet::new(),
+            suspect: BTreeMap::new(),
+            waiting: BTreeMap::new(),
             charged_bytes: 0,
             changes: 0,
+            joined: Vec::new(),
             weight_changes: 0,
             woken: BTreeSet::new(),
         }
@@ -79,8 +90,9 @@ impl Books {
         now: Duration,
     ) {
         self.budget.join(stream, device, seeks, weight, now);
-        self.streams.insert(stream, Shadow { device, weight, charged_bytes: 0, need_bytes: None });
+        self.streams.insert(stream, Shadow { device, weight, charged_bytes: 0 });
         self.devices.entry(device).or_insert(0);
+        self.joined.push((device, weight));
     }
 
     pub fn leave(&mut self, stream: StreamId, now: Duration) {
@@ -109,6 +121,9 @@ impl Books {
         self.changes += 1;
         let mut touched = woken.clone();
         self.give_back(by, &mut touched);
+        if matches!(by, By::Nobody) {
+            self.find_stuck();
+        }
         let (free_bytes, floor) = self.pool();
         let mut granted_to = BTreeSet::new();
         for stream in touched {
@@ -116,8 +131,9 @@ impl Books {
             let Some(shadow) = self.streams.get_mut(&stream) else { continue };
             let granted = after.checked_sub(shadow.charged_bytes).expect("nothing is taken back");
             if granted > 0 {
-                shadow.need_bytes = None;
+                self.waiting.entry(shadow.device).or_default().remove(&stream);
                 shadow.charged_bytes = after;
+                self.stuck.remove(&stream);
                 *self.devices.get_mut(&shadow.device).expect("it has joined") += granted;
                 self.charged_bytes += granted;
                 granted_to.insert(stream);
@@ -125,14 +141,15 @@ impl Books {
         }
         self.check_grants(&granted_to, free_bytes, floor);
         if let By::Stream { stream, need_bytes, .. } = by {
-            let shadow = self.streams.get_mut(&stream).expect("it has joined");
-            if need_bytes.is_some() && !granted_to.contains(&stream) {
-                shadow.need_bytes = need_bytes;
+            let device = self.streams[&stream].device;
+            if let Some(need_bytes) = need_bytes.filter(|_| !granted_to.contains(&stream)) {
+                self.waiting.entry(device).or_default().insert(stream, need_bytes);
             }
-            let device = shadow.device;
             self.check_waiting(device);
         }
-        if self.changes % FULL_CHECK_EVERY == 0 || matches!(by, By::Nobody) {
+        if self.changes % (FULL_CHECK_EVERY + self.streams.len() as u64) == 0
+            || matches!(by, By::Nobody)
+        {
             self.check_all();
         }
         self.woken.extend(woken);
@@ -145,7 +162,7 @@ impl Books {
             By::Stream { stream, released_bytes, .. } => (stream, released_bytes),
             By::Cancel { stream, released_bytes } => {
                 let shadow = self.streams.get_mut(&stream).expect("it has joined");
-                shadow.need_bytes = None;
+                self.waiting.entry(shadow.device).or_default().remove(&stream);
                 let left = self.budget.charged_bytes_of(stream);
                 let gone = shadow.charged_bytes - left;
                 assert!(gone >= released_bytes, "a canceled stream was granted something");
@@ -155,8 +172,31 @@ impl Books {
         touched.insert(stream);
         let shadow = self.streams.get_mut(&stream).expect("it has joined");
         shadow.charged_bytes -= released_bytes;
+        if shadow.charged_bytes == 0 {
+            self.stuck.remove(&stream);
+        }
         *self.devices.get_mut(&shadow.device).expect("it has joined") -= released_bytes;
         self.charged_bytes -= released_bytes;
+    }
+
+    /// Whoever holds anything when its device becomes suspect has lost its turn, and is stuck.
+    fn find_stuck(&mut self) {
+        for device in self.devices.keys() {
+            let view = self.view(*device);
+            let is_new = view.state == State::Suspect
+                && self.suspect.insert(*device, view.since) != Some(view.since);
+            if is_new && view.takes_turns {
+                let held = self.streams.iter().filter(|(_, shadow)| shadow.charged_bytes > 0);
+                let here = held.filter(|(_, shadow)| shadow.device == *device);
+                self.stuck.extend(here.map(|(stream, _)| *stream));
+            }
+        }
+    }
+
+    /// What the stuck streams of a device hold.
+    fn stuck_bytes(&self, device: DeviceId) -> u64 {
+        let here = self.stuck.iter().map(|stream| &self.streams[stream]);
+        here.filter(|shadow| shadow.device == device).map(|shadow| shadow.charged_bytes).sum()
     }
 
     /// What is left above all floors by the shadow accounts, and a floor.
@@ -187,7 +227,7 @@ impl Books {
         for stream in granted_to {
             let shadow = &self.streams[stream];
             let view = self.view(shadow.device);
-            let charged = self.devices[&shadow.device];
+            let charged = self.devices[&shadow.device] - self.stuck_bytes(shadow.device);
             let limit = limit_bytes(&view, floor, free_bytes);
             assert!(
                 charged <= limit,
@@ -202,19 +242,12 @@ impl Books {
 
     /// Point 4 of the module's documentation.
     fn check_waiting(&self, device: DeviceId) {
-        let waits = |(id, shadow): (&StreamId, &Shadow)| {
-            let need = shadow.need_bytes.filter(|_| shadow.device == device)?;
-            Some((*id, need, shadow.charged_bytes))
-        };
-        let waiting: Vec<_> = self.streams.iter().filter_map(waits).collect();
-        let Some(need) = waiting.iter().map(|(_, need, _)| *need).max() else {
-            return;
-        };
+        let waiting = self.waiting.get(&device);
+        let Some(&need) = waiting.and_then(|waiting| waiting.values().max()) else { return };
         let view = self.view(device);
         let charged = self.devices[&device];
         assert_eq!(charged, view.charged_bytes);
-        let (_, floor) = self.pool();
-        let left = match floor * self.devices.len() as u64 <= self.budget.limit_bytes() {
+        let left = match self.has_floors() {
             true => u64::MAX,
             false => self.budget.limit_bytes().saturating_sub(self.charged_bytes),
         };
@@ -239,6 +272,13 @@ impl Books {
             assert_eq!(charged, self.devices[&device]);
             self.check_waiting(device);
         }
+    }
+
+    /// True when every device has its floor whatever the others hold.
+    pub fn has_floors(&self) -> bool {
+        let devices = self.devices.len();
+        let limit = self.budget.limit_bytes();
+        floor_bytes(limit, devices) * devices as u64 <= limit
     }
 
     /// Weights of the streams of a device but this one's.
