@@ -98,11 +98,6 @@ impl<'a> File<'a> {
         self.extents.page_bytes_of(range)
     }
 
-    /// True when asking the kernel may show that an extent is clean.
-    pub(super) fn can_look(&self) -> bool {
-        self.ladder.has_sight() && self.extents.writeback_bytes() > 0
-    }
-
     /// End of the highest byte written.
     pub(super) fn end(&self) -> u64 {
         self.extents.end()

@@ -110,7 +110,8 @@ impl<'a> Writer<'a> {
         if self.account().takes_turns() {
             return Some(TURN_PATIENCE);
         }
-        Some(if self.file.can_look() { drain::LOOK } else { drain::AGE })
+        // And another stream may come to a device that this one has had for itself.
+        Some(drain::LOOK)
     }
 
     /// Nothing is queued.
