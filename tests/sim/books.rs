@@ -31,10 +31,6 @@ pub struct Books {
     pub budget: Budget,
     streams: BTreeMap<StreamId, Shadow>,
     devices: BTreeMap<DeviceId, u64>,
-    /// Streams whose turn was taken from them, with what they still hold.
-    stuck: BTreeSet<StreamId>,
-    /// Since when each device has last been suspect.
-    suspect: BTreeMap<DeviceId, Duration>,
     /// Who waits on each device, and for how much.
     waiting: BTreeMap<DeviceId, BTreeMap<StreamId, u64>>,
     charged_bytes: u64,
@@ -70,8 +66,6 @@ impl Books {
             budget: Budget::new(limit_bytes),
             streams: BTreeMap::new(),
             devices: BTreeMap::new(),
-            stuck: BTreeSet::new(),
-            suspect: BTreeMap::new(),
             waiting: BTreeMap::new(),
             charged_bytes: 0,
             changes: 0,
@@ -121,9 +115,6 @@ impl Books {
         self.changes += 1;
         let mut touched = woken.clone();
         self.give_back(by, &mut touched);
-        if matches!(by, By::Nobody) {
-            self.find_stuck();
-        }
         let (free_bytes, floor) = self.pool();
         let mut granted_to = BTreeSet::new();
         for stream in touched {
@@ -133,7 +124,6 @@ impl Books {
             if granted > 0 {
                 self.waiting.entry(shadow.device).or_default().remove(&stream);
                 shadow.charged_bytes = after;
-                self.stuck.remove(&stream);
                 *self.devices.get_mut(&shadow.device).expect("it has joined") += granted;
                 self.charged_bytes += granted;
                 granted_to.insert(stream);
@@ -172,31 +162,15 @@ impl Books {
         touched.insert(stream);
         let shadow = self.streams.get_mut(&stream).expect("it has joined");
         shadow.charged_bytes -= released_bytes;
-        if shadow.charged_bytes == 0 {
-            self.stuck.remove(&stream);
-        }
         *self.devices.get_mut(&shadow.device).expect("it has joined") -= released_bytes;
         self.charged_bytes -= released_bytes;
     }
 
-    /// Whoever holds anything when its device becomes suspect has lost its turn, and is stuck.
-    fn find_stuck(&mut self) {
-        for device in self.devices.keys() {
-            let view = self.view(*device);
-            let is_new = view.state == State::Suspect
-                && self.suspect.insert(*device, view.since) != Some(view.since);
-            if is_new && view.takes_turns {
-                let held = self.streams.iter().filter(|(_, shadow)| shadow.charged_bytes > 0);
-                let here = held.filter(|(_, shadow)| shadow.device == *device);
-                self.stuck.extend(here.map(|(stream, _)| *stream));
-            }
-        }
-    }
-
     /// What the stuck streams of a device hold.
     fn stuck_bytes(&self, device: DeviceId) -> u64 {
-        let here = self.stuck.iter().map(|stream| &self.streams[stream]);
-        here.filter(|shadow| shadow.device == device).map(|shadow| shadow.charged_bytes).sum()
+        let stuck = self.streams.iter().filter(|(stream, _)| self.budget.is_stuck(**stream));
+        let here = stuck.filter(|(_, shadow)| shadow.device == device);
+        here.map(|(_, shadow)| shadow.charged_bytes).sum()
     }
 
     /// What is left above all floors by the shadow accounts, and a floor.

@@ -166,6 +166,13 @@ impl Budget {
         self.accounts.get(&stream).is_some_and(|account| account.granted_bytes.is_some())
     }
 
+    /// True when the turn of `stream` was taken from it because nothing completed, and it still holds what
+    /// it had.
+    #[must_use]
+    pub fn is_stuck(&self, stream: StreamId) -> bool {
+        self.accounts.get(&stream).is_some_and(|account| account.is_stuck)
+    }
+
     /// True when `stream` shares a device that takes turns, so that it pays to gather before asking.
     #[must_use]
     pub fn takes_turns(&self, stream: StreamId) -> bool {
