@@ -5,8 +5,9 @@
 #
 # The command finds them in FREEMKVD_TEST_MOUNTS, as name=directory separated by commas: ext4, xfs and
 # btrfs (loop devices, 1 GiB), overlay and fuse (mergerfs; each over an ext4 of its own, whose directory
-# is overlay-below and fuse-below), tmpfs (64 MiB, to run out of space), and liar (an ext4 of 256 MiB on
-# a tmpfs of 32 MiB: takes every write and loses most at writeback).
+# is overlay-below and fuse-below), tmpfs (64 MiB, to run out of space), liar (an ext4 of 256 MiB on a
+# tmpfs of 32 MiB: takes every write and loses most at writeback), and debugfs, where the kernel counts
+# the dirty pages of each device.
 # Exits as the command does; with 1 if it left something behind that keeps a file system busy.
 #
 # The mounts are in a mount namespace of their own, and the loop devices detach themselves with the last
@@ -24,10 +25,23 @@ work=$(mktemp -d "${TMPDIR:-/var/tmp}/freemkvd-loops.XXXXXX")
 mounted=()
 child=
 interrupted=0
+throttle=/sys/fs/cgroup/blkio/blkio.throttle.write_bps_device
+
+# restore DIRECTORY: ends what a test that was killed may have left on the device mounted there. One
+# that stays frozen could not be unmounted, and a limit would hold for the next one of that number.
+restore() {
+    local device
+    device=$(findmnt --noheadings --output SOURCE --mountpoint "$1" || true)
+    [[ $device == /dev/loop* ]] || return 0
+    fsfreeze --unfreeze "$1" 2>/dev/null || true
+    [[ ! -w $throttle ]] || echo "$(<"/sys/block/${device#/dev/}/dev") 0" >"$throttle"
+}
 
 finish() {
     local code=$? dir tries
     trap '' INT TERM HUP
+    # Before anybody is waited for who may wait for it.
+    for dir in "${mounted[@]}"; do restore "$dir"; done
     if [[ -n $child ]]; then
         if ((interrupted)); then
             # Time to clean up: the command may have to shut a whole systemd down.
@@ -72,6 +86,7 @@ image() {
     mkdir "$work/$name"
     mount -t "$type" -o loop "$file" "$work/$name"
     mounted+=("$work/$name")
+    restore "$work/$name"
 }
 
 image 1G ext4 ext4
@@ -105,8 +120,12 @@ mounted+=("$work/images/liar")
 # Without a journal: with one, ext4 ends itself at the first error, and write(2) already says so.
 image 256M liar ext4 -O ^has_journal -E lazy_itable_init=1
 
+mkdir "$work/debugfs"
+mount -t debugfs debugfs "$work/debugfs"
+mounted+=("$work/debugfs")
+
 mounts=
-for name in ext4 xfs btrfs overlay fuse fuse-below tmpfs liar; do
+for name in ext4 xfs btrfs overlay fuse fuse-below tmpfs liar debugfs; do
     mounts+=$name=$work/$name,
 done
 mounts+=overlay-below=$under/upper

@@ -23,7 +23,7 @@ impl Account {
         let extent_bytes = {
             let mut world = task.world();
             let now = world.now;
-            world.bells.insert(stream, task.id);
+            world.bells.insert(stream, (task.id, device));
             world.books.join(stream, device, seeks, weight, now);
             world.books.budget.extent_bytes(stream)
         };
@@ -162,8 +162,11 @@ impl World {
 
     fn ring_woken(&mut self) {
         for stream in self.books.take_woken() {
-            let bell = self.bells.get(&stream).copied();
-            self.ring(bell);
+            if let Some((task, device)) = self.bells.get(&stream).copied() {
+                let moment = self.moment(usize::try_from(device).expect("few devices"));
+                self.granted.insert(stream, moment);
+                self.ring(task);
+            }
         }
     }
 }

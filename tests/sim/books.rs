@@ -30,8 +30,12 @@ pub struct Books {
     pub budget: Budget,
     streams: BTreeMap<StreamId, Shadow>,
     devices: BTreeMap<DeviceId, u64>,
+    /// Who waits on each device, and for how much.
+    waiting: BTreeMap<DeviceId, BTreeMap<StreamId, u64>>,
     charged_bytes: u64,
     changes: u64,
+    /// Device and weight of all streams so far.
+    pub joined: Vec<(DeviceId, u32)>,
     /// Changes of weights so far.
     pub weight_changes: u64,
     /// Streams whose account got something since somebody asked.
@@ -42,8 +46,6 @@ struct Shadow {
     device: DeviceId,
     weight: u32,
     charged_bytes: u64,
-    /// What it waits for.
-    need_bytes: Option<u64>,
 }
 
 /// What a caller knows about its change.
@@ -63,8 +65,10 @@ impl Books {
             budget: Budget::new(limit_bytes),
             streams: BTreeMap::new(),
             devices: BTreeMap::new(),
+            waiting: BTreeMap::new(),
             charged_bytes: 0,
             changes: 0,
+            joined: Vec::new(),
             weight_changes: 0,
             woken: BTreeSet::new(),
         }
@@ -79,8 +83,9 @@ impl Books {
         now: Duration,
     ) {
         self.budget.join(stream, device, seeks, weight, now);
-        self.streams.insert(stream, Shadow { device, weight, charged_bytes: 0, need_bytes: None });
+        self.streams.insert(stream, Shadow { device, weight, charged_bytes: 0 });
         self.devices.entry(device).or_insert(0);
+        self.joined.push((device, weight));
     }
 
     pub fn leave(&mut self, stream: StreamId, now: Duration) {
@@ -116,7 +121,7 @@ impl Books {
             let Some(shadow) = self.streams.get_mut(&stream) else { continue };
             let granted = after.checked_sub(shadow.charged_bytes).expect("nothing is taken back");
             if granted > 0 {
-                shadow.need_bytes = None;
+                self.waiting.entry(shadow.device).or_default().remove(&stream);
                 shadow.charged_bytes = after;
                 *self.devices.get_mut(&shadow.device).expect("it has joined") += granted;
                 self.charged_bytes += granted;
@@ -125,14 +130,15 @@ impl Books {
         }
         self.check_grants(&granted_to, free_bytes, floor);
         if let By::Stream { stream, need_bytes, .. } = by {
-            let shadow = self.streams.get_mut(&stream).expect("it has joined");
-            if need_bytes.is_some() && !granted_to.contains(&stream) {
-                shadow.need_bytes = need_bytes;
+            let device = self.streams[&stream].device;
+            if let Some(need_bytes) = need_bytes.filter(|_| !granted_to.contains(&stream)) {
+                self.waiting.entry(device).or_default().insert(stream, need_bytes);
             }
-            let device = shadow.device;
             self.check_waiting(device);
         }
-        if self.changes % FULL_CHECK_EVERY == 0 || matches!(by, By::Nobody) {
+        if self.changes % (FULL_CHECK_EVERY + self.streams.len() as u64) == 0
+            || matches!(by, By::Nobody)
+        {
             self.check_all();
         }
         self.woken.extend(woken);
@@ -145,7 +151,7 @@ impl Books {
             By::Stream { stream, released_bytes, .. } => (stream, released_bytes),
             By::Cancel { stream, released_bytes } => {
                 let shadow = self.streams.get_mut(&stream).expect("it has joined");
-                shadow.need_bytes = None;
+                self.waiting.entry(shadow.device).or_default().remove(&stream);
                 let left = self.budget.charged_bytes_of(stream);
                 let gone = shadow.charged_bytes - left;
                 assert!(gone >= released_bytes, "a canceled stream was granted something");
@@ -202,19 +208,12 @@ impl Books {
 
     /// Point 4 of the module's documentation.
     fn check_waiting(&self, device: DeviceId) {
-        let waits = |(id, shadow): (&StreamId, &Shadow)| {
-            let need = shadow.need_bytes.filter(|_| shadow.device == device)?;
-            Some((*id, need, shadow.charged_bytes))
-        };
-        let waiting: Vec<_> = self.streams.iter().filter_map(waits).collect();
-        let Some(need) = waiting.iter().map(|(_, need, _)| *need).max() else {
-            return;
-        };
+        let waiting = self.waiting.get(&device);
+        let Some(&need) = waiting.and_then(|waiting| waiting.values().max()) else { return };
         let view = self.view(device);
         let charged = self.devices[&device];
         assert_eq!(charged, view.charged_bytes);
-        let (_, floor) = self.pool();
-        let left = match floor * self.devices.len() as u64 <= self.budget.limit_bytes() {
+        let left = match self.has_floors() {
             true => u64::MAX,
             false => self.budget.limit_bytes().saturating_sub(self.charged_bytes),
         };
@@ -239,6 +238,13 @@ impl Books {
             assert_eq!(charged, self.devices[&device]);
             self.check_waiting(device);
         }
+    }
+
+    /// True when every device has its floor whatever the others hold.
+    pub fn has_floors(&self) -> bool {
+        let devices = self.devices.len();
+        let limit = self.budget.limit_bytes();
+        floor_bytes(limit, devices) * devices as u64 <= limit
     }
 
     /// Weights of the streams of a device but this one's.

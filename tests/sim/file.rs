@@ -52,10 +52,6 @@ impl File {
         self.extents.page_bytes_of(range)
     }
 
-    pub fn can_look(&self) -> bool {
-        self.ladder.has_sight() && self.extents.writeback_bytes() > 0
-    }
-
     pub fn end(&self) -> u64 {
         self.extents.end()
     }

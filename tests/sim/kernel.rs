@@ -281,7 +281,7 @@ impl File {
                 let mut world = self.task.world();
                 let now = world.now;
                 let device = &mut world.devices[self.device];
-                let fits = device.has_room(len(&piece));
+                let fits = device.take_room(self.task.id, len(&piece));
                 if fits {
                     let number = device.next_number();
                     self.cache.borrow_mut().submit(number, piece.clone(), is_uncached);
@@ -289,8 +289,8 @@ impl File {
                     let request = Request { file: self.number, range: piece, number, cache };
                     let serving = device.push(request, now);
                     world.ring(serving);
-                } else {
-                    device.tell(self.task.id);
+                    let next = world.devices[self.device].next_for_room();
+                    world.ring(next);
                 }
                 fits
             };

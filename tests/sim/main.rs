@@ -5,13 +5,17 @@
 
 mod account;
 mod books;
+mod cost;
 mod device;
+mod fairness;
 mod file;
+mod isolation;
 mod kernel;
 mod muxer;
 mod queue;
 mod random;
 mod rates;
+mod scale;
 mod scenario;
 mod seeds;
 mod waits;

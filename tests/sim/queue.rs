@@ -49,6 +49,8 @@ pub struct Queue {
     pub end: Option<End>,
     /// Jobs done.
     pub done: u64,
+    /// Content of jobs done.
+    pub written_bytes: u64,
     pushed: u64,
     writer: Option<TaskId>,
     muxer: Option<TaskId>,
@@ -201,6 +203,7 @@ impl Receiver {
         queue.held_bytes -= len(job);
         queue.refused = false;
         queue.done += 1;
+        queue.written_bytes += len(job);
         let muxer = queue.muxer;
         world.ring(muxer);
     }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use freemkvd::budget::{DeviceId, State};
+
 use crate::device::Truth;
 use crate::world::World;
 
@@ -24,13 +26,30 @@ pub struct Compared {
     pub spans: u32,
     pub low_spans: u32,
     pub high_spans: u32,
+    /// How often it was suspect and only slow.
+    pub false_alarms: u32,
+    pub false_alarms_max: u32,
 }
 
+/// No storm of commits and no queue takes so long.
+const SLOW: Duration = Duration::from_secs(30);
+
 impl World {
+    /// A device is said to be suspect or wedged: rightly so?
+    pub fn judge(&mut self, id: DeviceId, state: State) {
+        let at = usize::try_from(id).expect("few devices");
+        let now = self.now;
+        let was_sick = self.devices[at].was_sick(now.saturating_sub(SLOW), now);
+        match state {
+            State::Suspect if !was_sick => self.rates[at].false_alarms += 1,
+            State::Wedged => assert!(was_sick, "device {at} is healthy"),
+            _ => {}
+        }
+    }
+
     /// Compares, when it is time.
     pub fn compare_rates(&mut self) {
         let now = self.now;
-        self.rates.resize(self.devices.len(), Compared::default());
         for at in 0..self.devices.len() {
             let id = u32::try_from(at).expect("few devices");
             let truth = Truth::of(&self.devices[at]);

@@ -12,6 +12,7 @@ use crate::kernel::PAGE_BYTES;
 use crate::muxer::{Ending, Kind, Muxer, Work};
 use crate::queue::{Queue, Receiver, Sender};
 use crate::random::Random;
+use crate::rates::Compared;
 use crate::world::{Run, Task};
 use crate::writer::Writer;
 use crate::{account::Account, books::By, file};
@@ -73,6 +74,7 @@ impl Scenario {
         let mut run = Run::new(self.seed, self.limit_bytes, is_verbose);
         let devices = self.devices.len();
         run.sim.world().devices = self.devices;
+        run.sim.world().rates = vec![Compared::default(); devices];
         for at in 0..devices {
             run.spawn(|task| serve(task, at));
         }
@@ -115,6 +117,7 @@ async fn control(task: Task, changes: Vec<(Duration, Change)>) {
         let now = world.now;
         for (device, state) in world.change(By::Nobody, |budget, now| budget.tick(now)) {
             world.log(format_args!("device {device} is {state:?}"));
+            world.judge(device, state);
         }
         while let Some((_, change)) = changes.next_if(|(at, _)| *at <= now) {
             world.log(format_args!("{change:?}"));

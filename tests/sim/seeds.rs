@@ -35,7 +35,7 @@ fn run(seed: u64, is_verbose: bool) -> Outcome {
     }
 }
 
-fn number(name: &str) -> Option<u64> {
+pub fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|value| value.parse().unwrap())
 }
 
@@ -106,6 +106,7 @@ fn add(total: &mut Outcome, seed: u64, outcome: &Outcome) {
         println!("seed {seed}: waited for {} % of the most", new.bytes_percent);
         longest.bytes_percent = new.bytes_percent;
     }
+    longest.idle_percent = longest.idle_percent.max(new.idle_percent);
     if new.idle > longest.idle {
         println!("seed {seed}: waited {:?} for nobody", new.idle);
         longest.idle = new.idle;
@@ -121,6 +122,11 @@ fn add(total: &mut Outcome, seed: u64, outcome: &Outcome) {
         }
         sum.low_max = sum.low_max.max(rates.low_max);
         sum.high_max = sum.high_max.max(rates.high_max);
+        if rates.false_alarms > sum.false_alarms_max {
+            println!("seed {seed}: {} false alarms", rates.false_alarms);
+            sum.false_alarms_max = rates.false_alarms;
+        }
+        sum.false_alarms += rates.false_alarms;
         sum.spans += rates.spans;
         sum.low_spans += rates.low_spans;
         sum.high_spans += rates.high_spans;

@@ -14,14 +14,14 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use freemkvd::budget::StreamId;
+use freemkvd::budget::{DeviceId, StreamId};
 
 use crate::books::Books;
 use crate::device::Device;
 use crate::queue::Queue;
 use crate::random::Random;
 use crate::rates::Compared;
-use crate::waits::Longest;
+use crate::waits::{Longest, Moment};
 
 /// A task's number.
 pub type TaskId = usize;
@@ -35,8 +35,10 @@ pub struct World {
     pub books: Books,
     pub devices: Vec<Device>,
     pub queues: Vec<Queue>,
-    /// Whom to wake for each stream.
-    pub bells: BTreeMap<StreamId, TaskId>,
+    /// Whom to wake for each stream, and its device.
+    pub bells: BTreeMap<StreamId, (TaskId, DeviceId)>,
+    /// When each stream was last granted something in line.
+    pub granted: BTreeMap<StreamId, Moment>,
     /// Events so far.
     pub steps: u64,
     /// Writers that have not ended.
@@ -171,6 +173,7 @@ impl Run {
             devices: Vec::new(),
             queues: Vec::new(),
             bells: BTreeMap::new(),
+            granted: BTreeMap::new(),
             steps: 0,
             writers: 0,
             longest: Longest::default(),

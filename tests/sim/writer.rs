@@ -48,8 +48,8 @@ impl Writer {
     /// True when the file is complete, and synced.
     async fn serve(&mut self) -> Result<bool, Aborted> {
         loop {
-            if self.file.charged_bytes() == 0 && self.file.account.takes_turns() {
-                self.queue.gather(GATHER_BYTES, GATHER_TIME).await;
+            if self.file.charged_bytes() == 0 {
+                self.gather().await;
             }
             match self.queue.pop(self.patience()).await {
                 Next::Job(job) => {
@@ -67,6 +67,17 @@ impl Writer {
         }
     }
 
+    async fn gather(&mut self) {
+        let queued_bytes = self.queue.queued_bytes();
+        let takes_turns = self.file.account.takes_turns();
+        if queued_bytes == 0 || takes_turns && queued_bytes < GATHER_BYTES {
+            self.file.account.rest();
+        }
+        if takes_turns {
+            self.queue.gather(GATHER_BYTES, GATHER_TIME).await;
+        }
+    }
+
     fn patience(&self) -> Option<Duration> {
         if self.file.charged_bytes() == 0 {
             return None;
@@ -74,7 +85,7 @@ impl Writer {
         if self.file.account.is_wanted() {
             return Some(TURN_PATIENCE);
         }
-        Some(if self.file.can_look() { drain::LOOK } else { drain::AGE })
+        Some(drain::LOOK)
     }
 
     async fn pause(&mut self) {
@@ -128,6 +139,7 @@ impl Writer {
                 waiting.get_or_insert_with(|| Waiting::begin(&self.task, self.device, stream));
             waiting.for_pool |= hold == Hold::Total;
             if !self.file.step(Pressure::Throttled).await {
+                self.task.world().log(format_args!("{stream} throttled {hold:?}"));
                 self.file.account.wait(ABORT_POLL).await;
             }
         }

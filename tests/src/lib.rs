@@ -4,11 +4,13 @@
 //! [`trace`] plays real muxers against any [`sink::Sink`], [`counted`] measures what that did to the
 //! caller, [`verify`] says whether the file is right, and [`ops`] tries what no muxer would.
 //! `peer` and `slots` break the rules of the wire, `hold` makes a thread hang as a dead device does, and
-//! [`pattern`] is content that can be checked at any length.
+//! [`pattern`] is content that can be checked at any length. `extents` counts the pieces of a file.
 
 pub mod counted;
 #[cfg(unix)]
 pub mod daemon;
+#[cfg(target_os = "linux")]
+pub mod extents;
 #[cfg(target_os = "linux")]
 pub mod hold;
 pub mod ops;

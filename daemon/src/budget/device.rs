@@ -20,9 +20,15 @@ use super::{Hold, StreamId};
 /// How much of its own speed a device may hold: half a second.
 const LIMIT_MS: u64 = 500;
 
-/// How much of it an extent is: twenty in a second, so that a stream waits no longer than a moment
-/// for an extent of another.
+/// How much of it an extent of a lone stream is: twenty in a second, so that another that comes waits no
+/// longer than a moment for it.
 const EXTENT_MS: u64 = 50;
+
+/// What a stream writes at once.
+const SEGMENT_BYTES: u64 = 1 << 20;
+
+/// How much of its share of the limit an extent is where several streams write at once.
+const EXTENT_PERCENT: u64 = 30;
 
 /// Shortest and longest extent. Below 1 MiB the requests cost more than the bytes; beyond 64 MiB the
 /// fastest device has enough to do while the next one is prepared.
@@ -39,6 +45,11 @@ pub const TURN_BYTES: u64 = 24 << 20;
 
 /// Shortest turn; a stream whose weight would make it shorter is passed over until it has saved up.
 const TURN_BYTES_MIN: u64 = 8 << 20;
+
+/// Where in a file a turn ends. ext4 sets whole pieces of 8 MiB aside for a file that grows
+/// (`ext4_mb_normalize_request`); a turn that ends within one leaves its rest to the stream's next turn,
+/// which then begins with a seek back to it.
+const TURN_ALIGN_BYTES: u64 = 8 << 20;
 
 /// Above this speed it is no device that seeks, whatever it says of itself: virtual disks claim to be
 /// rotational, and the fastest hard disk does 300 MiB/s. Below the half it has to prove it anew.
@@ -69,6 +80,9 @@ pub(super) struct Device {
     pub(super) streams: usize,
     /// The highest weight of its streams.
     pub(super) weight_max: u32,
+    /// Streams that have something charged, and the sum of their weights.
+    busy_streams: usize,
+    busy_weights: u64,
     pub(super) rate: DrainRate,
     pub(super) health: Health,
     /// True when it has to seek, or nobody knows.
@@ -97,12 +111,24 @@ pub(super) struct Turn {
     pub(super) is_over: bool,
 }
 
+/// The turn of a stream that has so much credit and writes on at `offset`: as much of it as leads to a
+/// boundary.
+pub(super) fn turn_bytes(offset: u64, credit_bytes: u64) -> u64 {
+    let end = (offset + credit_bytes) / TURN_ALIGN_BYTES * TURN_ALIGN_BYTES;
+    match end.checked_sub(offset) {
+        Some(bytes) if bytes >= TURN_BYTES_MIN => bytes,
+        _ => credit_bytes,
+    }
+}
+
 impl Device {
     pub(super) fn new(seeks: bool, floor_bytes: u64, now: Duration) -> Self {
         Self {
             charged_bytes: 0,
             streams: 0,
             weight_max: 0,
+            busy_streams: 0,
+            busy_weights: 0,
             rate: DrainRate::new(),
             health: Health::new(floor_bytes, now),
             seeks,
@@ -142,11 +168,38 @@ impl Device {
         self.limit_bytes(pool).saturating_sub(held_bytes)
     }
 
-    /// How long an extent is: a third of the limit at most, for one that is filled and two in
-    /// writeback.
-    pub(super) fn extent_bytes(&self, pool: Pool) -> u64 {
-        let most = (self.formula_bytes(pool) / 3).clamp(EXTENT_BYTES_MIN, EXTENT_BYTES_MAX);
+    /// How long an extent of a stream of this weight is. One alone, or in its turn: what keeps the device
+    /// busy while the next is prepared, a third of the limit at most, for one that is filled and two in
+    /// writeback. Several at once: three of each are together a little less than the limit. So streams
+    /// wait for their own extents rather than for the budget; and since a device serves them in the
+    /// order in which they come, it serves each by the length of its extents, which is by weight.
+    pub(super) fn extent_bytes(&self, pool: Pool, weight: u32, is_busy: bool) -> u64 {
+        let (mut streams, mut weights) = (self.busy_streams, self.busy_weights);
+        if !is_busy {
+            streams += 1;
+            weights += u64::from(weight);
+        }
+        let formula_bytes = self.formula_bytes(pool);
+        if streams > 1 && !self.takes_turns() {
+            let share_bytes = formula_bytes * u64::from(weight) / weights;
+            // Whole segments: a stream writes no less at once, and the rest of one would lie there.
+            let segments = (share_bytes * EXTENT_PERCENT / 100 + SEGMENT_BYTES / 2) / SEGMENT_BYTES;
+            return (segments * SEGMENT_BYTES).clamp(EXTENT_BYTES_MIN, EXTENT_BYTES_MAX);
+        }
+        let most = (formula_bytes / 3).clamp(EXTENT_BYTES_MIN, EXTENT_BYTES_MAX);
         self.rate.bytes_in_ms(EXTENT_MS).clamp(EXTENT_BYTES_MIN, most)
+    }
+
+    /// A stream of this weight has something charged now.
+    pub(super) fn becomes_busy(&mut self, weight: u32) {
+        self.busy_streams += 1;
+        self.busy_weights += u64::from(weight);
+    }
+
+    /// It has nothing any more.
+    pub(super) fn becomes_idle(&mut self, weight: u32) {
+        self.busy_streams -= 1;
+        self.busy_weights -= u64::from(weight);
     }
 
     /// True when its streams take turns.

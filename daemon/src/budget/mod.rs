@@ -2,8 +2,8 @@
 //! who may have the next ones. Pure: no clock, no thread, no I/O; time is an argument.
 //!
 //! A budget without limits per device is an outage: one device that stops holds all of it, and
-//! everybody waits. So each device has a limit of its own ([`device`]) inside the total, follows its
-//! own health ([`health`]), and keeps a floor that the others can't take.
+//! everybody waits. So each device has a limit of its own (`device`) inside the total, follows its
+//! own health (`health`), and keeps a floor that the others can't take.
 //!
 //! Invariants, asserted where they could break:
 //! 1. The sum of all charges never exceeds the total, except by what was granted before the total was
@@ -22,7 +22,9 @@
 
 mod device;
 mod health;
+mod pool;
 mod rate;
+mod serve;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -31,7 +33,7 @@ pub use device::{EXTENT_BYTES_MAX, EXTENT_BYTES_MIN, TURN_BYTES};
 pub use health::State;
 pub use rate::Completion;
 
-use device::{Device, Pool, Turn};
+use device::Device;
 use rate::DrainRate;
 
 /// A stream's number.
@@ -62,6 +64,8 @@ pub struct Ask {
     pub need_bytes: u64,
     /// More is of no use; at least `need_bytes`.
     pub want_bytes: u64,
+    /// Where in its file the next write begins.
+    pub offset: u64,
 }
 
 /// What became of it.
@@ -94,6 +98,8 @@ struct Account {
     charged_bytes: u64,
     /// Credited at its visits and not used.
     deficit_bytes: u64,
+    /// Granted beyond its last turns, because what was left of them was less than it needed.
+    overdrawn_bytes: u64,
     /// Its visit is not over: it has been credited, and could not use all of it yet.
     is_visited: bool,
     ask: Option<Ask>,
@@ -114,7 +120,7 @@ pub struct DeviceView {
     pub limit_bytes: u64,
     /// Bytes charged now.
     pub charged_bytes: u64,
-    /// How long an extent is.
+    /// How long an extent of one more stream of the usual weight would be.
     pub extent_bytes: u64,
     /// Bytes that it gets clean in a second, while it has something to do.
     pub bytes_per_second: u64,
@@ -139,6 +145,8 @@ pub struct Budget {
     /// Streams that got what they waited for since somebody asked.
     woken: Vec<StreamId>,
     remembered: BTreeMap<DeviceId, DrainRate>,
+    /// Devices that answer again, since the last tick.
+    recovered: Vec<DeviceId>,
 }
 
 impl Budget {
@@ -155,6 +163,7 @@ impl Budget {
             waiting_for_pool: BTreeSet::new(),
             woken: Vec::new(),
             remembered: BTreeMap::new(),
+            recovered: Vec::new(),
         }
     }
 
@@ -185,7 +194,7 @@ impl Budget {
             since: device.health.since(),
             limit_bytes: device.limit_bytes(pool),
             charged_bytes: device.charged_bytes,
-            extent_bytes: device.extent_bytes(pool),
+            extent_bytes: device.extent_bytes(pool, 100, false),
             bytes_per_second: device.rate.bytes_per_second(),
             completion_p95: device.rate.percentile(95),
             takes_turns: device.takes_turns(),
@@ -195,7 +204,11 @@ impl Budget {
     /// How long an extent of `stream` is, in bytes.
     #[must_use]
     pub fn extent_bytes(&self, stream: StreamId) -> u64 {
-        self.device_of(stream).map_or(EXTENT_BYTES_MIN, |device| device.extent_bytes(self.pool()))
+        let Some(account) = self.accounts.get(&stream) else {
+            return EXTENT_BYTES_MIN;
+        };
+        let device = &self.devices[&account.device];
+        device.extent_bytes(self.pool(), account.weight, account.charged_bytes > 0)
     }
 
     /// True when `stream` was granted something that it has not fetched.
@@ -245,6 +258,7 @@ impl Budget {
             weight: weight.max(1),
             charged_bytes: 0,
             deficit_bytes: 0,
+            overdrawn_bytes: 0,
             is_visited: false,
             ask: None,
             granted_bytes: None,
@@ -295,9 +309,14 @@ impl Budget {
         let Some(account) = self.accounts.get_mut(&stream) else {
             return false;
         };
-        account.weight = weight.max(1);
-        let device = account.device;
-        self.recount(device);
+        let before = std::mem::replace(&mut account.weight, weight.max(1));
+        let id = account.device;
+        if account.charged_bytes > 0 {
+            let device = self.devices.get_mut(&id).expect("a stream's device is known");
+            device.becomes_idle(before);
+            device.becomes_busy(account.weight);
+        }
+        self.recount(id);
         true
     }
 
@@ -355,7 +374,8 @@ impl Budget {
             .charged_bytes
             .checked_sub(bytes)
             .expect("a stream never releases more than it was granted");
-        let id = account.device;
+        let (id, weight) = (account.device, account.weight);
+        let is_over = bytes > 0 && account.charged_bytes == 0;
         if account.is_stuck {
             account.is_stuck = account.charged_bytes > 0;
             let device = self.devices.get_mut(&id).expect("a stream's device is known");
@@ -363,7 +383,24 @@ impl Budget {
         }
         self.charged_bytes -= bytes;
         self.move_charge(id, |charged| charged - bytes);
+        if is_over {
+            self.devices.get_mut(&id).expect("a stream's device is known").becomes_idle(weight);
+        }
         self.settle(id, now);
+    }
+
+    /// Takes back `bytes` that `stream` was granted and has not used; they are not counted as had of its
+    /// turn.
+    ///
+    /// # Panics
+    /// As [`Budget::release`].
+    pub fn give_back(&mut self, stream: StreamId, bytes: u64, now: Duration) {
+        let id = self.accounts.get(&stream).expect("a stream joins before it gives back").device;
+        let device = self.devices.get_mut(&id).expect("a stream's device is known");
+        if let Some(turn) = device.turn.as_mut().filter(|turn| turn.holder == stream) {
+            turn.left_bytes += bytes;
+        }
+        self.release(stream, bytes, now);
     }
 
     /// Takes back what became clean, and learns from it how fast the device is.
@@ -393,9 +430,13 @@ impl Budget {
         self.settle(id, now);
     }
 
-    /// Looks at the time: which devices have become suspect or wedged. To be called twice a second.
+    /// Looks at the time: which devices have become suspect or wedged, or answer again. To be called twice
+    /// a second.
     pub fn tick(&mut self, now: Duration) -> Vec<(DeviceId, State)> {
-        let mut changed = Vec::new();
+        let mut changed: Vec<_> = std::mem::take(&mut self.recovered)
+            .into_iter()
+            .filter_map(|id| Some((id, self.devices.get(&id)?.health.state())))
+            .collect();
         for (id, device) in &mut self.devices {
             let p99 = device.rate.percentile(99);
             if device.health.tick(device.charged_bytes > 0, p99, now) {
@@ -408,55 +449,6 @@ impl Budget {
             }
         }
         changed
-    }
-
-    /// Nothing completes in this turn. Perhaps it is only its holder that can't go on.
-    fn revoke_turn(&mut self, id: DeviceId, now: Duration) {
-        let device = self.devices.get_mut(&id).expect("a device that has changed is known");
-        let Some(turn) = device.turn.take() else {
-            return;
-        };
-        if let Some(account) = self.accounts.get_mut(&turn.holder).filter(|a| !a.is_stuck) {
-            device.stuck_bytes += account.charged_bytes;
-            account.is_stuck = account.charged_bytes > 0;
-        }
-        self.settle(id, now);
-    }
-
-    fn pool(&self) -> Pool {
-        let floors = self.floor_bytes * self.devices.len() as u64;
-        let shared = self.limit_bytes.saturating_sub(floors);
-        Pool {
-            floor_bytes: self.floor_bytes,
-            free_bytes: shared.saturating_sub(self.above_floors_bytes),
-        }
-    }
-
-    /// The floors together are at most half of the total.
-    fn floor_of(&self, devices: usize) -> u64 {
-        let devices = devices.max(1) as u64;
-        (self.limit_bytes / 2 / devices).clamp(FLOOR_BYTES_MIN, FLOOR_BYTES)
-    }
-
-    /// What is left of the total, where that has to be asked: as long as all floors fit into it, the
-    /// pool sees to it, and a device may have its floor whatever the others hold.
-    fn left_bytes(&self) -> u64 {
-        match self.floor_bytes * self.devices.len() as u64 <= self.limit_bytes {
-            true => u64::MAX,
-            false => self.limit_bytes.saturating_sub(self.charged_bytes),
-        }
-    }
-
-    /// What devices hold above their floors and would not be granted now (invariant 1).
-    fn overhang_bytes(&self) -> u64 {
-        let floors = self.floor_bytes * self.devices.len() as u64;
-        self.above_floors_bytes.saturating_sub(self.limit_bytes.saturating_sub(floors))
-    }
-
-    fn set_floor(&mut self) {
-        self.floor_bytes = self.floor_of(self.devices.len());
-        let above = |device: &Device| device.charged_bytes.saturating_sub(self.floor_bytes);
-        self.above_floors_bytes = self.devices.values().map(above).sum();
     }
 
     /// Counts the streams of a device, and finds the heaviest.
@@ -482,14 +474,6 @@ impl Budget {
         self.set_floor();
     }
 
-    fn move_charge(&mut self, id: DeviceId, change: impl FnOnce(u64) -> u64) {
-        let device = self.devices.get_mut(&id).expect("a stream's device is known");
-        let above = |bytes: u64| bytes.saturating_sub(self.floor_bytes);
-        self.above_floors_bytes -= above(device.charged_bytes);
-        device.charged_bytes = change(device.charged_bytes);
-        self.above_floors_bytes += above(device.charged_bytes);
-    }
-
     fn progress(&mut self, id: DeviceId, completion: Option<Completion>, now: Duration) {
         let pool = self.pool();
         let device = self.devices.get_mut(&id).expect("a stream's device is known");
@@ -499,7 +483,11 @@ impl Budget {
             device.consider_speed();
         }
         let formula_bytes = device.formula_bytes(pool);
+        let before = device.health.state();
         device.health.complete(bytes, pool.floor_bytes, formula_bytes, now);
+        if matches!(before, State::Suspect | State::Wedged) {
+            self.recovered.push(id);
+        }
     }
 
     fn hold_of(&self, stream: StreamId) -> Hold {
@@ -510,158 +498,6 @@ impl Budget {
             },
             None => Hold::Device,
         }
-    }
-
-    /// Something has changed on this device: serves it, and then those that wait for the pool.
-    fn settle(&mut self, id: DeviceId, now: Duration) {
-        self.pass_turn(id);
-        self.serve(id, now);
-        while let Some(&first) = self.waiting_for_pool.first() {
-            let (held_bytes, next) = first;
-            let fits = held_bytes <= self.pool().device_limit_bytes();
-            if !fits || !self.serve(next, now) && self.waiting_for_pool.first() == Some(&first) {
-                break;
-            }
-        }
-    }
-
-    fn serve_all(&mut self, now: Duration) {
-        let all: Vec<_> = self.devices.keys().copied().collect();
-        for id in all {
-            self.settle(id, now);
-        }
-    }
-
-    fn pass_turn(&mut self, id: DeviceId) {
-        let device = self.devices.get_mut(&id).expect("a stream's device is known");
-        if let Some(turn) = device.turn {
-            let held_bytes = self.accounts.get(&turn.holder).map_or(0, |a| a.charged_bytes);
-            device.pass_turn(held_bytes);
-        }
-    }
-
-    /// Grants what can be granted on this device. True when somebody got something.
-    fn serve(&mut self, id: DeviceId, now: Duration) -> bool {
-        let mut granted = false;
-        let waits_for_pool = loop {
-            let Some((stream, ask, allowance_bytes)) = self.next_in_line(id) else {
-                break None;
-            };
-            let (pool, total) = (self.pool(), self.left_bytes());
-            let device = self.devices.get_mut(&id).expect("a device that is served is known");
-            let account = &self.accounts[&stream];
-            let stuck_bytes = if account.is_stuck { account.charged_bytes } else { 0 };
-            let own = device.room_bytes(pool, stuck_bytes);
-            if ask.need_bytes > own.min(total) {
-                let held_bytes = device.charged_bytes + ask.need_bytes;
-                let is_sick = matches!(device.health.state(), State::Suspect | State::Wedged);
-                let by_pool = held_bytes > pool.device_limit_bytes() || ask.need_bytes <= own;
-                device.hold = match (is_sick, by_pool) {
-                    (true, _) => Hold::Sick,
-                    (false, true) => Hold::Total,
-                    (false, false) => Hold::Device,
-                };
-                break (device.hold == Hold::Total).then_some(held_bytes);
-            }
-            let bytes = ask.want_bytes.min(allowance_bytes.max(ask.need_bytes)).min(own).min(total);
-            self.grant(id, stream, ask, bytes, now);
-            granted = true;
-        };
-        self.set_waiting_for_pool(id, waits_for_pool);
-        granted
-    }
-
-    fn set_waiting_for_pool(&mut self, id: DeviceId, held_bytes: Option<u64>) {
-        let device = self.devices.get_mut(&id).expect("a device that is served is known");
-        let before = std::mem::replace(&mut device.waits_for_pool, held_bytes);
-        if let Some(before) = before {
-            self.waiting_for_pool.remove(&(before, id));
-        }
-        if let Some(held_bytes) = held_bytes {
-            self.waiting_for_pool.insert((held_bytes, id));
-        }
-    }
-
-    /// Who is next on this device, what it asked for, and how much of that it may have at once.
-    fn next_in_line(&mut self, id: DeviceId) -> Option<(StreamId, Ask, u64)> {
-        let device = self.devices.get_mut(&id).expect("a device that is served is known");
-        if let Some(turn) = device.turn {
-            let ask = self.accounts.get(&turn.holder)?.ask?;
-            let alone = device.line.len() == 1;
-            if turn.left_bytes == 0 && !alone {
-                return None;
-            }
-            return Some((turn.holder, ask, if alone { ask.want_bytes } else { turn.left_bytes }));
-        }
-        loop {
-            let stream = *device.line.front()?;
-            let account = self.accounts.get_mut(&stream).expect("only streams in line are served");
-            let ask = account.ask.expect("only streams in line are served");
-            let others_bytes = device.charged_bytes - account.charged_bytes;
-            if device.takes_turns() && others_bytes > device.stuck_bytes {
-                // From before it took turns; they will be gone soon.
-                device.hold = Hold::Turn;
-                return None;
-            }
-            let quantum_bytes = device.quantum_bytes(account.weight);
-            let least_bytes = device.least_bytes(ask.need_bytes);
-            if !account.is_visited {
-                account.is_visited = true;
-                // What it could not use is no reason to get ever more at once.
-                let most = quantum_bytes.max(least_bytes) * 2;
-                account.deficit_bytes = (account.deficit_bytes + quantum_bytes).min(most);
-            }
-            if account.deficit_bytes >= least_bytes {
-                return Some((stream, ask, account.deficit_bytes));
-            }
-            account.is_visited = false;
-            device.line.rotate_left(1);
-        }
-    }
-
-    fn grant(&mut self, id: DeviceId, stream: StreamId, ask: Ask, bytes: u64, now: Duration) {
-        self.charged_bytes += bytes;
-        self.move_charge(id, |charged| charged + bytes);
-        let most = self.limit_bytes + self.overhang_bytes();
-        assert!(self.charged_bytes <= most, "granted beyond the total (invariant 1)");
-        let device = self.devices.get_mut(&id).expect("a device that is served is known");
-        if device.charged_bytes == bytes {
-            device.health.begin(now);
-        }
-        let account = self.accounts.get_mut(&stream).expect("only streams in line are served");
-        if std::mem::take(&mut account.is_stuck) {
-            device.stuck_bytes -= account.charged_bytes;
-        }
-        account.charged_bytes += bytes;
-        account.ask = None;
-        account.granted_bytes = Some(bytes);
-        if device.takes_turns() && device.turn.is_none() {
-            let left_bytes = std::mem::take(&mut account.deficit_bytes);
-            account.is_visited = false;
-            device.turn = Some(Turn { holder: stream, left_bytes, is_over: false });
-        }
-        match &mut device.turn {
-            Some(turn) => {
-                assert_eq!(turn.holder, stream, "granted out of turn (invariant 5)");
-                turn.left_bytes = turn.left_bytes.saturating_sub(bytes);
-                turn.is_over = false;
-            }
-            // All that it wanted: it has nothing more to be credited for.
-            None if bytes == ask.want_bytes => {
-                account.deficit_bytes = 0;
-                account.is_visited = false;
-            }
-            None => {
-                account.deficit_bytes = account.deficit_bytes.saturating_sub(bytes);
-                account.is_visited &= account.deficit_bytes > 0;
-            }
-        }
-        if device.line.front() == Some(&stream) {
-            device.line.pop_front();
-        } else {
-            device.line.retain(|waiting| *waiting != stream);
-        }
-        self.woken.push(stream);
     }
 }
 

@@ -92,6 +92,22 @@ pub struct Ground {
     pub page_bytes: u64,
 }
 
+impl Ground {
+    /// The best rung that is not known to be none here, but for `direct`.
+    fn best(self) -> Rung {
+        match (self.in_memory, self.by_range, self.uncached) {
+            (true, ..) => Rung::None,
+            // Not `sync_file_range`, which would claim to have done something.
+            (false, false, _) => Rung::Fdatasync,
+            (false, true, false) => Rung::SyncFileRange,
+            (false, true, true) => Rung::Dontcache,
+        }
+    }
+}
+
+/// Why a rung is left that the file system does not have.
+pub const REFUSED: &str = "the file system does not support it";
+
 /// How a part of a write is to be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
@@ -103,7 +119,7 @@ pub enum Way {
     Direct,
 }
 
-/// A rung was left.
+/// A rung was left; or, where both are the same, one is pinned and does not work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StepDown {
     /// From here.
@@ -136,29 +152,21 @@ impl Ladder {
     /// A ladder for a file on `ground`, of which the newest `window_bytes` are to stay resident.
     #[must_use]
     pub fn new(ground: Ground, pinned: Option<Rung>, window_bytes: u64) -> Self {
-        let best = match (ground.in_memory, ground.by_range, ground.uncached) {
-            (true, ..) => Rung::None,
-            (false, false, _) => Rung::Fdatasync,
-            (false, true, false) => Rung::SyncFileRange,
-            (false, true, true) => Rung::Dontcache,
+        let highest = match pinned {
+            Some(Rung::Direct) if ground.direct_align_bytes.is_none() => ground.best(),
+            Some(Rung::Dontcache) if !ground.uncached => ground.best(),
+            pinned => pinned.unwrap_or(ground.best()),
         };
-        let mut ladder = Self {
+        Self {
             ground,
-            highest: pinned.unwrap_or(best),
+            highest,
             is_pinned: pinned.is_some(),
             blind_writes: Some(0),
             has_sight: false,
             proofs: PROOFS,
             window_bytes,
             unpatched_bytes: 0,
-        };
-        if ladder.highest == Rung::Direct && ground.direct_align_bytes.is_none() {
-            ladder.highest = best;
         }
-        if ladder.highest == Rung::Dontcache && !ground.uncached {
-            ladder.highest = Rung::SyncFileRange;
-        }
-        ladder
     }
 
     /// The rung in use.
@@ -240,7 +248,8 @@ impl Ladder {
             _ => None,
         };
         match counted_bytes {
-            Some(0) if self.blind_writes.is_some() || self.is_pinned => None,
+            Some(0) if self.blind_writes.is_some() => None,
+            Some(0) if self.is_pinned => self.stays("the kernel counts no pages of this file"),
             Some(0) => self.step_to(Rung::Fdatasync, "the kernel counts no pages of this file"),
             Some(_) => {
                 self.has_sight = true;
@@ -269,7 +278,10 @@ impl Ladder {
         }
         self.proofs = PROOFS;
         match self.rung() {
-            _ if self.is_pinned => None,
+            _ if self.is_pinned => {
+                self.proofs = 0;
+                self.stays("pages that were waited for are not clean")
+            }
             Rung::Direct | Rung::Dontcache => {
                 self.step_to(Rung::SyncFileRange, "pages that were waited for are not clean")
             }
@@ -284,14 +296,18 @@ impl Ladder {
             Way::Cached => None,
             Way::Uncached => {
                 self.ground.uncached = false;
-                self.step_to(Rung::SyncFileRange, "the file system does not support it")
+                self.step_to(self.ground.best(), REFUSED)
             }
             Way::Direct => {
                 self.ground.direct_align_bytes = None;
-                let next = if self.ground.uncached { Rung::Dontcache } else { Rung::SyncFileRange };
-                self.step_to(next, "the file system does not support it")
+                self.step_to(self.ground.best(), REFUSED)
             }
         }
+    }
+
+    /// A pinned rung that does not work: somebody ought to know.
+    fn stays(&self, because: &'static str) -> Option<StepDown> {
+        Some(StepDown { from: self.highest, to: self.highest, because })
     }
 
     fn step_to(&mut self, to: Rung, because: &'static str) -> Option<StepDown> {
@@ -391,7 +407,9 @@ mod tests {
     fn a_refused_way_is_left_and_a_pinned_rung_only_then() {
         let mut pinned = Ladder::new(GROUND, Some(Rung::Direct), 64 * MIB);
         assert_eq!(pinned.rung(), Rung::Direct);
-        assert!((0..3).all(|_| pinned.look(Some(0)).is_none()), "blind, and pinned");
+        assert!((0..2).all(|_| pinned.look(Some(0)).is_none()));
+        let told = pinned.look(Some(0)).unwrap();
+        assert_eq!((told.from, told.to), (Rung::Direct, Rung::Direct), "blind, and pinned");
         assert_eq!(pinned.refused(Way::Direct).unwrap().to, Rung::Dontcache);
         assert_eq!(pinned.refused(Way::Uncached).unwrap().to, Rung::SyncFileRange);
         assert_eq!(pinned.refused(Way::Uncached), None);
@@ -419,7 +437,11 @@ mod tests {
         let memory = Ladder::new(Ground { in_memory: true, ..GROUND }, None, 0);
         assert_eq!(memory.rung(), Rung::None);
         assert!(!memory.wants_look());
-        let nothing = Ladder::new(Ground { by_range: false, ..GROUND }, None, 0);
-        assert_eq!(nothing.rung(), Rung::Fdatasync);
+        let ground = Ground { by_range: false, uncached: false, ..GROUND };
+        let mut blind = Ladder::new(ground, None, 0);
+        assert_eq!(blind.rung(), Rung::Fdatasync);
+        assert_eq!(Ladder::new(ground, Some(Rung::Dontcache), 0).rung(), Rung::Fdatasync);
+        blind = Ladder::new(ground, Some(Rung::Direct), 0);
+        assert_eq!(blind.refused(Way::Direct).unwrap().to, Rung::Fdatasync);
     }
 }

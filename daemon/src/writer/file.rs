@@ -20,7 +20,7 @@ use crate::device::Device;
 use crate::storage::{self, Content, Manner, Storage};
 use crate::stream::drain::{self, Next, Pressure};
 use crate::stream::extent::Extents;
-use crate::stream::ladder::{Ground, Ladder, Rung, StepDown, Way};
+use crate::stream::ladder::{Ground, Ladder, REFUSED, Rung, StepDown, Way};
 
 /// How often the kernel is asked what it holds, for status.
 const KERNEL_SAMPLE: Duration = Duration::from_millis(100);
@@ -83,6 +83,8 @@ impl<'a> File<'a> {
             looked: Duration::ZERO,
         };
         file.show_rung();
+        let from = pinned.filter(|pinned| *pinned != file.ladder.rung());
+        file.stepped(from.map(|from| StepDown { from, to: file.ladder.rung(), because: REFUSED }));
         file
     }
 
@@ -343,14 +345,25 @@ impl<'a> File<'a> {
         let StepDown { from, to, because } = step;
         let info = &self.device.info;
         if self.device.is_news(step) {
-            let (from, to) = (from.name(), to.name());
-            warn!(
-                stream = self.record.id,
-                device = info.id,
-                filesystem = info.filesystem,
-                "the drain of {} is {to} instead of {from}: {because}",
-                info.mount
-            );
+            let (id, filesystem, stream) = (&info.id, &info.filesystem, self.record.id);
+            let mount = &info.mount;
+            let (from, to, works) = (from.name(), to.name(), from != to);
+            if works {
+                warn!(
+                    stream,
+                    device = id,
+                    filesystem,
+                    "the drain of {mount} is {to} instead of {from}: {because}"
+                );
+            } else {
+                warn!(
+                    stream,
+                    device = id,
+                    filesystem,
+                    "the drain of {mount} is pinned to {from} and cannot be seen to work: {because}; \
+                     take away the drain of its root in the configuration"
+                );
+            }
         }
         self.show_rung();
     }

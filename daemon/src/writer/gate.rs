@@ -133,10 +133,10 @@ pub struct Account {
 }
 
 impl Account {
-    /// Sees to it that the next write, of `need_bytes` in whole pages, is charged; asks for `want_bytes`
+    /// Sees to it that the next write, of `need_bytes` in whole pages at `offset`, is charged; asks for `want_bytes`
     /// at once, so that the lock is taken once for several writes. While throttled, wait and ask for
     /// the same again.
-    pub fn reserve(&mut self, need_bytes: u64, want_bytes: u64) -> Reserve {
+    pub fn reserve(&mut self, need_bytes: u64, want_bytes: u64, offset: u64) -> Reserve {
         if need_bytes <= self.spare_bytes {
             return Reserve::Granted(self.spare_bytes);
         }
@@ -147,9 +147,9 @@ impl Account {
         let stream = self.stream;
         let reserve = self.gate.change(|budget, now| {
             if spare_bytes > 0 {
-                budget.release(stream, spare_bytes, now);
+                budget.give_back(stream, spare_bytes, now);
             }
-            budget.reserve(stream, Ask { need_bytes, want_bytes }, now)
+            budget.reserve(stream, Ask { need_bytes, want_bytes, offset }, now)
         });
         if let Reserve::Granted(bytes) = reserve {
             self.held_bytes += bytes;
@@ -242,7 +242,7 @@ mod tests {
     }
 
     fn is_granted(account: &mut Account, mib: u64) -> bool {
-        matches!(account.reserve(mib * MIB, mib * MIB), Reserve::Granted(_))
+        matches!(account.reserve(mib * MIB, mib * MIB, 0), Reserve::Granted(_))
     }
 
     #[test]
@@ -267,9 +267,9 @@ mod tests {
     fn several_writes_are_charged_at_once_and_what_is_spare_goes_back() {
         let gate = gate();
         let mut account = gate.join(1, "8:1", false, 100);
-        assert_eq!(account.reserve(4096, MIB), Reserve::Granted(MIB));
+        assert_eq!(account.reserve(4096, MIB, 0), Reserve::Granted(MIB));
         account.spend(4096);
-        assert_eq!(account.reserve(4096, MIB), Reserve::Granted(MIB - 4096));
+        assert_eq!(account.reserve(4096, MIB, 0), Reserve::Granted(MIB - 4096));
         account.rest();
         assert_eq!(gate.limit_and_charged_bytes().1, 4096);
         drop(account);

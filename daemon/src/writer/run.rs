@@ -186,7 +186,7 @@ impl<'a> Writer<'a> {
         let range = offset..offset + content.len_bytes();
         let end_before = self.file.end();
         for (part, way) in self.file.ways(&range) {
-            self.reserve(self.file.page_bytes_of(&part))?;
+            self.reserve(self.file.page_bytes_of(&part), part.start)?;
             let bytes = content.part(part.start - offset..part.end - offset);
             let result = self.file.write(&part, way, &bytes);
             self.check("write", part.start, result)?;
@@ -231,10 +231,11 @@ impl<'a> Writer<'a> {
     }
 
     /// Waits for the budget; meanwhile gives it what this stream has to give.
-    fn reserve(&mut self, need_bytes: u64) -> Result<(), Stop> {
+    fn reserve(&mut self, need_bytes: u64, offset: u64) -> Result<(), Stop> {
         let want_bytes = need_bytes + self.record.queue.queued_bytes();
         let mut has_waited = false;
-        while let Reserve::Throttled(hold) = self.account().reserve(need_bytes, want_bytes) {
+        while let Reserve::Throttled(hold) = self.account().reserve(need_bytes, want_bytes, offset)
+        {
             if self.record.queue.aborted_by().is_some() {
                 return Err(Stop::Aborted);
             }

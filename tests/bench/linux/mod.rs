@@ -11,7 +11,6 @@ mod blocks;
 mod check;
 mod contender;
 mod dirty;
-mod extents;
 mod figures;
 mod goals;
 mod interrupt;

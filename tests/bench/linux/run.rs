@@ -9,7 +9,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use freemkvd_tests::daemon::{self, Daemon};
-use freemkvd_tests::programs;
+use freemkvd_tests::{extents, programs};
 use rustix::fs::{Advice, fadvise, syncfs};
 
 use super::blocks::Trace;
@@ -21,7 +21,7 @@ use super::requests::Pattern;
 use super::sample::{Sampler, Seen, Watched};
 use super::spec::{EXIT_UNSUPPORTED, GO, READY, Spec, Told};
 use super::workload::Stream;
-use super::{extents, interrupt, kernel, memory};
+use super::{interrupt, kernel, memory};
 
 /// Between two looks at whether writers have ended.
 const POLL: Duration = Duration::from_millis(2);

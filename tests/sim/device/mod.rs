@@ -84,6 +84,8 @@ pub struct Device {
     pub queued_bytes: u64,
     /// More than this is not submitted.
     pub queue_bytes_max: u64,
+    /// Who waits for room in it.
+    room: VecDeque<TaskId>,
     requests: u64,
     waiting: Vec<TaskId>,
     pub written_bytes: u64,
@@ -105,6 +107,7 @@ impl Device {
             queue: VecDeque::new(),
             queued_bytes: 0,
             queue_bytes_max: 64 << 20,
+            room: VecDeque::new(),
             requests: 0,
             waiting: Vec::new(),
             written_bytes: 0,
@@ -126,8 +129,21 @@ impl Device {
         self.sickness.iter().any(|sick| sick.from < until && from <= sick.until)
     }
 
-    pub fn has_room(&self, bytes: u64) -> bool {
-        self.queued_bytes == 0 || self.queued_bytes + bytes <= self.queue_bytes_max
+    /// Room for a request, first come, first served; false puts `task` in line.
+    pub fn take_room(&mut self, task: TaskId, bytes: u64) -> bool {
+        let is_next = self.room.front().is_none_or(|first| *first == task);
+        let fits = self.queued_bytes == 0 || self.queued_bytes + bytes <= self.queue_bytes_max;
+        if is_next && fits {
+            self.room.pop_front();
+        } else if !self.room.contains(&task) {
+            self.room.push_back(task);
+        }
+        is_next && fits
+    }
+
+    /// Who is to look for room.
+    pub fn next_for_room(&self) -> Option<TaskId> {
+        self.room.front().copied()
     }
 
     pub fn next_number(&mut self) -> u64 {
@@ -223,6 +239,8 @@ fn complete(task: &Task, at: usize) {
     for waiting in std::mem::take(&mut world.devices[at].waiting) {
         world.ring(waiting);
     }
+    let next = world.devices[at].next_for_room();
+    world.ring(next);
 }
 
 /// Bytes at so many of them in a second.

@@ -101,7 +101,7 @@ Examples:
   freemkvctl weight 3 300                stream 3 first, as far as that goes
   freemkvctl weight 3 100                as it was
 
-The exit code is 0 if it took effect, 3 if there is no daemon, 1 otherwise.")]
+The exit code is 0 if it took effect, 2 for wrong usage, 3 if there is no daemon, 1 otherwise.")]
 pub(crate) struct WeightOptions {
     /// The stream's number, the first column of `freemkvctl status`
     pub(crate) stream: u64,

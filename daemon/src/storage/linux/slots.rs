@@ -35,28 +35,28 @@ impl Slots {
     pub fn offered(descriptors: Vec<Descriptor>, slots: u32) -> Result<Option<Self>, BadSlots> {
         let [memory] = <[_; 1]>::try_from(descriptors)
             .map_err(|descriptors| BadSlots::Descriptors(descriptors.len()))?;
-        Self::adopt(memory, slots)
+        Self::adopt(&memory, slots)
     }
 
     /// As [`Slots::offered`], for the one descriptor.
     ///
     /// # Errors
     /// [`BadSlots`].
-    pub fn adopt(memory: Descriptor, slots: u32) -> Result<Option<Self>, BadSlots> {
+    pub fn adopt(memory: &Descriptor, slots: u32) -> Result<Option<Self>, BadSlots> {
         if !(1..=SLOTS_MAX).contains(&slots) {
             return Err(BadSlots::Count(slots));
         }
         // First the seals: a size that can still change says nothing.
-        let seals = fcntl_get_seals(&memory).map_err(|_| BadSlots::NotMemory)?;
+        let seals = fcntl_get_seals(memory).map_err(|_| BadSlots::NotMemory)?;
         if !seals.contains(SealFlags::SHRINK | SealFlags::GROW) {
             return Err(BadSlots::NotSealed);
         }
-        let found_bytes = fstat(&memory).map_err(|_| BadSlots::NotMemory)?.st_size.unsigned_abs();
+        let found_bytes = fstat(memory).map_err(|_| BadSlots::NotMemory)?.st_size.unsigned_abs();
         let len = slots as usize * SLOT_BYTES as usize;
         if found_bytes != len as u64 {
             return Err(BadSlots::Size { found_bytes, slots });
         }
-        match map(&memory, len) {
+        match map(memory, len) {
             Ok(address) => Ok(Some(Self { address, len })),
             Err(Errno::NOMEM | Errno::PERM) => Ok(None),
             Err(errno) => Err(BadSlots::Map(errno.into())),
@@ -120,7 +120,7 @@ mod tests {
         memory
     }
 
-    fn adopt(memory: OwnedFd, slots: u32) -> Slots {
+    fn adopt(memory: &OwnedFd, slots: u32) -> Slots {
         Slots::adopt(memory, slots).unwrap().expect("there is memory for it")
     }
 
@@ -129,18 +129,18 @@ mod tests {
         for seals in
             [SealFlags::empty(), SealFlags::SHRINK, SealFlags::GROW, SealFlags::FUTURE_WRITE]
         {
-            let refused = Slots::adopt(memory(SLOT, seals), 1);
+            let refused = Slots::adopt(&memory(SLOT, seals), 1);
             assert!(matches!(refused, Err(BadSlots::NotSealed)), "{seals:?}: {refused:?}");
         }
         for more in [SealFlags::empty(), SealFlags::SEAL, SealFlags::WRITE] {
-            assert_eq!(adopt(memory(SLOT, BOTH | more), 1).count(), 1);
+            assert_eq!(adopt(&memory(SLOT, BOTH | more), 1).count(), 1);
         }
     }
 
     #[test]
     fn another_size_than_was_said_is_refused() {
         for bytes in [0, SLOT - 1, SLOT + 1, 2 * SLOT, 1 << 40] {
-            let refused = Slots::adopt(memory(bytes, BOTH), 1);
+            let refused = Slots::adopt(&memory(bytes, BOTH), 1);
             let expected = matches!(
                 refused,
                 Err(BadSlots::Size { found_bytes, slots: 1 }) if found_bytes == bytes
@@ -153,11 +153,11 @@ mod tests {
     fn none_and_too_many_are_refused_and_the_most_are_not() {
         for slots in [0, SLOTS_MAX + 1, u32::MAX] {
             let bytes = u64::from(slots) * SLOT;
-            let refused = Slots::adopt(memory(bytes, BOTH), slots);
+            let refused = Slots::adopt(&memory(bytes, BOTH), slots);
             assert!(matches!(refused, Err(BadSlots::Count(count)) if count == slots));
         }
         let most = memory(u64::from(SLOTS_MAX) * SLOT, BOTH);
-        assert_eq!(adopt(most, SLOTS_MAX).count(), SLOTS_MAX);
+        assert_eq!(adopt(&most, SLOTS_MAX).count(), SLOTS_MAX);
     }
 
     #[test]
@@ -169,10 +169,10 @@ mod tests {
         let unsealable = memfd_create("test", MemfdFlags::CLOEXEC).unwrap();
         ftruncate(&unsealable, SLOT).unwrap();
         for (what, descriptor) in [("file", file), ("socket", socket.into())] {
-            let refused = Slots::adopt(descriptor, 1);
+            let refused = Slots::adopt(&descriptor, 1);
             assert!(matches!(refused, Err(BadSlots::NotMemory)), "{what}: {refused:?}");
         }
-        assert!(matches!(Slots::adopt(unsealable, 1), Err(BadSlots::NotSealed)));
+        assert!(matches!(Slots::adopt(&unsealable, 1), Err(BadSlots::NotSealed)));
     }
 
     #[test]
@@ -189,7 +189,7 @@ mod tests {
     fn content_goes_from_the_memory_to_the_file() {
         let memory = memory(2 * SLOT, BOTH);
         pwrite(&memory, b"content", SLOT - 3).unwrap();
-        let slots = adopt(memory, 2);
+        let slots = adopt(&memory, 2);
         let file: OwnedFd = tempfile::tempfile_in(".").unwrap().into();
         let range = SLOT - 3..SLOT + 4;
         let flags = rustix::io::ReadWriteFlags::empty();
@@ -202,6 +202,6 @@ mod tests {
     #[test]
     #[should_panic(expected = "outside of 1048576 bytes")]
     fn nothing_beyond_the_end_is_handed_out() {
-        let _ = adopt(memory(SLOT, BOTH), 1).span(&(1..SLOT + 1));
+        let _ = adopt(&memory(SLOT, BOTH), 1).span(&(1..SLOT + 1));
     }
 }

@@ -205,7 +205,9 @@ fn write(file: &mut File<'_>, range: Range<u64>) {
         let end_before = file.end();
         for (part, way) in file.ways(&(at..end)) {
             let need_bytes = file.page_bytes_of(&part);
-            while let crate::budget::Reserve::Throttled(_) = file.account.reserve(need_bytes, MIB) {
+            while let crate::budget::Reserve::Throttled(_) =
+                file.account.reserve(need_bytes, MIB, part.start)
+            {
                 assert!(file.step(Pressure::Throttled).unwrap(), "throttled for nothing");
             }
             let len = usize::try_from(part.end - part.start).unwrap();

@@ -4,7 +4,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// Mean length in MiB of the fragments of the files; `None` where nobody tells.
-pub(crate) fn mean_fragment_mib<'a>(files: impl IntoIterator<Item = &'a Path>) -> Option<f64> {
+#[must_use]
+pub fn mean_fragment_mib<'a>(files: impl IntoIterator<Item = &'a Path>) -> Option<f64> {
     let (mut bytes, mut fragments) = (0, 0);
     for file in files {
         let output =
