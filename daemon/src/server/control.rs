@@ -94,11 +94,10 @@ fn may_change(user: Option<u32>, owner: Option<u32>, daemon: u32) -> bool {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, unix))]
 mod tests {
     use super::*;
 
-    #[cfg(unix)]
     #[test]
     fn only_the_owner_root_and_the_daemons_user_change_a_stream() {
         for (user, owner, expected) in [
