@@ -190,7 +190,8 @@ dirty 48.0 MiB of 512 MiB (kernel: 45.2 MiB), queued 20.0 MiB of 256 MiB
 failed: stream 3, /rips/M (1931)/title_t01.mkv: no space left on device; free
   some and start the rip again (errno 28 at byte 4096)
 stalled in fdatasync for 42 s on /mnt/nas: stream 4, /mnt/nas/disc.iso
-device 0:52 has been wedged for 1 min 35 s: /mnt/nas (nfs4) has 48.0 MiB to write back
+device 0:52 has been wedged for 1 min 35 s: /mnt/nas (nfs4) has 48.0 MiB to
+  write back
 
 MOUNT     FS    STATE                 DIRTY    KERNEL    LIMIT   RATE/s    P95
 /rips     ext4  healthy            48.0 MiB  45.0 MiB  256 MiB  143 MiB  48 ms
