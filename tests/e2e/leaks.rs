@@ -97,8 +97,10 @@ fn streams_that_ended_badly_take_no_part_of_the_queues() {
     for number in 0..80 {
         limit(&number.to_string());
     }
-    daemon.wait_for("all of them abandoned", |status| {
-        status.streams.iter().all(|stream| stream.state == StreamState::Abandoned)
+    // A device is forgotten with its last file, and only then are all of them closed.
+    daemon.wait_for("all of them abandoned, and closed", |status| {
+        status.devices.is_empty()
+            && status.streams.iter().all(|stream| stream.state == StreamState::Abandoned)
     });
     assert_eq!(limit("last"), first);
     // The last one is open for a moment more.
