@@ -2,7 +2,7 @@
 # The daemon on another kernel, which lacks calls that this one may have, and with a file system that this
 # one may lack: a real NFS mount. The kernel is Debian's own, emulated:
 #
-#   tests/fresh/kernels.sh FREEMKVD FREEMKVCTL TESTS CACHE [PACKAGE]
+#   tests/root/kernels.sh FREEMKVD FREEMKVCTL TESTS CACHE [PACKAGE]
 #
 # TESTS is the program of the daemon's unit tests; those of the storage run on each file system. PACKAGE is
 # the kernel's, linux-image-amd64 by default: Linux 6.1 on Debian 12, without cachestat (6.5) and
