@@ -12,6 +12,10 @@ test:
 demo *ARGS:
     cargo demo {{ARGS}}
 
+# One seed of the simulation, told step by step.
+sim SEED:
+    SIM_SEED={{SEED}} cargo test --release --package freemkvd --test sim seeds -- --nocapture
+
 # Against what muxers do without it.
 benchmark *ARGS:
     cargo benchmark {{ARGS}}

@@ -8,7 +8,8 @@ pub const WRITE_BYTES_MAX: u32 = 4 << 20;
 /// the frames begin to cost more than their content, and beyond 1 MiB no file system gets faster.
 pub const SLOT_BYTES: u32 = 1 << 20;
 
-/// Most shared slots of one stream: 1 GiB, which costs the daemon addresses and no memory.
+/// Most shared slots of one stream: 1 GiB. They cost the daemon addresses, and no memory as long as the
+/// client writes to them first: a page that nobody has written to is allocated by whoever reads it.
 pub const SLOTS_MAX: u32 = 1024;
 
 /// Most parts of a `WriteSlots`: a range of 4 MiB touches five slots when it begins inside of one, and

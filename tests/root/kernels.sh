@@ -2,7 +2,7 @@
 # The daemon on another kernel, which lacks calls that this one may have, and with a file system that this
 # one may lack: a real NFS mount. The kernel is Debian's own, emulated:
 #
-#   tests/root/kernels.sh FREEMKVD FREEMKVCTL TESTS CACHE [PACKAGE]
+#   tests/fresh/kernels.sh FREEMKVD FREEMKVCTL TESTS CACHE [PACKAGE]
 #
 # TESTS is the program of the daemon's unit tests; those of the storage run on each file system. PACKAGE is
 # the kernel's, linux-image-amd64 by default: Linux 6.1 on Debian 12, without cachestat (6.5) and
@@ -54,7 +54,7 @@ fetch() {
 # overlay and starts this script there.
 initrd() {
     local dir=$1 version=$2 tree=$work/initrd module
-    mkdir -p "$tree"/{bin,modules,proc,sys,dev,host,upper,root}
+    mkdir -p "$tree"/{bin,modules,proc,sys,dev,host,upper,fresh}
     cp "$dir/bin/busybox" "$tree/bin"
     for module in virtio_pci 9pnet_virtio 9p overlay; do
         modprobe -d "$dir" -S "$version" --show-depends "$module" | awk '/^insmod/ { print $2 }'
@@ -73,15 +73,15 @@ while read module; do insmod /modules/\$module; done </order
 mount -t 9p -o trans=virtio,version=9p2000.L,msize=512000,ro,cache=loose host /host
 mount -t tmpfs tmpfs /upper
 mkdir /upper/changes /upper/work
-mount -t overlay -o lowerdir=/host,upperdir=/upper/changes,workdir=/upper/work overlay /root
-mkdir -p /root/lib/modules /root/outside
-mount --bind /host /root/outside
-ln -s "/outside$dir/lib/modules/$version" /root/lib/modules/$version
-for name in dev proc sys; do mount --move /\$name /root/\$name; done
-for name in run tmp dev/shm mnt; do mkdir -p /root/\$name; mount -t tmpfs tmpfs /root/\$name; done
-chroot /root /bin/bash "/outside$self" --guest "/outside$dir" $(printf '"/outside%s" ' "$freemkvd" "$freemkvctl" "$tests")
+mount -t overlay -o lowerdir=/host,upperdir=/upper/changes,workdir=/upper/work overlay /fresh
+mkdir -p /fresh/lib/modules /fresh/outside
+mount --bind /host /fresh/outside
+ln -s "/outside$dir/lib/modules/$version" /fresh/lib/modules/$version
+for name in dev proc sys; do mount --move /\$name /fresh/\$name; done
+for name in run tmp dev/shm mnt; do mkdir -p /fresh/\$name; mount -t tmpfs tmpfs /fresh/\$name; done
+chroot /fresh /bin/bash "/outside$self" --guest "/outside$dir" $(printf '"/outside%s" ' "$freemkvd" "$freemkvctl" "$tests")
 echo "guest ended: \$?"
-echo o >/root/proc/sysrq-trigger
+echo o >/fresh/proc/sysrq-trigger
 sleep 60
 INIT
     chmod +x "$tree/init"

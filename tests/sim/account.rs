@@ -13,6 +13,7 @@ pub struct Account {
     pub stream: StreamId,
     held_bytes: u64,
     spare_bytes: u64,
+    is_active: bool,
     extent_bytes: u64,
     /// It waited in vain, and nothing has happened since that could have freed anything.
     waited_in_vain: bool,
@@ -27,14 +28,22 @@ impl Account {
             world.books.join(stream, device, seeks, weight, now);
             world.books.budget.extent_bytes(stream)
         };
-        Self { task, stream, held_bytes: 0, spare_bytes: 0, extent_bytes, waited_in_vain: false }
+        Self {
+            task,
+            stream,
+            held_bytes: 0,
+            spare_bytes: 0,
+            is_active: false,
+            extent_bytes,
+            waited_in_vain: false,
+        }
     }
 
     fn released(&self, released_bytes: u64) -> By {
         By::Stream { stream: self.stream, released_bytes, need_bytes: None }
     }
 
-    pub fn reserve(&mut self, need_bytes: u64, want_bytes: u64) -> Reserve {
+    pub fn reserve(&mut self, need_bytes: u64, want_bytes: u64, offset: u64) -> Reserve {
         if need_bytes <= self.spare_bytes {
             return Reserve::Granted(self.spare_bytes);
         }
@@ -47,9 +56,9 @@ impl Account {
         let by = By::Stream { stream, released_bytes: spare_bytes, need_bytes: need_bytes_waiting };
         let reserve = self.task.world().change(by, |budget, now| {
             if spare_bytes > 0 {
-                budget.release(stream, spare_bytes, now);
+                budget.give_back(stream, spare_bytes, now);
             }
-            budget.reserve(stream, Ask { need_bytes, want_bytes }, now)
+            budget.reserve(stream, Ask { need_bytes, want_bytes, offset }, now)
         });
         if let Reserve::Granted(bytes) = reserve {
             assert!(
@@ -58,6 +67,7 @@ impl Account {
             );
             self.held_bytes += bytes;
             self.spare_bytes = bytes;
+            self.is_active = true;
         }
         self.waited_in_vain = false;
         reserve
@@ -95,7 +105,12 @@ impl Account {
         self.task.world().change(self.released(0), |budget, now| budget.answers(stream, now));
     }
 
+    pub fn is_active(&self) -> bool {
+        self.is_active
+    }
+
     pub fn rest(&mut self) {
+        self.is_active = false;
         self.waited_in_vain = false;
         let released_bytes = std::mem::take(&mut self.spare_bytes);
         self.held_bytes -= released_bytes;
@@ -128,10 +143,6 @@ impl Account {
 
     pub fn held_bytes(&self) -> u64 {
         self.held_bytes
-    }
-
-    pub fn is_wanted(&self) -> bool {
-        self.task.world().books.budget.is_wanted(self.stream)
     }
 
     pub fn takes_turns(&self) -> bool {

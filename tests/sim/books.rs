@@ -8,6 +8,7 @@
 //!    above their floors from before that shrank; the device is within the limit that the formula gives
 //!    for what was charged before the grants; and it is not wedged.
 //! 3. On a device that takes turns, whoever is granted is alone charged.
+//!    Streams that were stuck when it became suspect are beside this limit, and beside this turn.
 //! 4. Where somebody waits, the longest need of those who wait does not fit, or streams take turns.
 //! 5. The sum of all accounts is that of all devices is the total.
 
@@ -165,6 +166,13 @@ impl Books {
         self.charged_bytes -= released_bytes;
     }
 
+    /// What the stuck streams of a device hold.
+    fn stuck_bytes(&self, device: DeviceId) -> u64 {
+        let stuck = self.streams.iter().filter(|(stream, _)| self.budget.is_stuck(**stream));
+        let here = stuck.filter(|(_, shadow)| shadow.device == device);
+        here.map(|(_, shadow)| shadow.charged_bytes).sum()
+    }
+
     /// What is left above all floors by the shadow accounts, and a floor.
     fn pool(&self) -> (u64, u64) {
         let floor = floor_bytes(self.budget.limit_bytes(), self.devices.len());
@@ -193,7 +201,7 @@ impl Books {
         for stream in granted_to {
             let shadow = &self.streams[stream];
             let view = self.view(shadow.device);
-            let charged = self.devices[&shadow.device];
+            let charged = self.devices[&shadow.device] - self.stuck_bytes(shadow.device);
             let limit = limit_bytes(&view, floor, free_bytes);
             assert!(
                 charged <= limit,

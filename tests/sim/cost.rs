@@ -29,7 +29,7 @@ impl Load {
     }
 
     fn reserve(&mut self, stream: StreamId) {
-        let ask = Ask { need_bytes: MIB, want_bytes: MIB };
+        let ask = Ask { need_bytes: MIB, want_bytes: MIB, offset: 0 };
         self.decisions += 1;
         if let Reserve::Granted(bytes) = self.budget.reserve(stream, ask, self.now) {
             self.busy.push_back((stream, bytes));

@@ -73,31 +73,12 @@ fn run(seed: u64, dies: bool, of_the_dead: &mut usize) -> Seen {
             *of_the_dead = streams.len();
         }
     }
-    if std::env::var_os("SIM_X").is_some() {
-        println!("{streams:#?}");
-        for d in &devices {
-            println!("{:?} {}", d.file_system, d.seeks);
-        }
-    }
     let limit_bytes = random.pick(&[128, 256, 512]) * MIB;
     let scenario = Scenario { seed, limit_bytes, devices, streams, changes: Vec::new() };
-    if std::env::var_os("SIM_X").is_some() {
-        println!("{limit_bytes}");
-    }
     let mut run = scenario.build(false);
     run.until(DEATH);
-    if std::env::var_os("SIM_X").is_some() {
-        for d in 0..3 {
-            println!("{:?}", run.sim.world().books.view(d));
-        }
-    }
     let before: Vec<_> = run.sim.world().queues.iter().map(|queue| queue.written_bytes).collect();
     run.until(HEALING);
-    if std::env::var_os("SIM_X").is_some() {
-        for d in 0..3 {
-            println!("{:?}", run.sim.world().books.view(d));
-        }
-    }
     let world = run.sim.world();
     let since = world.queues.iter().zip(before).map(|(queue, before)| queue.written_bytes - before);
     Seen {

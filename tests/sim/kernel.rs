@@ -249,7 +249,7 @@ impl File {
     }
 
     async fn compute(&self, range: &Range<u64>, micros_per_mib: u64) {
-        let micros = 2 + (len(range) * micros_per_mib >> 20);
+        let micros = 2 + ((len(range) * micros_per_mib) >> 20);
         self.task.sleep(Duration::from_micros(micros)).await;
     }
 

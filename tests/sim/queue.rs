@@ -54,9 +54,8 @@ pub struct Queue {
     pushed: u64,
     writer: Option<TaskId>,
     muxer: Option<TaskId>,
-    /// Longest and total time that the muxer has waited for room.
+    /// Longest time that the muxer has waited for room.
     pub waited_max: Duration,
-    pub waited: Duration,
 }
 
 fn len(job: &Job) -> u64 {
@@ -76,32 +75,33 @@ impl Sender {
     /// Hands over a job; waits while there is no room for it.
     pub async fn push(&self, job: Job) {
         let begun = self.task.now();
-        loop {
-            let mut world = self.task.world();
-            let now = world.now;
-            let queue = &mut world.queues[self.queue];
-            queue.muxer = Some(self.task.id);
-            if queue.end.is_some() {
-                return;
-            }
-            if queue.held_bytes == 0 || queue.held_bytes + len(&job) <= QUEUE_BYTES_MAX {
-                queue.held_bytes += len(&job);
-                queue.queued_bytes += len(&job);
-                queue.others += usize::from(!matches!(job, Job::Write(_)));
-                queue.pushed += 1;
-                queue.waited_max = queue.waited_max.max(now - begun);
-                queue.waited += now - begun;
-                queue.jobs.push_back((job, now));
-                let writer = queue.writer;
-                world.ring(writer);
-                return;
-            }
-            queue.refused = true;
-            let writer = queue.writer;
-            world.ring(writer);
-            drop(world);
+        while !self.try_push(&job, begun) {
             self.task.wait(None).await;
         }
+    }
+
+    /// False while there is no room.
+    fn try_push(&self, job: &Job, begun: Duration) -> bool {
+        let mut world = self.task.world();
+        let now = world.now;
+        let queue = &mut world.queues[self.queue];
+        queue.muxer = Some(self.task.id);
+        if queue.end.is_some() {
+            return true;
+        }
+        let fits = queue.held_bytes == 0 || queue.held_bytes + len(job) <= QUEUE_BYTES_MAX;
+        if fits {
+            queue.held_bytes += len(job);
+            queue.queued_bytes += len(job);
+            queue.others += usize::from(!matches!(job, Job::Write(_)));
+            queue.pushed += 1;
+            queue.waited_max = queue.waited_max.max(now - begun);
+            queue.jobs.push_back((job.clone(), now));
+        }
+        queue.refused = !fits;
+        let writer = queue.writer;
+        world.ring(writer);
+        fits
     }
 
     /// Waits until everything that was handed over is done.

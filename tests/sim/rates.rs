@@ -28,7 +28,21 @@ pub struct Compared {
     pub high_spans: u32,
     /// How often it was suspect and only slow.
     pub false_alarms: u32,
+    /// The same, on one device.
     pub false_alarms_max: u32,
+}
+
+impl Compared {
+    /// Those of another device, or of several.
+    pub fn add(&mut self, other: &Self) {
+        self.spans += other.spans;
+        self.low_spans += other.low_spans;
+        self.high_spans += other.high_spans;
+        self.low_max = self.low_max.max(other.low_max);
+        self.high_max = self.high_max.max(other.high_max);
+        self.false_alarms += other.false_alarms;
+        self.false_alarms_max = self.false_alarms_max.max(other.false_alarms_max);
+    }
 }
 
 /// No storm of commits and no queue takes so long.
@@ -41,7 +55,11 @@ impl World {
         let now = self.now;
         let was_sick = self.devices[at].was_sick(now.saturating_sub(SLOW), now);
         match state {
-            State::Suspect if !was_sick => self.rates[at].false_alarms += 1,
+            State::Suspect if !was_sick => {
+                let rates = &mut self.rates[at];
+                rates.false_alarms += 1;
+                rates.false_alarms_max = rates.false_alarms;
+            }
             State::Wedged => assert!(was_sick, "device {at} is healthy"),
             _ => {}
         }

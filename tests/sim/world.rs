@@ -47,9 +47,12 @@ pub struct World {
     pub rates: Vec<Compared>,
     pub is_verbose: bool,
     tasks: Vec<TaskState>,
-    events: BinaryHeap<Reverse<(Duration, u64, TaskId, u64, bool)>>,
+    events: BinaryHeap<Reverse<Event>>,
     sequence: u64,
 }
+
+/// When, the how-manieth, whose, of which of its waits, and whether somebody rang.
+type Event = (Duration, u64, TaskId, u64, bool);
 
 struct TaskState {
     /// Counts its waits; an event of an earlier one is stale.

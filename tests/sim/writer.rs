@@ -48,8 +48,8 @@ impl Writer {
     /// True when the file is complete, and synced.
     async fn serve(&mut self) -> Result<bool, Aborted> {
         loop {
-            if self.file.charged_bytes() == 0 {
-                self.gather().await;
+            if !self.file.account.is_active() && self.file.account.takes_turns() {
+                self.queue.gather(GATHER_BYTES, GATHER_TIME).await;
             }
             match self.queue.pop(self.patience()).await {
                 Next::Job(job) => {
@@ -67,22 +67,11 @@ impl Writer {
         }
     }
 
-    async fn gather(&mut self) {
-        let queued_bytes = self.queue.queued_bytes();
-        let takes_turns = self.file.account.takes_turns();
-        if queued_bytes == 0 || takes_turns && queued_bytes < GATHER_BYTES {
-            self.file.account.rest();
-        }
-        if takes_turns {
-            self.queue.gather(GATHER_BYTES, GATHER_TIME).await;
-        }
-    }
-
     fn patience(&self) -> Option<Duration> {
-        if self.file.charged_bytes() == 0 {
+        if !self.file.account.is_active() {
             return None;
         }
-        if self.file.account.is_wanted() {
+        if self.file.account.takes_turns() {
             return Some(TURN_PATIENCE);
         }
         Some(drain::LOOK)
@@ -90,14 +79,13 @@ impl Writer {
 
     async fn pause(&mut self) {
         let idle = self.task.now().saturating_sub(self.last_job) >= drain::AGE;
-        let pressure = match idle || self.file.account.is_wanted() {
-            true => Pressure::Idle,
-            false => Pressure::Flowing,
-        };
-        while self.file.step(pressure).await {}
-        if self.file.charged_bytes() == 0 {
-            self.file.account.rest();
+        if !idle && !self.file.account.takes_turns() {
+            while self.file.step(Pressure::Flowing).await {}
+            return;
         }
+        while self.file.step(Pressure::Idle).await {}
+        assert_eq!(self.file.charged_bytes(), 0, "an idle stream has drained");
+        self.file.account.rest();
     }
 
     async fn execute(&mut self, job: &Job) -> Result<(), Aborted> {
@@ -120,18 +108,20 @@ impl Writer {
     async fn write(&mut self, range: &Range<u64>) -> Result<(), Aborted> {
         let end_before = self.file.end();
         for (part, way) in self.file.ways(range) {
-            self.reserve(self.file.page_bytes_of(&part)).await?;
+            self.reserve(self.file.page_bytes_of(&part), part.start).await?;
             self.file.write(&part, way).await;
         }
         self.file.wrote(range, end_before);
         Ok(())
     }
 
-    async fn reserve(&mut self, need_bytes: u64) -> Result<(), Aborted> {
+    async fn reserve(&mut self, need_bytes: u64, offset: u64) -> Result<(), Aborted> {
         let want_bytes = need_bytes + self.queue.queued_bytes();
         let stream = self.file.account.stream;
         let mut waiting: Option<Waiting> = None;
-        while let Reserve::Throttled(hold) = self.file.account.reserve(need_bytes, want_bytes) {
+        while let Reserve::Throttled(hold) =
+            self.file.account.reserve(need_bytes, want_bytes, offset)
+        {
             if self.queue.is_aborted() {
                 return Err(Aborted);
             }
@@ -139,7 +129,6 @@ impl Writer {
                 waiting.get_or_insert_with(|| Waiting::begin(&self.task, self.device, stream));
             waiting.for_pool |= hold == Hold::Total;
             if !self.file.step(Pressure::Throttled).await {
-                self.task.world().log(format_args!("{stream} throttled {hold:?}"));
                 self.file.account.wait(ABORT_POLL).await;
             }
         }

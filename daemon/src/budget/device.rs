@@ -107,6 +107,8 @@ pub(super) struct Device {
 pub(super) struct Turn {
     pub(super) holder: StreamId,
     pub(super) left_bytes: u64,
+    /// Since when.
+    pub(super) since: Duration,
     /// The holder has nothing more to write for now.
     pub(super) is_over: bool,
 }

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 /// Shortest time without a completion that means anything: a disk that spins up, or a drive that
 /// retries a sector, takes longer and is suspect rightly.
-const SUSPECT_MIN: Duration = Duration::from_secs(2);
+pub(super) const SUSPECT_MIN: Duration = Duration::from_secs(2);
 
 /// How many times the 99th percentile of its completions a device may take.
 const SUSPECT_COMPLETIONS: u32 = 8;

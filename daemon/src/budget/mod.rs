@@ -7,9 +7,10 @@
 //!
 //! Invariants, asserted where they could break:
 //! 1. The sum of all charges never exceeds the total, except by what was granted before the total was
-//!    lowered or the floors shrank. Also then every device has its floor: what a dead one holds for ever
-//!    would else be an outage of all others.
-//! 2. A device's charge never exceeds its limit, except by what was granted before the limit shrank.
+//!    lowered or the floors shrank, and by a floor on a device with a stuck stream. Also then every device
+//!    has its floor: what a dead one holds for ever would else be an outage of all others.
+//! 2. A device's charge never exceeds its limit, except by what was granted before the limit shrank, and
+//!    by what stuck streams hold.
 //!    A wedged device is granted nothing, so it never holds more than when it stopped.
 //! 3. A stream's charge is what it was granted minus what it released; it is zero when it leaves, and
 //!    when the last one has left nothing is charged.
@@ -17,9 +18,10 @@
 //! 5. On a device that takes turns, only the holder of the turn is charged, and those whose turn was
 //!    taken from them because nothing completed in it.
 //!
-//! A decision costs the logarithm of the number of streams and devices, and a grant pays for each
-//! further one: among the devices that wait for the pool, only the one that needs least is looked at.
+//! A decision costs the logarithm of the number of streams and devices, besides the rounds in which light
+//! streams save up for a grant, and a grant pays for each further one: among the devices that wait for the pool, only the one that needs least is looked at.
 
+mod ask;
 mod device;
 mod health;
 mod pool;
@@ -29,11 +31,13 @@ mod serve;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+pub use ask::{Ask, DeviceView, Hold, Reserve};
 pub use device::{EXTENT_BYTES_MAX, EXTENT_BYTES_MIN, TURN_BYTES};
 pub use health::State;
 pub use rate::Completion;
 
 use device::Device;
+use health::SUSPECT_MIN;
 use rate::DrainRate;
 
 /// A stream's number.
@@ -57,40 +61,6 @@ const FLOOR_BYTES_MIN: u64 = 2 << 20;
 /// Devices whose rate is remembered after their last stream.
 const REMEMBERED_MAX: usize = 256;
 
-/// What a stream asks for: at least the pages of its next write, at best all that it has queued.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ask {
-    /// Less is of no use.
-    pub need_bytes: u64,
-    /// More is of no use; at least `need_bytes`.
-    pub want_bytes: u64,
-    /// Where in its file the next write begins.
-    pub offset: u64,
-}
-
-/// What became of it.
-#[must_use]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reserve {
-    /// So many bytes are charged, from what it needs to what it wants.
-    Granted(u64),
-    /// The stream waits in line, and asks again when it is woken.
-    Throttled(Hold),
-}
-
-/// What a stream waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hold {
-    /// Its device holds as much as its own speed allows.
-    Device,
-    /// All devices together hold as much as they may.
-    Total,
-    /// Another stream of its device has the turn.
-    Turn,
-    /// Its device does not answer.
-    Sick,
-}
-
 #[derive(Clone, Debug)]
 struct Account {
     device: DeviceId,
@@ -107,27 +77,6 @@ struct Account {
     granted_bytes: Option<u64>,
     /// Its turn was taken from it, and it still holds what it had.
     is_stuck: bool,
-}
-
-/// What is to be known of a device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DeviceView {
-    /// How it answers, and since when.
-    pub state: State,
-    /// See `state`.
-    pub since: Duration,
-    /// Most bytes that it may hold now.
-    pub limit_bytes: u64,
-    /// Bytes charged now.
-    pub charged_bytes: u64,
-    /// How long an extent of one more stream of the usual weight would be.
-    pub extent_bytes: u64,
-    /// Bytes that it gets clean in a second, while it has something to do.
-    pub bytes_per_second: u64,
-    /// 95th percentile of an extent's time in writeback.
-    pub completion_p95: Duration,
-    /// True when its streams take turns.
-    pub takes_turns: bool,
 }
 
 /// See the module's documentation.
@@ -215,6 +164,13 @@ impl Budget {
     #[must_use]
     pub fn has_grant(&self, stream: StreamId) -> bool {
         self.accounts.get(&stream).is_some_and(|account| account.granted_bytes.is_some())
+    }
+
+    /// True when the turn of `stream` was taken from it because nothing completed, and it still holds what
+    /// it had.
+    #[must_use]
+    pub fn is_stuck(&self, stream: StreamId) -> bool {
+        self.accounts.get(&stream).is_some_and(|account| account.is_stuck)
     }
 
     /// True when `stream` shares a device that takes turns, so that it pays to gather before asking.
@@ -443,11 +399,14 @@ impl Budget {
                 changed.push((*id, device.health.state()));
             }
         }
-        for (id, state) in &changed {
-            if *state == State::Suspect {
-                self.revoke_turn(*id, now);
-            }
-        }
+        // Nothing completes in these turns. Perhaps it is only their holders that can't go on.
+        let silent = |device: &Device| {
+            let is_old = |turn: device::Turn| now.saturating_sub(turn.since) >= SUSPECT_MIN;
+            device.health.state() == State::Suspect && device.turn.is_some_and(is_old)
+        };
+        let silent: Vec<_> =
+            self.devices.iter().filter(|(_, device)| silent(device)).map(|(id, _)| *id).collect();
+        silent.into_iter().for_each(|id| self.revoke_turn(id, now));
         changed
     }
 

@@ -7,12 +7,17 @@ use super::device::{self, Turn};
 use super::{Ask, Budget, DeviceId, Hold, State, StreamId};
 
 impl Budget {
-    /// Nothing completes in this turn. Perhaps it is only its holder that can't go on.
+    /// Takes the turn from its holder, which counts as stuck until it holds nothing any more.
     pub(super) fn revoke_turn(&mut self, id: DeviceId, now: Duration) {
         let device = self.devices.get_mut(&id).expect("a device that has changed is known");
         let Some(turn) = device.turn.take() else {
             return;
         };
+        // A holder that ran into its limit stands at the front, and can't be granted anything.
+        if let Some(at) = device.line.iter().position(|stream| *stream == turn.holder) {
+            device.line.remove(at);
+            device.line.push_back(turn.holder);
+        }
         if let Some(account) = self.accounts.get_mut(&turn.holder).filter(|a| !a.is_stuck) {
             device.stuck_bytes += account.charged_bytes;
             account.is_stuck = account.charged_bytes > 0;
@@ -103,6 +108,11 @@ impl Budget {
         }
         loop {
             let stream = *device.line.front()?;
+            let is_stuck = |stream: &StreamId| self.accounts[stream].is_stuck;
+            if is_stuck(&stream) && !device.line.iter().all(is_stuck) {
+                device.line.rotate_left(1);
+                continue;
+            }
             let account = self.accounts.get_mut(&stream).expect("only streams in line are served");
             let ask = account.ask.expect("only streams in line are served");
             let others_bytes = device.charged_bytes - account.charged_bytes;
@@ -131,11 +141,12 @@ impl Budget {
     }
 
     fn grant(&mut self, id: DeviceId, stream: StreamId, ask: Ask, bytes: u64, now: Duration) {
+        let most = self.limit_bytes + self.overhang_bytes();
         self.charged_bytes += bytes;
         self.move_charge(id, |charged| charged + bytes);
-        let most = self.limit_bytes + self.overhang_bytes();
-        assert!(self.charged_bytes <= most, "granted beyond the total (invariant 1)");
         let device = self.devices.get_mut(&id).expect("a device that is served is known");
+        let has_stuck = device.stuck_bytes > 0;
+        assert!(self.charged_bytes <= most || has_stuck, "granted beyond the total (invariant 1)");
         if device.charged_bytes == bytes {
             device.health.begin(now);
         }
@@ -153,7 +164,7 @@ impl Budget {
             let left_bytes = device::turn_bytes(ask.offset, account.deficit_bytes);
             account.deficit_bytes -= left_bytes;
             account.is_visited = false;
-            device.turn = Some(Turn { holder: stream, left_bytes, is_over: false });
+            device.turn = Some(Turn { holder: stream, left_bytes, since: now, is_over: false });
         }
         match &mut device.turn {
             Some(turn) => {

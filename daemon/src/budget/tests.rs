@@ -320,6 +320,25 @@ fn a_holder_that_gets_stuck_loses_its_turn_and_harms_no_other() {
 }
 
 #[test]
+fn a_stuck_holder_that_stands_in_line_does_not_stand_in_the_way() {
+    let mut budget = budget(512, 3, SEEKS);
+    // Into its limit, and then it hangs while it gives back what it has.
+    assert_eq!(reserve_all(&mut budget, 1), 8);
+    assert_eq!(reserve(&mut budget, 2, 1, 1), None);
+    assert_eq!(reserve(&mut budget, 3, 1, 1), None);
+    assert_eq!(budget.tick(ms(2000)), [(1, State::Suspect)]);
+    assert_eq!(budget.take_woken(), [2], "the holder is passed over");
+    // That one hangs as well: two files on the same dead disk of a pool.
+    assert!(reserve(&mut budget, 2, 1, 1).is_some());
+    assert_eq!(budget.tick(ms(3000)), []);
+    assert_eq!(budget.tick(ms(4000)), []);
+    assert_eq!(budget.take_woken(), [3]);
+    assert!(reserve(&mut budget, 3, 1, 1).is_some());
+    complete(&mut budget, 3, 1, 4000, 4010);
+    assert!(matches!(budget.device(1).unwrap().state, State::Recovering { .. }));
+}
+
+#[test]
 fn a_device_that_is_faster_than_any_disk_does_not_take_turns() {
     let mut budget = budget(512, 2, SEEKS);
     for at in 0..3000 {

@@ -143,7 +143,6 @@ fn begin(
         path,
         mode: open.mode,
         size_hint_bytes: open.size_hint_bytes,
-        weight: open.weight,
         window_bytes,
     };
     let shop = Arc::clone(&server.shop);

@@ -57,6 +57,16 @@ impl Content<'_> {
         }
     }
 
+    /// True when it lies in memory at a multiple of `bytes`.
+    #[must_use]
+    pub fn is_aligned(&self, bytes: u64) -> bool {
+        let address = match self {
+            Self::Bytes(bytes) => bytes.as_ptr().addr(),
+            Self::Shared(slots, range) => slots.span(range).0,
+        };
+        address as u64 % bytes == 0
+    }
+
     /// The part `range` of it, counted from its beginning.
     #[must_use]
     #[expect(clippy::cast_possible_truncation, reason = "within what is in memory")]

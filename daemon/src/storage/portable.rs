@@ -33,7 +33,13 @@ impl Slots {
         if (1..=SLOTS_MAX).contains(&slots) { Ok(None) } else { Err(BadSlots::Count(slots)) }
     }
 
-    /// How many there are.
+    /// As on Linux.
+    #[must_use]
+    pub fn span(&self, _range: &Range<u64>) -> (usize, usize) {
+        match *self {}
+    }
+
+    /// As on Linux.
     #[must_use]
     pub fn count(&self) -> u32 {
         match *self {}

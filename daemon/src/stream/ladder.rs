@@ -160,7 +160,8 @@ impl Ladder {
         Self {
             ground,
             highest,
-            is_pinned: pinned.is_some(),
+            // One that is not there binds nobody: what is used instead has to prove itself.
+            is_pinned: pinned == Some(highest),
             blind_writes: Some(0),
             has_sight: false,
             proofs: PROOFS,
@@ -292,6 +293,7 @@ impl Ladder {
     /// The file system has no such way.
     #[must_use]
     pub fn refused(&mut self, way: Way) -> Option<StepDown> {
+        self.is_pinned = false;
         match way {
             Way::Cached => None,
             Way::Uncached => {
@@ -413,6 +415,13 @@ mod tests {
         assert_eq!(pinned.refused(Way::Direct).unwrap().to, Rung::Dontcache);
         assert_eq!(pinned.refused(Way::Uncached).unwrap().to, Rung::SyncFileRange);
         assert_eq!(pinned.refused(Way::Uncached), None);
+        for pinned in [Rung::Dontcache, Rung::Direct] {
+            let ground = Ground { uncached: false, direct_align_bytes: None, ..GROUND };
+            let mut ladder = Ladder::new(ground, Some(pinned), 0);
+            assert_eq!(ladder.rung(), Rung::SyncFileRange);
+            let step = (0..3).find_map(|_| ladder.look(Some(0)));
+            assert_eq!(step.unwrap().to, Rung::Fdatasync, "it has to prove itself");
+        }
         assert_eq!(Ladder::new(GROUND, Some(Rung::Fdatasync), 0).rung(), Rung::Fdatasync);
     }
 

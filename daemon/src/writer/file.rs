@@ -98,11 +98,6 @@ impl<'a> File<'a> {
         self.extents.page_bytes_of(range)
     }
 
-    /// True when asking the kernel may show that an extent is clean.
-    pub(super) fn can_look(&self) -> bool {
-        self.ladder.has_sight() && self.extents.writeback_bytes() > 0
-    }
-
     /// End of the highest byte written.
     pub(super) fn end(&self) -> u64 {
         self.extents.end()
@@ -120,9 +115,11 @@ impl<'a> File<'a> {
         way: Way,
         content: &Content<'_>,
     ) -> io::Result<()> {
-        // A direct write would make the kernel write those pages back first, and wait.
-        let busy = way == Way::Direct && self.extents.touches_charged(range);
-        let mut way = if busy { Way::Cached } else { way };
+        // A direct write would make the kernel write those pages back first, and wait; and content that
+        // began at an odd place of the file lies at an odd place in memory. Neither is for ever.
+        let unfit =
+            self.extents.touches_charged(range) || !content.is_aligned(storage::page_bytes());
+        let mut way = if way == Way::Direct && unfit { Way::Cached } else { way };
         let began = self.clock.now();
         let mut result = self.try_write(range, way, content);
         if way != Way::Cached && is_unsupported(&result) {

@@ -187,6 +187,11 @@ impl Account {
         self.gate.change(|budget, now| budget.answers(self.stream, now));
     }
 
+    /// Leaves the line, if it stands in it.
+    pub fn cancel(&mut self) {
+        self.gate.change(|budget, now| budget.cancel(self.stream, now));
+    }
+
     /// True when it may have a turn, or something charged for nothing: before its stream waits for its
     /// muxer it has to rest.
     #[must_use]

@@ -93,7 +93,9 @@ fn live(shop: &Shop, record: &Arc<Record>, target: &Target) -> Option<(u64, Repl
         .settings
         .rotational
         .unwrap_or(matches!(device.info.medium, Medium::Rotational | Medium::Unknown));
-    let account = shop.gate.join(record.id, &device.info.id, seeks, target.weight);
+    let account = shop.gate.join(record.id, &device.info.id, seeks, record.weight());
+    // It may have been changed since; from here on the gate hears of it.
+    shop.gate.set_weight(record.id, record.weight());
     let settings = (target.settings.drain, target.window_bytes);
     let file = File::new(record, device, file.storage, account, shop.clock, settings);
     let mut writer = Writer::new(record, file, shop.clock);

@@ -25,8 +25,6 @@ pub struct Target {
     pub size_hint_bytes: Option<u64>,
     /// What the configuration says about the root that it is below.
     pub settings: RootSettings,
-    /// Its part of the device's speed.
-    pub weight: u32,
     /// How many of the newest bytes stay in the page cache for patches.
     pub window_bytes: u64,
 }

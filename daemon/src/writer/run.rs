@@ -56,29 +56,37 @@ pub(super) struct Writer<'a> {
     record: &'a Arc<Record>,
     file: File<'a>,
     clock: Clock,
-    /// When the last job was done.
-    last_job: Duration,
+    /// When content was last written. Nothing else needs a turn, or a charge.
+    last_write: Duration,
 }
 
 impl<'a> Writer<'a> {
     pub(super) fn new(record: &'a Arc<Record>, file: File<'a>, clock: Clock) -> Self {
-        Self { record, file, clock, last_job: clock.now() }
+        Self { record, file, clock, last_write: clock.now() }
     }
 
     /// Serves the queue until its end, or the first error.
     pub(super) fn serve(&mut self) -> Result<Outcome, Stop> {
         loop {
             // A turn that it has is to be used; what it gathers is for the next one.
-            if !self.account().is_active() && self.account().takes_turns() {
-                self.record.queue.gather(GATHER_BYTES, GATHER_TIME);
+            if self.account().takes_turns() {
+                match self.account().is_active() {
+                    false => self.record.queue.gather(self.gather_bytes(), GATHER_TIME),
+                    true if self.is_silent(TURN_PATIENCE) => self.give_up_turn()?,
+                    true => {}
+                }
             }
             match self.record.queue.pop(self.patience()) {
                 Next::Job(job) => {
                     self.record.set_activity(Activity::Writing);
                     let finished = self.execute(&job)?;
+                    let is_write = matches!(job, Job::Write(_) | Job::WriteSlots(_));
                     self.record.queue.done(job);
                     self.record.made_room();
-                    self.last_job = self.clock.now();
+                    while finished.is_none() && self.step(Pressure::Flowing)? {}
+                    if is_write {
+                        self.last_write = self.clock.now();
+                    }
                     if let Some(outcome) = finished {
                         return Ok(outcome);
                     }
@@ -102,12 +110,13 @@ impl<'a> Writer<'a> {
         if self.account().takes_turns() {
             return Some(TURN_PATIENCE);
         }
-        Some(if self.file.can_look() { drain::LOOK } else { drain::AGE })
+        // And another stream may come to a device that this one has had for itself.
+        Some(drain::LOOK)
     }
 
     /// Nothing is queued.
     fn pause(&mut self) -> Result<(), Stop> {
-        let idle = self.clock.now().saturating_sub(self.last_job) >= drain::AGE;
+        let idle = self.is_silent(drain::AGE);
         if idle {
             self.record.set_activity(Activity::Idle);
         }
@@ -115,31 +124,49 @@ impl<'a> Writer<'a> {
             while self.step(Pressure::Flowing)? {}
             return Ok(());
         }
+        self.give_up_turn()
+    }
+
+    fn is_silent(&self, time: Duration) -> bool {
+        self.clock.now().saturating_sub(self.last_write) >= time
+    }
+
+    /// Gives back all that is charged, and the turn with it.
+    fn give_up_turn(&mut self) -> Result<(), Stop> {
         while self.step(Pressure::Idle)? {}
         assert_eq!(self.file.charged_bytes(), 0, "an idle stream has drained (invariant 3)");
         self.account().rest();
         Ok(())
     }
 
+    /// How much to gather: no more than a part of what the client can have queued, or it would wait for
+    /// its slots while they wait for more.
+    fn gather_bytes(&self) -> u64 {
+        match self.record.slots_bytes() {
+            0 => (self.record.queue.limit_bytes() / 2).min(GATHER_BYTES),
+            // Up to a half of them may be in its window.
+            bytes => (bytes / 4).min(GATHER_BYTES),
+        }
+    }
+
     /// Does a job; an outcome when it was the last.
     fn execute(&mut self, job: &Job) -> Result<Option<Outcome>, Stop> {
         match job {
             Job::WriteSlots(write) => {
-                let slots = self.record.slots();
+                let slots =
+                    self.record.slots().expect("slots are there until the stream has ended");
                 let mut offset = write.offset;
                 for part in &write.parts {
-                    if let Some(slots) = &slots {
-                        self.write(offset, &Content::Shared(slots, part.clone()))?;
-                    }
+                    // Not after the last one: its client waits to hear that it is written.
+                    while offset > write.offset && self.step(Pressure::Flowing)? {}
+                    self.write(offset, &Content::Shared(&slots, part.clone()))?;
                     offset += part.end - part.start;
-                    while self.step(Pressure::Flowing)? {}
                 }
                 self.record.written(write.sequence, write.content_bytes);
             }
             Job::Write(segment) => {
                 self.write(segment.offset, &Content::Bytes(segment.content()))?;
                 self.record.written(segment.sequence, segment.content_bytes);
-                while self.step(Pressure::Flowing)? {}
             }
             Job::WriteZeroes { range, sequence } => {
                 self.write_zeroes(range.clone())?;
@@ -275,6 +302,8 @@ impl<'a> Writer<'a> {
     /// back when the pages are clean. A result that nobody asked for can't make anything better.
     /// Returns the answer to the command that ended the stream.
     pub(super) fn conclude(mut self, result: Result<Outcome, Stop>) -> Option<(u64, Reply)> {
+        // It may have stopped while it stood in line, and has no use for what it would be granted.
+        self.account().cancel();
         let last = match result {
             Ok(Outcome::Finished(sequence, finished)) => {
                 return Some((sequence, Reply::Finished(finished)));

@@ -198,7 +198,8 @@ impl Bench {
 
 /// Writes as the writer does, in pieces of 1 MiB.
 fn write(file: &mut File<'_>, range: Range<u64>) {
-    let content = vec![7; usize::try_from(MIB).unwrap()];
+    let memory = vec![7; usize::try_from(MIB + PAGE).unwrap()];
+    let content = &memory[memory.as_ptr().align_offset(usize::try_from(PAGE).unwrap())..];
     let mut at = range.start;
     while at < range.end {
         let end = range.end.min(at + MIB);
