@@ -11,6 +11,9 @@ use super::requests::{Pattern, Request};
 /// For each processor. A request takes about 100 bytes, so this holds 40 000 of them.
 const BUFFER_KIB: u32 = 4096;
 
+/// Before the number of the process that made an instance.
+const PREFIX: &str = "freemkvd-bench-";
+
 /// A trace of one disk.
 #[derive(Debug)]
 pub(crate) struct Trace {
@@ -20,8 +23,9 @@ pub(crate) struct Trace {
 impl Trace {
     /// `tracefs` is where that is mounted.
     pub(crate) fn new(tracefs: &Path, disk: (u32, u32)) -> io::Result<Self> {
-        let name = format!("freemkvd-bench-{}", std::process::id());
-        let instance = tracefs.join("instances").join(name);
+        let instances = tracefs.join("instances");
+        remove_orphans(&instances);
+        let instance = instances.join(format!("{PREFIX}{}", std::process::id()));
         fs::create_dir(&instance)?;
         let trace = Self { instance };
         trace.set("buffer_size_kb", &BUFFER_KIB.to_string())?;
@@ -57,6 +61,18 @@ impl Trace {
 
     fn set(&self, name: &str, value: &str) -> io::Result<()> {
         fs::write(self.instance.join(name), value)
+    }
+}
+
+/// A benchmark that was killed can't remove its instance; no namespace does it for it.
+fn remove_orphans(instances: &Path) {
+    for entry in fs::read_dir(instances).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let number = name.to_str().and_then(|name| name.strip_prefix(PREFIX));
+        if number.is_some_and(|number| !Path::new("/proc").join(number).exists()) {
+            // If it can't be removed it is in nobody's way either.
+            let _ = fs::remove_dir(entry.path());
+        }
     }
 }
 

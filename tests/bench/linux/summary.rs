@@ -187,6 +187,10 @@ fn traffic(ran: &Ran, found: &mut Figures) {
     }
 }
 
+/// Streams are served by the extent: one more or less of it has to be within the 5 percent to which
+/// weights are kept.
+const EXTENTS_MIN: f64 = 20.0;
+
 /// Only streams that want the same can get the same, and only their files tell how far each is.
 fn fairness(ran: &Ran, found: &mut Figures) {
     let weights: Option<Vec<_>> = ran.specs.iter().map(|spec| spec.weight).collect();
@@ -202,6 +206,11 @@ fn fairness(ran: &Ran, found: &mut Figures) {
     match weights {
         Some(weights) => {
             let weights: Vec<_> = weights.into_iter().map(f64::from).collect();
+            let extents = ran.told.iter().filter_map(|told| told.daemon.as_ref());
+            let extent = extents.map(|served| served.extent_bytes).max().unwrap_or(0);
+            if rates.iter().any(|rate| *rate < EXTENTS_MIN * extent as f64) {
+                return;
+            }
             let error = weight_error_percent(&rates, &weights);
             found.extend(error.map(|error| (Figure::WeightErrorPercent, error)));
         }

@@ -126,6 +126,8 @@ fn print_legend(report: &Report) {
          s/GiB, cores: CPU of writers and daemon; the kernel's own writeback threads are not in it\n\
          writer: MiB that the largest writer took for its stream; daemon: MiB of its own at the peak\n\
          dirty: MiB dirty or in writeback at the worst moment\n\
+         Jain, off by %: how equal streams were that wanted the same, and how far one was from what its \
+         weight gives it\n\
          frames, seeks: what was sent to the daemon\n\
          seeks/GiB, run, model: requests that the disk got: seeks, MiB between them, and MiB/s of a \
          disk of 180 MB/s and 8 ms a seek\n\

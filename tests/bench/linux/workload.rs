@@ -43,7 +43,7 @@ pub(crate) enum Workload {
     Paced4,
     /// Four streams that load the device to 80 %, in writes of 64 KiB
     Load80,
-    /// Four streams of the weights 50, 100, 150 and 200, as fast as they go
+    /// Four streams of the weights 50, 100, 150 and 200, as fast as they go; needs some GiB
     Weights,
     /// All of them
     All,
