@@ -101,6 +101,7 @@ fn equal_streams_share_a_device_equally() {
 /// share: from 1 to 8 there is nothing left to tell. Where whole files are synced, and nobody takes
 /// turns since it is too fast for a disk, each has one extent at a time, and weights are kept roughly.
 #[test]
+#[cfg_attr(debug_assertions, ignore = "a minute without optimisation; `.ci/run simulation`")]
 fn weights_are_kept() {
     let mut broken = Vec::new();
     for weights in [&[50, 100, 200, 400][..], &[100, 400], &[100, 200, 300]] {

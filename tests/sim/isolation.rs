@@ -88,6 +88,7 @@ fn run(seed: u64, dies: bool, of_the_dead: &mut usize) -> Seen {
 }
 
 #[test]
+#[cfg_attr(debug_assertions, ignore = "minutes without optimisation; `.ci/run simulation`")]
 fn a_device_that_dies_is_not_noticed_on_the_others() {
     let mut worst = (1000, Duration::ZERO);
     for seed in crate::seeds::number("SIM_FIRST").unwrap_or(0)
