@@ -105,6 +105,12 @@ impl Account {
         self.task.world().change(self.released(0), |budget, now| budget.answers(stream, now));
     }
 
+    pub fn cancel(&mut self) {
+        let stream = self.stream;
+        let by = By::Cancel { stream, released_bytes: 0 };
+        self.task.world().change(by, |budget, now| budget.cancel(stream, now));
+    }
+
     pub fn is_active(&self) -> bool {
         self.is_active
     }

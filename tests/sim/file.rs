@@ -17,7 +17,7 @@ use crate::kernel::{self, PAGE_BYTES};
 
 /// As in the daemon.
 const WAITED: Duration = Duration::from_micros(200);
-const LONG_CALL: Duration = Duration::from_secs(1);
+pub const LONG_CALL: Duration = Duration::from_secs(1);
 
 /// See the module's documentation.
 pub struct File {

@@ -104,8 +104,8 @@ async fn write(task: Task, at: usize, plan: StreamPlan) {
     let account = Account::join(task.clone(), stream, id, seeks, plan.weight);
     let kernel = kernel::File::new(task.clone(), device, stream);
     let file = file::File::new(kernel, account, plan.window_bytes);
-    let last_job = task.now();
-    Writer { task, file, queue, device, last_job }.live().await;
+    let last_write = task.now();
+    Writer { task, file, queue, device, last_write }.live().await;
 }
 
 /// The daemon's control loop, and whoever changes its settings.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use freemkvd::budget::{Hold, Reserve};
 use freemkvd::stream::drain::{self, Pressure};
 
-use crate::file::File;
+use crate::file::{File, LONG_CALL};
 use crate::queue::{End, Job, Next, Receiver};
 use crate::waits::Waiting;
 use crate::world::Task;
@@ -14,9 +14,12 @@ use crate::world::Task;
 /// As in the daemon, but for the poll, which here is only to find what should not need one.
 const ABORT_POLL: Duration = Duration::from_secs(1);
 const TURN_PATIENCE: Duration = Duration::from_millis(3);
-const GATHER_BYTES: u64 = 16 << 20;
+const GATHER_BYTES: u64 = CLIENT_BYTES / 4;
 const GATHER_TIME: Duration = Duration::from_millis(500);
 const SLOT_BYTES: u64 = 1 << 20;
+
+/// All slots of a client.
+const CLIENT_BYTES: u64 = 56 << 20;
 
 /// The muxer has given up.
 struct Aborted;
@@ -27,13 +30,15 @@ pub struct Writer {
     pub file: File,
     pub queue: Receiver,
     pub device: usize,
-    pub last_job: Duration,
+    pub last_write: Duration,
 }
 
 impl Writer {
     /// The life of the thread, after it has opened its file.
     pub async fn live(mut self) {
-        if !self.serve().await.is_ok_and(|is_finished| is_finished) {
+        let is_finished = self.serve().await.is_ok_and(|is_finished| is_finished);
+        self.file.account.cancel();
+        if !is_finished {
             // Also after an abort: what is charged is given back when it is clean.
             self.file.sync().await;
         }
@@ -48,15 +53,23 @@ impl Writer {
     /// True when the file is complete, and synced.
     async fn serve(&mut self) -> Result<bool, Aborted> {
         loop {
-            if !self.file.account.is_active() && self.file.account.takes_turns() {
-                self.queue.gather(GATHER_BYTES, GATHER_TIME).await;
+            if self.file.account.takes_turns() {
+                match self.file.account.is_active() {
+                    false => self.queue.gather(GATHER_BYTES, GATHER_TIME).await,
+                    true if self.is_silent(TURN_PATIENCE) => self.give_up_turn().await,
+                    true => {}
+                }
             }
             match self.queue.pop(self.patience()).await {
                 Next::Job(job) => {
                     self.execute(&job).await?;
                     self.queue.done(&job);
-                    self.last_job = self.task.now();
-                    if job == Job::Finish {
+                    let is_finished = job == Job::Finish;
+                    while !is_finished && self.file.step(Pressure::Flowing).await {}
+                    if matches!(job, Job::Write(_)) {
+                        self.last_write = self.task.now();
+                    }
+                    if is_finished {
                         return Ok(true);
                     }
                 }
@@ -78,11 +91,18 @@ impl Writer {
     }
 
     async fn pause(&mut self) {
-        let idle = self.task.now().saturating_sub(self.last_job) >= drain::AGE;
-        if !idle && !self.file.account.takes_turns() {
+        if !self.is_silent(drain::AGE) && !self.file.account.takes_turns() {
             while self.file.step(Pressure::Flowing).await {}
             return;
         }
+        self.give_up_turn().await;
+    }
+
+    fn is_silent(&self, time: Duration) -> bool {
+        self.task.now().saturating_sub(self.last_write) >= time
+    }
+
+    async fn give_up_turn(&mut self) {
         while self.file.step(Pressure::Idle).await {}
         assert_eq!(self.file.charged_bytes(), 0, "an idle stream has drained");
         self.file.account.rest();
@@ -93,10 +113,10 @@ impl Writer {
             Job::Write(range) => {
                 let mut at = range.start;
                 while at < range.end {
+                    while at > range.start && self.file.step(Pressure::Flowing).await {}
                     let end = range.end.min((at / SLOT_BYTES + 1) * SLOT_BYTES);
                     self.write(&(at..end)).await?;
                     at = end;
-                    while self.file.step(Pressure::Flowing).await {}
                 }
             }
             Job::SetLen(len) => self.file.set_len(*len),
@@ -125,11 +145,15 @@ impl Writer {
             if self.queue.is_aborted() {
                 return Err(Aborted);
             }
-            let waiting =
+            let now = self.task.now();
+            let since =
                 waiting.get_or_insert_with(|| Waiting::begin(&self.task, self.device, stream));
-            waiting.for_pool |= hold == Hold::Total;
+            since.for_pool |= hold == Hold::Total;
             if !self.file.step(Pressure::Throttled).await {
                 self.file.account.wait(ABORT_POLL).await;
+            } else if self.task.now() - now >= LONG_CALL {
+                // It waited for an extent of its own; meanwhile others may have had its turn.
+                waiting = None;
             }
         }
         if let Some(waiting) = waiting {
