@@ -34,7 +34,7 @@ const EXTENT_PERCENT: u64 = 30;
 /// fastest device has enough to do while the next one is prepared.
 pub const EXTENT_BYTES_MIN: u64 = 1 << 20;
 /// See [`EXTENT_BYTES_MIN`].
-pub const EXTENT_BYTES_MAX: u64 = 64 << 20;
+const EXTENT_BYTES_MAX: u64 = 64 << 20;
 
 /// What a stream of the usual weight is credited at a visit: two whole segments.
 const QUANTUM_BYTES: u64 = 2 << 20;

@@ -32,7 +32,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 pub use ask::{Ask, DeviceView, Hold, Reserve};
-pub use device::{EXTENT_BYTES_MAX, EXTENT_BYTES_MIN, TURN_BYTES};
+pub use device::{EXTENT_BYTES_MIN, TURN_BYTES};
 pub use health::State;
 pub use rate::Completion;
 
