@@ -90,6 +90,12 @@ codes! {
     BAD_SLOTS = 211, "not usable as shared slots";
     /// The weight is not one of those allowed.
     BAD_WEIGHT = 212, "weight out of range";
+    /// No stream has the token that was to be resumed, or it is another user's.
+    NO_SUCH_TOKEN = 213, "no such stream to resume";
+    /// The stream to be resumed still has a connection.
+    ATTACHED = 214, "the stream has a connection";
+    /// The file of the stream to be resumed is gone, or another one has its name.
+    FILE_CHANGED = 215, "the file is not the same any more";
 
     /// Reading, writing or syncing failed; see errno and offset.
     IO = 300, "input/output error";

@@ -106,6 +106,8 @@ impl Command {
             Self::Status => Kind::Status,
             Self::WriteSlots(_) => Kind::WriteSlots,
             Self::SetWeight(_) => Kind::SetWeight,
+            Self::Resume(_) => Kind::Resume,
+            Self::Drain => Kind::Drain,
         }
     }
 
@@ -122,7 +124,8 @@ impl Command {
             Self::SetLen(body) => encode(kind, sequence, body),
             Self::WriteSlots(body) => encode(kind, sequence, body),
             Self::SetWeight(body) => encode(kind, sequence, body),
-            Self::Flush | Self::Sync | Self::Finish | Self::Abort | Self::Status => {
+            Self::Resume(body) => encode(kind, sequence, body),
+            Self::Flush | Self::Sync | Self::Finish | Self::Abort | Self::Status | Self::Drain => {
                 Ok(Header::new(kind, 0, sequence)?.encode().to_vec())
             }
         }
@@ -147,6 +150,8 @@ impl Command {
             Kind::Status => Self::Status,
             Kind::WriteSlots => Self::WriteSlots(decode(kind, body)?),
             Kind::SetWeight => Self::SetWeight(decode(kind, body)?),
+            Kind::Resume => Self::Resume(decode(kind, body)?),
+            Kind::Drain => Self::Drain,
             _ => {
                 return Err(FrameError::UnknownKind { number: kind as u16 });
             }
@@ -168,6 +173,8 @@ impl Reply {
             Self::GoingAway(_) => Kind::GoingAway,
             Self::StatusReport(_) => Kind::StatusReport,
             Self::Done => Kind::Done,
+            Self::Resumable(_) => Kind::Resumable,
+            Self::Resumed(_) => Kind::Resumed,
         }
     }
 
@@ -184,6 +191,8 @@ impl Reply {
             Self::Failed(body) => encode(kind, sequence, body),
             Self::GoingAway(body) => encode(kind, sequence, body),
             Self::StatusReport(body) => encode(kind, sequence, body),
+            Self::Resumable(body) => encode(kind, sequence, body),
+            Self::Resumed(body) => encode(kind, sequence, body),
             Self::Synced | Self::Aborted | Self::Done => {
                 Ok(Header::new(kind, 0, sequence)?.encode().to_vec())
             }
@@ -207,6 +216,8 @@ impl Reply {
             Kind::GoingAway => Self::GoingAway(decode(kind, body)?),
             Kind::StatusReport => Self::StatusReport(decode(kind, body)?),
             Kind::Done => Self::Done,
+            Kind::Resumable => Self::Resumable(decode(kind, body)?),
+            Kind::Resumed => Self::Resumed(decode(kind, body)?),
             _ => {
                 return Err(FrameError::UnknownKind { number: kind as u16 });
             }

@@ -38,10 +38,14 @@ pub enum Kind {
     Abort = 0x09,
     /// File content for the stream's position that lies in shared slots.
     WriteSlots = 0x0A,
+    /// Goes on with a stream whose connection was lost.
+    Resume = 0x0B,
     /// Asks for a status report.
     Status = 0x40,
     /// Changes the weight of a stream.
     SetWeight = 0x41,
+    /// Asks the daemon to write what it has accepted, and to stop.
+    Drain = 0x42,
     /// Answers `Open`.
     Opened = 0x81,
     /// The watermarks.
@@ -56,6 +60,10 @@ pub enum Kind {
     Failed = 0x86,
     /// The daemon is about to stop.
     GoingAway = 0x87,
+    /// Says by which token the stream can be resumed.
+    Resumable = 0x88,
+    /// Answers `Resume`.
+    Resumed = 0x89,
     /// Answers `Status`.
     StatusReport = 0xC0,
     /// Answers a control request that has nothing else to say.
@@ -75,8 +83,10 @@ impl Kind {
         Self::Finish,
         Self::Abort,
         Self::WriteSlots,
+        Self::Resume,
         Self::Status,
         Self::SetWeight,
+        Self::Drain,
         Self::Opened,
         Self::Progress,
         Self::Synced,
@@ -84,6 +94,8 @@ impl Kind {
         Self::Aborted,
         Self::Failed,
         Self::GoingAway,
+        Self::Resumable,
+        Self::Resumed,
         Self::StatusReport,
         Self::Done,
     ];
@@ -92,6 +104,15 @@ impl Kind {
     #[must_use]
     pub fn from_number(number: u16) -> Option<Self> {
         Self::ALL.iter().copied().find(|kind| *kind as u16 == number)
+    }
+
+    /// The protocol version that brought it. On a connection that agreed on an older one it is unknown.
+    #[must_use]
+    pub const fn since(self) -> u16 {
+        match self {
+            Self::Resume | Self::Drain | Self::Resumable | Self::Resumed => 3,
+            _ => 2,
+        }
     }
 
     /// Who may send it. The highest bit of the low byte tells.
@@ -105,7 +126,8 @@ impl Kind {
     pub const fn body_bytes_max(self) -> u32 {
         match self {
             Self::Write => limits::WRITE_BYTES_MAX,
-            Self::Flush | Self::Sync | Self::Finish | Self::Abort | Self::Status => 0,
+            Self::Flush | Self::Sync | Self::Finish | Self::Abort => 0,
+            Self::Status | Self::Drain => 0,
             Self::Synced | Self::Aborted | Self::Done => 0,
             _ => match self.sender() {
                 Sender::Client => limits::CONTROL_BYTES_MAX,

@@ -18,7 +18,8 @@ pub const VERSION_LOWEST: u16 = 2;
 /// |---|---|
 /// | 1 | the first; in no release, and no longer spoken |
 /// | 2 | shared slots, weights, the window of a stream; a status report with what the kernel counts |
-pub const VERSION_HIGHEST: u16 = 2;
+/// | 3 | streams that outlive a daemon; draining by a request |
+pub const VERSION_HIGHEST: u16 = 3;
 
 /// The client's opening: which versions it speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,11 +145,11 @@ mod tests {
         );
         assert_eq!(
             DaemonHello::Accepted { version: 2 }.encode(),
-            *b"FREEMKVD\x02\0\x02\0\x02\0\0\0"
+            *b"FREEMKVD\x02\0\x02\0\x03\0\0\0"
         );
         assert_eq!(
             DaemonHello::refuse(ErrorCode::VERSION).encode(),
-            *b"FREEMKVD\0\0\x02\0\x02\0\x65\0"
+            *b"FREEMKVD\0\0\x02\0\x03\0\x65\0"
         );
     }
 

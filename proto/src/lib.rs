@@ -43,13 +43,14 @@
 //!
 //! # Commands
 //!
-//! One stream per connection. The first frame is `Open` with sequence number 0; every command after
-//! it is numbered 1, 2, 3 and so on, without a gap. A stream has a position, which starts at 0;
+//! One stream per connection. The first frame is `Open` or `Resume` with sequence number 0; every command
+//! after `Open` is numbered 1, 2, 3 and so on, without a gap. A stream has a position, which starts at 0;
 //! `Write` and `WriteZeroes` move it.
 //!
 //! | kind | body | answered by |
 //! |---|---|---|
 //! | `Open` | [`Open`] | `Opened`, or `Failed` and the connection ends |
+//! | `Resume` | [`Resume`] | `Resumed`; or `Finished` or `Failed`, and the connection ends |
 //! | `Write` | 1 byte to 4 MiB of content for the position | `Progress`, sooner or later |
 //! | `WriteSlots` | [`WriteSlots`]: where content for the position lies in shared slots | `Progress`, sooner or later |
 //! | `Seek` | [`Seek`]: the new position, absolute | - |
@@ -90,6 +91,29 @@
 //! * The slots belong to the stream: the daemon lets go of them when the stream has ended. It keeps them
 //!   when the client dies, and writes what it had accepted.
 //!
+//! # Resuming
+//!
+//! Since version 3 a stream outlives its daemon. Where it can, the daemon sends `Resumable` with a
+//! [`Token`] right before `Opened`. When the connection ends although the client has not seen `Finished`,
+//! `Aborted` or `Failed`, the client connects again, as often as it takes, and its first frame is
+//! [`Resume`] with that token. It says up to which command it knows that all is *written*; the numbering
+//! goes on from there, and so does the position.
+//!
+//! * After `Resumed` the client sends **every command after that one again**, in the same order and with
+//!   the same numbers. The daemon before may have executed some of them, the last one in part. Offsets are
+//!   absolute and the order is the same, so the file comes out as if it had not.
+//! * An answer that had not come is asked for again. A `Sync` that was *written* and not answered gets a new
+//!   number at the end; so does a `Finish`.
+//! * A stream that was complete is answered by `Finished`, one that had failed by `Failed`, as if the
+//!   connection had not been lost.
+//! * Slots keep what they hold until the command is *written*, as ever, and their memory comes again with
+//!   `Resume`.
+//! * [`ErrorCode::ATTACHED`] (the daemon has not noticed yet that the connection is gone),
+//!   [`ErrorCode::GOING_AWAY`] and [`ErrorCode::TOO_MANY_CONNECTIONS`] mean: try again.
+//!   [`ErrorCode::NO_SUCH_TOKEN`] and [`ErrorCode::FILE_CHANGED`] end the stream.
+//! * A stream that nobody resumes for a while is written, closed and reported.
+//! * The token is known to both sides only; besides, only the stream's own user can resume it.
+//!
 //! # Requests
 //!
 //! A connection may begin with a request in place of `Open`, and then consists of requests. Their
@@ -100,6 +124,7 @@
 //! |---|---|---|
 //! | `Status` | empty | `StatusReport` |
 //! | `SetWeight` | [`SetWeight`]: a stream and its new weight | `Done`, or `Failed` with a code of the 500s, after which the connection goes on |
+//! | `Drain` | empty | `Done`, and then the daemon stops as by `SIGTERM`; since version 3 |
 //!
 //! A weight is one of [`limits::WEIGHTS`]. Who may change that of a stream: the user who writes it, the
 //! user that the daemon runs as, and root.
@@ -108,6 +133,8 @@
 //!
 //! | kind | body | meaning |
 //! |---|---|---|
+//! | `Resumable` | [`Resumable`] | since version 3: by which token the stream can be resumed |
+//! | `Resumed` | [`Resumed`] | since version 3: the stream goes on |
 //! | `Opened` | [`Opened`] | the stream's number, the file's length, the limits that hold |
 //! | `Progress` | [`Progress`] | the three watermarks below; never goes back |
 //! | `Synced` | empty | the `Sync` of that sequence number succeeded |
@@ -146,7 +173,8 @@
 //! # Versions
 //!
 //! 1 was in no release and is no longer spoken. 2 brought shared slots, weights, the window of a stream,
-//! and a status report with what the kernel counts. See [`hello::VERSION_HIGHEST`].
+//! and a status report with what the kernel counts. 3 brought `Resume`, and with it [`Kind::since`]: on a
+//! connection of version 2 its kinds are unknown, and a suspended stream is shown as idle. See [`hello::VERSION_HIGHEST`].
 
 mod code;
 mod codec;
@@ -161,6 +189,7 @@ pub use code::ErrorCode;
 pub use codec::{Decoder, Step};
 pub use frame::{FrameError, HEADER_BYTES, Header, Kind, Sender};
 pub use message::{
-    Command, Failure, Finished, GoingAway, Mark, Open, OpenMode, Opened, Progress, Reply, Seek,
-    SetLen, SetWeight, SlotPart, Transfer, WirePath, WriteSlots, WriteZeroes,
+    Command, Failure, Finished, GoingAway, Mark, Open, OpenMode, Opened, Progress, Reply,
+    Resumable, Resume, Resumed, Seek, SetLen, SetWeight, SlotPart, Token, Transfer, WirePath,
+    WriteSlots, WriteZeroes,
 };

@@ -138,6 +138,41 @@ pub struct SetWeight {
     pub weight: u32,
 }
 
+/// What names a stream to the daemon that comes after this one: 16 random bytes, a secret of the two sides.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Token(pub [u8; 16]);
+
+impl std::fmt::Debug for Token {
+    /// It does not belong into a log.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Token")
+    }
+}
+
+/// Body of `Resumable`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resumable {
+    /// What to resume the stream by.
+    pub token: Token,
+}
+
+/// Body of `Resume`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resume {
+    /// What `Resumable` has said.
+    pub token: Token,
+    /// How far the client knows that its commands were *written*. The next command is the one after it.
+    pub written: Mark,
+    /// How far it knows that they are *durable*, at most `written`.
+    pub durable: Mark,
+    /// Where the position is after the command up to which is written, in bytes; at most
+    /// [`crate::limits::OFFSET_MAX`].
+    pub position: u64,
+    /// How content travels from here on. Shared slots come as a descriptor again, as with `Open`.
+    pub transfer: Transfer,
+}
+
 /// Body of `Opened`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Opened {
@@ -152,6 +187,20 @@ pub struct Opened {
     /// True when the shared slots that were offered are in use. False when there were none, or this
     /// daemon can't use any: then content goes inline.
     pub shared: bool,
+}
+
+/// Body of `Resumed`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resumed {
+    /// The stream's number; it has not changed.
+    pub stream: u64,
+    /// How many bytes the daemon queues for this stream before it stops reading.
+    pub queue_limit_bytes: u64,
+    /// True when the shared slots that were offered are in use, as in `Opened`.
+    pub shared: bool,
+    /// True when the file was never closed, so that no writeback error can have been missed. False when
+    /// it had to be opened again: an error of which the kernel has nothing left to tell is not known.
+    pub watched: bool,
 }
 
 /// How far the commands of a stream have come.
@@ -236,6 +285,10 @@ pub enum Command {
     WriteSlots(WriteSlots),
     /// Changes the weight of a stream.
     SetWeight(SetWeight),
+    /// Goes on with a stream whose connection was lost.
+    Resume(Resume),
+    /// Asks the daemon to write what it has accepted, and to stop.
+    Drain,
 }
 
 /// Everything the daemon sends.
@@ -257,6 +310,10 @@ pub enum Reply {
     GoingAway(GoingAway),
     /// Answers `Status`.
     StatusReport(Status),
-    /// Answers `SetWeight`.
+    /// Answers `SetWeight` and `Drain`.
     Done,
+    /// Says by which token the stream can be resumed.
+    Resumable(Resumable),
+    /// Answers `Resume`.
+    Resumed(Resumed),
 }

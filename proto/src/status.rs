@@ -117,6 +117,8 @@ pub enum StreamState {
     Failed,
     /// It was given up by its muxer.
     Aborted,
+    /// The daemon was restarted, and its muxer has not come back yet.
+    Suspended,
 }
 
 /// One stream.
@@ -193,6 +195,18 @@ pub struct StreamError {
 }
 
 impl Status {
+    /// The same as a client of protocol version `version` knows it.
+    #[must_use]
+    pub fn for_version(mut self, version: u16) -> Self {
+        if version < 3 {
+            let suspended = |stream: &&mut Stream| stream.state == StreamState::Suspended;
+            for stream in self.streams.iter_mut().filter(suspended) {
+                stream.state = StreamState::Idle;
+            }
+        }
+        self
+    }
+
     /// True when somebody should look: a failed or blocked stream, or a device that is not healthy.
     #[must_use]
     pub fn is_degraded(&self) -> bool {

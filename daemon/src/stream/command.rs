@@ -10,7 +10,7 @@
 use std::ops::Range;
 
 use freemkvd_proto::limits::{OFFSET_MAX, SLOT_BYTES, SLOT_PARTS_MAX, WRITE_BYTES_MAX};
-use freemkvd_proto::{Command, ErrorCode, Failure, SlotPart};
+use freemkvd_proto::{Command, ErrorCode, Failure, Kind, Resume, SlotPart};
 
 /// What a command asks of the writer. Offsets are absolute.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,6 +69,26 @@ impl Commands {
         Self { slots, ..Self::default() }
     }
 
+    /// A stream that goes on after its connection was lost.
+    ///
+    /// # Errors
+    /// As [`Commands::write`].
+    pub fn resumed(slots: u32, from: &Resume) -> Result<Self, Failure> {
+        in_range(from.position)?;
+        in_range(from.written.bytes)?;
+        let (written, durable) = (from.written, from.durable);
+        if durable.sequence > written.sequence || durable.bytes > written.bytes {
+            return Err(out_of_sequence("more is durable than written".to_owned()));
+        }
+        Ok(Self {
+            slots,
+            sequence: written.sequence,
+            position: from.position,
+            content: written.bytes,
+            ..Self::default()
+        })
+    }
+
     /// How much memory the client shares, in bytes.
     #[must_use]
     pub fn slots_bytes(&self) -> u64 {
@@ -101,11 +121,12 @@ impl Commands {
     /// # Errors
     /// As [`Commands::write`].
     pub fn accept(&mut self, sequence: u64, command: &Command) -> Result<Request, Failure> {
-        if matches!(command, Command::Open(_) | Command::Status | Command::SetWeight(_)) {
-            return Err(out_of_sequence(format!(
-                "{:?} on a connection that has a stream",
-                command.kind()
-            )));
+        let misplaced = || {
+            let kind = command.kind();
+            out_of_sequence(format!("{kind:?} on a connection that has a stream"))
+        };
+        if begins_a_connection(command) {
+            return Err(misplaced());
         }
         self.number(sequence)?;
         Ok(match command {
@@ -133,9 +154,11 @@ impl Commands {
                 let (parts, len) = self.in_slots(&write.parts)?;
                 Request::WriteSlots { offset: self.forward(len)?.start, parts, len }
             }
-            Command::Open(_) | Command::Status | Command::SetWeight(_) => {
-                unreachable!("refused above")
-            }
+            Command::Open(_)
+            | Command::Resume(_)
+            | Command::Status
+            | Command::SetWeight(_)
+            | Command::Drain => return Err(misplaced()),
         })
     }
 
@@ -198,6 +221,11 @@ impl Commands {
         self.end = self.end.max(end);
         Ok(start..end)
     }
+}
+
+/// Commands that are the first of a connection, or make it one of requests.
+fn begins_a_connection(command: &Command) -> bool {
+    matches!(command.kind(), Kind::Open | Kind::Resume | Kind::Status | Kind::SetWeight | Kind::Drain)
 }
 
 fn in_range(offset: u64) -> Result<(), Failure> {

@@ -11,6 +11,16 @@ pub struct Marks {
 }
 
 impl Marks {
+    /// Those of a stream that goes on where its client knows it to be.
+    ///
+    /// # Panics
+    /// When more is durable than written; whoever decodes them has to look.
+    #[must_use]
+    pub fn resumed(written: Mark, durable: Mark) -> Self {
+        assert!(durable.sequence <= written.sequence && durable.bytes <= written.bytes);
+        Self { progress: Progress { accepted: written, written, durable } }
+    }
+
     /// All three.
     #[must_use]
     pub fn progress(&self) -> Progress {

@@ -43,6 +43,14 @@ fn every_command() -> Vec<Command> {
         }),
         Command::Status,
         Command::SetWeight(SetWeight { stream: 7, weight: 200 }),
+        Command::Resume(Resume {
+            token: Token(*b"0123456789abcdef"),
+            written: Mark { sequence: 2, bytes: 200 },
+            durable: Mark { sequence: 1, bytes: 100 },
+            position: 300,
+            transfer: Transfer::Shared { slots: 56 },
+        }),
+        Command::Drain,
     ]
 }
 
@@ -72,6 +80,13 @@ fn every_reply() -> Vec<Reply> {
         }),
         Reply::GoingAway(GoingAway { drain_ms: 1000 }),
         Reply::Done,
+        Reply::Resumable(Resumable { token: Token(*b"0123456789abcdef") }),
+        Reply::Resumed(Resumed {
+            stream: 7,
+            queue_limit_bytes: 32 << 20,
+            shared: true,
+            watched: false,
+        }),
         Reply::StatusReport(status()),
     ]
 }
@@ -138,7 +153,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Header `kind flags length sequence`, then the body, of version 2. They do not change any more.
+/// Header `kind flags length sequence`, then the body, of versions 2 and 3. They do not change any more.
 const GOLDEN: &[&str] = &[
     "010000001300000009000000000000000b2f726970732f612e6d6b760101ac02006400",
     "010000001500000009000000000000000b2f726970732f612e6d6b76000001ac02e8070100",
@@ -152,6 +167,8 @@ const GOLDEN: &[&str] = &[
     "0a0000000b000000090000000000000002ab02802080e03f000001",
     "40000000000000000900000000000000",
     "4100000003000000090000000000000007c801",
+    "0b0000001900000009000000000000003031323334353637383961626364656602c8010164ac020138",
+    "42000000000000000900000000000000",
     "810000000b00000009000000000000000700808080108080802001",
     "8200000008000000090000000000000003ac0202c8010164",
     "83000000000000000900000000000000",
@@ -160,6 +177,8 @@ const GOLDEN: &[&str] = &[
     "860000000a0000000900000000000000ac02010a018020026e6f",
     "87000000020000000900000000000000e807",
     "c1000000000000000900000000000000",
+    "8800000010000000090000000000000030313233343536373839616263646566",
+    "8900000007000000090000000000000007808080100100",
 ];
 
 #[test]
@@ -177,6 +196,18 @@ fn frames_are_these_bytes_for_ever() {
         "6e206f6e202f726970730c0009646f6e7463616368656401",
     ];
     assert_eq!(report, golden.concat());
+}
+
+#[test]
+fn what_version_3_brought_is_unknown_to_version_2() {
+    let of = |version: u16| Kind::ALL.iter().filter(move |kind| kind.since() == version);
+    let new: Vec<_> = of(3).copied().collect();
+    assert_eq!(new, [Kind::Resume, Kind::Drain, Kind::Resumable, Kind::Resumed]);
+    assert_eq!(of(2).count() + new.len(), Kind::ALL.len());
+    let mut suspended = status();
+    suspended.streams[0].state = StreamState::Suspended;
+    assert_eq!(suspended.clone().for_version(2).streams[0].state, StreamState::Idle);
+    assert_eq!(suspended.clone().for_version(3), suspended);
 }
 
 #[test]
