@@ -19,6 +19,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod device;
+pub mod ledger;
 pub mod log;
 pub mod platform;
 pub mod rate;
@@ -28,14 +29,17 @@ pub mod status;
 pub mod storage;
 pub mod stream;
 pub mod systemd;
+pub mod thread;
 pub mod writer;
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use tracing::{info, warn};
 
 use crate::config::{Config, ConfigError, Size};
+use crate::ledger::{Entry, Ledger};
 use crate::server::{Ending, ListenError, Server, Source};
 
 /// Why the daemon did not start.
@@ -81,11 +85,13 @@ pub fn run(source: Source) -> Result<Ending, StartError> {
 
 async fn serve(config: Config, source: Source) -> Result<Ending, StartError> {
     let signals = signal::listen()?;
-    let (listener, socket) = server::listen(&config)?;
+    let mut passed = systemd::passed()?;
+    let (listener, socket) = server::listen(&config, &mut passed)?;
+    let (ledger, entries) = ledger(&config, &socket);
     warn_of_limits(&config);
     config.warn_of_roots();
     let roots: Vec<_> = config.roots.iter().map(|root| root.display().to_string()).collect();
-    let server = Server::new(config, Arc::new(storage::Disk));
+    let server = Server::new(config, Arc::new(storage::Disk), ledger);
     let budget = server.status().budget.limit_bytes;
     info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -97,7 +103,24 @@ async fn serve(config: Config, source: Source) -> Result<Ending, StartError> {
         socket.display(),
         Size(budget)
     );
+    server::adopt(&server, entries, passed);
     Ok(server::run(server, listener, signals, source).await)
+}
+
+/// What outlives the daemon is beside its socket, so that two daemons never share it.
+fn ledger(config: &Config, socket: &Path) -> (Ledger, Vec<Entry>) {
+    if !socket.is_absolute() || config.resume_grace.is_zero() {
+        return Default::default();
+    }
+    let mut directory = socket.as_os_str().to_owned();
+    directory.push(".streams");
+    Ledger::open(Path::new(&directory)).unwrap_or_else(|error| {
+        warn!(
+            "cannot keep what a restart has to know in {}: {error}; streams will end with this daemon",
+            Path::new(&directory).display()
+        );
+        Default::default()
+    })
 }
 
 fn warn_of_limits(config: &Config) {

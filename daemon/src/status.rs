@@ -155,7 +155,7 @@ fn stream(record: &Record, seen: &Snapshot) -> Stream {
         kernel_dirty_bytes: seen.kernel_dirty_bytes,
         drain: seen.rung.map(Rung::name).unwrap_or_default().to_owned(),
         weight: record.weight(),
-        shared: record.is_shared,
+        shared: seen.is_shared,
     }
 }
 

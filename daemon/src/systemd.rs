@@ -1,6 +1,10 @@
-//! What systemd is told. Without systemd, and on other platforms, all of it does nothing.
+//! What systemd is told, and what it keeps. Without systemd, and on other platforms, all of it does nothing.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
+
+use crate::budget::StreamId;
+use crate::storage::{Descriptors, Lent};
 
 #[cfg(target_os = "linux")]
 use sd_notify::NotifyState;
@@ -42,10 +46,115 @@ pub fn alive(sentence: &str) {
     let _ = sentence;
 }
 
+/// What this process was started with.
+#[derive(Debug, Default)]
+pub struct Passed {
+    /// The listening socket.
+    #[cfg(target_os = "linux")]
+    pub socket: Option<std::os::fd::OwnedFd>,
+    /// The files of streams that it is to go on with.
+    pub files: BTreeMap<StreamId, Descriptors>,
+}
+
+/// Takes what this process was started with. Descriptors that nobody knows any more are closed, and
+/// forgotten by whoever kept them.
+///
+/// # Errors
+/// It can't be taken.
+pub fn passed() -> std::io::Result<Passed> {
+    #[cfg(not(target_os = "linux"))]
+    return Ok(Passed::default());
+    #[cfg(target_os = "linux")]
+    {
+        let mut passed = Passed::default();
+        let mut halves = BTreeMap::new();
+        for (name, descriptor) in crate::storage::passed()? {
+            match stream_of(&name) {
+                Some((stream, role)) => {
+                    halves
+                        .entry(stream)
+                        .or_insert_with(BTreeMap::new)
+                        .insert(role.to_owned(), descriptor);
+                }
+                None if passed.socket.is_none() => passed.socket = Some(descriptor),
+                None => {}
+            }
+        }
+        for (stream, mut roles) in halves {
+            match (roles.remove("data"), roles.remove("sentinel")) {
+                (Some(data), Some(sentinel)) => {
+                    passed.files.insert(stream, Descriptors { data, sentinel });
+                }
+                // It was killed between the two, before the client had a token.
+                _ => forget(stream),
+            }
+        }
+        Ok(passed)
+    }
+}
+
+/// The stream and the role of a descriptor that was kept under this name.
+#[cfg(target_os = "linux")]
+fn stream_of(name: &str) -> Option<(StreamId, &str)> {
+    let (stream, role) = name.strip_prefix("stream-")?.split_once('-')?;
+    Some((stream.parse().ok()?, role))
+}
+
+#[cfg(target_os = "linux")]
+fn name_of(stream: StreamId, role: &str) -> String {
+    format!("stream-{stream}-{role}")
+}
+
+/// True when somebody is there who keeps descriptors over a restart. Whether it does is seen at the next
+/// start only.
+#[must_use]
+pub fn keeps_descriptors() -> bool {
+    cfg!(target_os = "linux") && std::env::var_os("NOTIFY_SOCKET").is_some()
+}
+
+/// Has the file of a stream kept open, whatever becomes of this process.
+pub fn keep(stream: StreamId, lent: &Lent<'_>) {
+    #[cfg(target_os = "linux")]
+    for (role, descriptor) in lent {
+        let name = name_of(stream, role);
+        // Without FDPOLL=0 a file would be watched for its end, which it can't have.
+        let states =
+            [NotifyState::FdStore, NotifyState::FdName(&name), NotifyState::Custom("FDPOLL=0")];
+        if let Err(error) = sd_notify::notify_with_fds(&states, &[*descriptor]) {
+            tracing::warn!(stream, "systemd can't be given the file of stream {stream}: {error}");
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = (stream, lent);
+}
+
+/// The file of a stream need not be kept open any longer.
+pub fn forget(stream: StreamId) {
+    #[cfg(target_os = "linux")]
+    for role in ["data", "sentinel"] {
+        notify(&[NotifyState::FdStoreRemove, NotifyState::FdName(&name_of(stream, role))]);
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = stream;
+}
+
 #[cfg(target_os = "linux")]
 fn notify(states: &[NotifyState<'_>]) {
     // A manager that does not listen is no reason to stop writing.
     if let Err(error) = sd_notify::notify(states) {
         tracing::debug!("systemd can't be told: {error}");
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_of_a_descriptor_tells_its_stream_and_role() {
+        assert_eq!(stream_of(&name_of(17, "data")), Some((17, "data")));
+        for other in ["freemkvd", "stream-", "stream-x-data", "stream-7", "7-data"] {
+            assert_eq!(stream_of(other), None, "{other}");
+        }
     }
 }

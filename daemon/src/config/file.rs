@@ -29,6 +29,7 @@ pub(super) struct Daemon {
     pub(super) socket: Option<Spanned<PathBuf>>,
     pub(super) roots: Option<Spanned<Vec<PathBuf>>>,
     pub(super) drain_timeout: Option<Spanned<Span>>,
+    pub(super) resume_grace: Option<Spanned<Span>>,
 }
 
 /// `[budget]`

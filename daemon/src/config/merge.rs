@@ -65,6 +65,7 @@ impl Merge<'_> {
             roots,
             root_settings,
             drain_timeout: span(file.daemon.drain_timeout, default.drain_timeout),
+            resume_grace: span(file.daemon.resume_grace, default.resume_grace),
             budget: self.total(file.budget.total, default.budget)?,
             queue_bytes,
             queue_total_bytes,

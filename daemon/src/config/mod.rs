@@ -29,6 +29,8 @@ pub struct Config {
     pub root_settings: BTreeMap<PathBuf, RootSettings>,
     /// How long a shutdown may take to write what was accepted.
     pub drain_timeout: Duration,
+    /// How long a stream waits for its muxer after a restart; zero: streams end with the daemon.
+    pub resume_grace: Duration,
     /// The total of dirty and writeback bytes.
     pub budget: Total,
     /// Most bytes in one stream's queue.
@@ -114,6 +116,7 @@ impl Default for Config {
             roots: vec!["/srv/rips".into()],
             root_settings: BTreeMap::new(),
             drain_timeout: Duration::from_secs(60),
+            resume_grace: Duration::from_secs(180),
             budget: Total::Auto,
             queue_bytes: 32 << 20,
             queue_total_bytes: 256 << 20,
@@ -215,6 +218,7 @@ impl Config {
         };
         differ(true, "root", settings(self), settings(new));
         differ(true, "daemon.drain_timeout", span(self.drain_timeout), span(new.drain_timeout));
+        differ(true, "daemon.resume_grace", span(self.resume_grace), span(new.resume_grace));
         differ(true, "budget.total", self.budget.to_string(), new.budget.to_string());
         differ(true, "stream.queue", size(self.queue_bytes), size(new.queue_bytes));
         differ(

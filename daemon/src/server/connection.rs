@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use freemkvd_proto::limits::{PATH_BYTES_MAX, WEIGHTS};
-use freemkvd_proto::{Command, ErrorCode, Failure, Open, Reply, Transfer};
+use freemkvd_proto::{Command, ErrorCode, Failure, Kind, Open, Reply, Resume, Transfer};
 use interprocess::local_socket::tokio::{Stream, prelude::*};
 use tokio::time::{timeout, timeout_at};
 use tracing::warn;
@@ -43,9 +43,9 @@ pub(super) async fn refuse(socket: Stream) {
 pub(super) async fn serve(server: Arc<Server>, socket: Stream) {
     let client = client_of(&socket);
     let deadline = tokio::time::Instant::now() + server.config().handshake_timeout;
-    match timeout_at(deadline, socket::hello(&socket)).await {
-        Ok(Ok(None)) => {}
-        Ok(Ok(Some(code))) => {
+    let version = match timeout_at(deadline, socket::hello(&socket)).await {
+        Ok(Ok(Ok(version))) => version,
+        Ok(Ok(Err(code))) => {
             warn!(
                 client_pid = client.pid,
                 client_uid = client.uid,
@@ -55,23 +55,29 @@ pub(super) async fn serve(server: Arc<Server>, socket: Stream) {
             return;
         }
         Ok(Err(_)) | Err(_) => return,
-    }
-    let mut receiver = Receiver::new(&socket);
+    };
+    let mut receiver = Receiver::new(&socket, version);
     let failure = match timeout_at(deadline, receiver.receive_first()).await {
         Ok(Ok((Received::Command(0, Command::Open(open)), descriptors))) => {
-            match check_open(&server, open, descriptors) {
-                Ok(opening) => transfer::run(&server, &socket, receiver, client, opening).await,
+            match check_open(&server, open, descriptors, version) {
+                Ok(opening) => transfer::open(&server, &socket, receiver, client, opening).await,
+                Err(failure) => Some(failure),
+            }
+        }
+        Ok(Ok((Received::Command(0, Command::Resume(from)), descriptors))) => {
+            match check_resume(&server, from, descriptors) {
+                Ok(from) => transfer::resume(&server, &socket, receiver, client, from).await,
                 Err(failure) => Some(failure),
             }
         }
         Ok(Ok((_, descriptors))) if !descriptors.is_empty() => Some(unexpected()),
-        Ok(Ok((Received::Command(id, command @ (Command::Status | Command::SetWeight(_))), _))) => {
+        Ok(Ok((Received::Command(id, command), _))) if control::is_request(&command) => {
             control::run(&server, &socket, receiver, client, (id, command)).await
         }
         Ok(Ok((Received::Gone, _))) | Ok(Err(Broken::Io)) => None,
         Ok(Err(Broken::Rule(failure))) => Some(failure),
         Ok(Ok((Received::Command(..) | Received::Write(_), _))) => {
-            let rule = "a connection begins with Open, numbered 0, or with a request";
+            let rule = "a connection begins with Open or Resume, numbered 0, or with a request";
             Some(Failure::new(ErrorCode::OUT_OF_SEQUENCE, rule))
         }
         Err(_) => {
@@ -119,11 +125,9 @@ fn check_open(
     server: &Server,
     open: Open,
     descriptors: Vec<Descriptor>,
+    version: u16,
 ) -> Result<Opening, Failure> {
-    if server.is_draining() {
-        let message = "the daemon is shutting down and takes no new streams; try again soon";
-        return Err(Failure::new(ErrorCode::GOING_AWAY, message));
-    }
+    refuse_while_draining(server)?;
     let bad = |what: &str| {
         let message =
             format!("the path {what}; send an absolute path of at most {PATH_BYTES_MAX} bytes");
@@ -139,14 +143,38 @@ fn check_open(
     if !WEIGHTS.contains(&open.weight) {
         return Err(Failure::new(ErrorCode::BAD_WEIGHT, control::out_of_range(open.weight)));
     }
-    let slots = match open.transfer {
-        Transfer::Inline if descriptors.is_empty() => None,
-        Transfer::Inline => return Err(unexpected()),
+    let slots = slots(open.transfer, descriptors)?;
+    let is_resumable = Kind::Resume.since() <= version;
+    Ok(Opening { open, path, slots, is_resumable })
+}
+
+/// The same for a `Resume`.
+fn check_resume(
+    server: &Server,
+    from: Resume,
+    descriptors: Vec<Descriptor>,
+) -> Result<(Resume, Option<Slots>), Failure> {
+    refuse_while_draining(server)?;
+    let slots = slots(from.transfer, descriptors)?;
+    Ok((from, slots))
+}
+
+fn refuse_while_draining(server: &Server) -> Result<(), Failure> {
+    if server.is_draining() {
+        let message = "the daemon is shutting down and takes no new streams; try again soon";
+        return Err(Failure::new(ErrorCode::GOING_AWAY, message));
+    }
+    Ok(())
+}
+
+fn slots(transfer: Transfer, descriptors: Vec<Descriptor>) -> Result<Option<Slots>, Failure> {
+    match transfer {
+        Transfer::Inline if descriptors.is_empty() => Ok(None),
+        Transfer::Inline => Err(unexpected()),
         Transfer::Shared { slots } => {
-            Slots::offered(descriptors, slots).map_err(|bad: BadSlots| bad.failure())?
+            Slots::offered(descriptors, slots).map_err(|bad: BadSlots| bad.failure())
         }
-    };
-    Ok(Opening { open, path, slots })
+    }
 }
 
 fn unexpected() -> Failure {

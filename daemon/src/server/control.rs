@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use freemkvd_proto::limits::WEIGHTS;
-use freemkvd_proto::{Command, ErrorCode, Failure, Reply, SetWeight};
+use freemkvd_proto::{Command, ErrorCode, Failure, Kind, Reply, SetWeight};
 use interprocess::local_socket::tokio::Stream;
 use tokio::time::timeout;
 use tracing::info;
@@ -25,11 +25,16 @@ pub(super) async fn run(
     first: (u64, Command),
 ) -> Option<Failure> {
     let (mut id, mut command) = first;
+    // A daemon that was asked to stop does not before the answer is out.
+    let _last_answer = server.draining.subscribe();
     loop {
-        let Some(reply) = answer(server, client, &command) else {
+        let Some(reply) = answer(server, client, &command, receiver.version()) else {
             return Some(not_a_request());
         };
         timeout(IDLE, socket::send(socket, id, &reply)).await.ok()?.ok()?;
+        if command == Command::Drain && reply == Reply::Done {
+            return None;
+        }
         (id, command) = match timeout(IDLE, receiver.receive()).await {
             Ok(Ok(Received::Command(id, command))) => (id, command),
             Ok(Ok(Received::Write(_))) => return Some(not_a_request()),
@@ -39,10 +44,19 @@ pub(super) async fn run(
     }
 }
 
+/// True for a command that is about the daemon and not about a stream of this connection.
+pub(super) fn is_request(command: &Command) -> bool {
+    matches!(command.kind(), Kind::Status | Kind::SetWeight | Kind::Drain)
+}
+
 /// `None` for a command of a stream.
-fn answer(server: &Server, client: Client, command: &Command) -> Option<Reply> {
+fn answer(server: &Server, client: Client, command: &Command, version: u16) -> Option<Reply> {
     Some(match command {
-        Command::Status => Reply::StatusReport(server.status()),
+        Command::Status => Reply::StatusReport(server.status().for_version(version)),
+        Command::Drain => match drain(server, client) {
+            Ok(()) => Reply::Done,
+            Err(refused) => Reply::Failed(refused),
+        },
         Command::SetWeight(set) => match set_weight(server, client, *set) {
             Ok(()) => Reply::Done,
             Err(refused) => Reply::Failed(refused),
@@ -54,6 +68,16 @@ fn answer(server: &Server, client: Client, command: &Command) -> Option<Reply> {
 fn not_a_request() -> Failure {
     let rule = "a connection that has begun with a request can only make requests";
     Failure::new(ErrorCode::OUT_OF_SEQUENCE, rule)
+}
+
+fn drain(server: &Server, client: Client) -> Result<(), Failure> {
+    if !may_change(client.uid, None, platform::uid()) {
+        let message = "only root and the user that freemkvd runs as may stop it";
+        return Err(Failure::new(ErrorCode::NOT_YOURS, message));
+    }
+    info!(client_pid = client.pid, client_uid = client.uid, "asked to drain and stop");
+    server.stop.notify_one();
+    Ok(())
 }
 
 fn set_weight(server: &Server, client: Client, set: SetWeight) -> Result<(), Failure> {
@@ -76,6 +100,7 @@ fn set_weight(server: &Server, client: Client, set: SetWeight) -> Result<(), Fai
     // The record first: a stream that is being opened takes its weight from there.
     record.set_weight(weight);
     let _ = server.shop.gate.set_weight(stream, weight);
+    server.shop.ledger.change(stream, |entry| entry.weight = weight);
     info!(stream, weight, client_uid = client.uid, "stream {stream} has weight {weight} now");
     Ok(())
 }

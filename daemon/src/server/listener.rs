@@ -7,6 +7,7 @@ use interprocess::local_socket::tokio::Listener;
 use interprocess::local_socket::{GenericFilePath, ListenerOptions, ToFsName};
 
 use crate::config::Config;
+use crate::systemd::Passed;
 
 /// Why there is no socket.
 #[derive(Debug, thiserror::Error)]
@@ -34,10 +35,13 @@ pub enum ListenError {
 ///
 /// # Errors
 /// [`ListenError`].
-pub fn listen(config: &Config) -> Result<(Listener, PathBuf), ListenError> {
-    if let Some(passed) = passed()? {
-        return Ok(passed);
+pub fn listen(config: &Config, passed: &mut Passed) -> Result<(Listener, PathBuf), ListenError> {
+    #[cfg(target_os = "linux")]
+    if let Some(socket) = passed.socket.take() {
+        return adopt(socket).map_err(ListenError::Passed);
     }
+    #[cfg(not(target_os = "linux"))]
+    let _ = passed;
     let path = config.socket();
     match bind(&path, config.socket.is_none()) {
         Ok(listener) => Ok((listener, path)),
@@ -47,24 +51,19 @@ pub fn listen(config: &Config) -> Result<(Listener, PathBuf), ListenError> {
 }
 
 #[cfg(target_os = "linux")]
-fn passed() -> Result<Option<(Listener, PathBuf)>, ListenError> {
-    let mut passed = listenfd::ListenFd::from_env();
-    let listener = (passed.len() > 0).then(|| passed.take_unix_listener(0)).transpose();
-    let Some(listener) = listener.map_err(ListenError::Passed)?.flatten() else {
-        return Ok(None);
-    };
-    listener.set_nonblocking(true).map_err(ListenError::Passed)?;
-    let address = listener.local_addr().map_err(ListenError::Passed)?;
-    let path = address.as_pathname().unwrap_or(Path::new("an unnamed socket")).to_owned();
-    let listener = interprocess::os::unix::uds_local_socket::tokio::Listener::try_from(
-        std::os::fd::OwnedFd::from(listener),
-    );
-    Ok(Some((listener.map_err(ListenError::Passed)?.into(), path)))
-}
+fn adopt(socket: std::os::fd::OwnedFd) -> io::Result<(Listener, PathBuf)> {
+    use interprocess::os::unix::uds_local_socket::tokio::Listener as UnixListener;
 
-#[cfg(not(target_os = "linux"))]
-fn passed() -> Result<Option<(Listener, PathBuf)>, ListenError> {
-    Ok(None)
+    // Of another family it has no such address; connected, it could only fail to accept, again and again.
+    if !rustix::net::sockopt::socket_acceptconn(&socket)? {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it does not listen"));
+    }
+    let listener = std::os::unix::net::UnixListener::from(socket);
+    listener.set_nonblocking(true)?;
+    let address = listener.local_addr()?;
+    let path = address.as_pathname().unwrap_or(Path::new("an unnamed socket")).to_owned();
+    let listener = UnixListener::try_from(std::os::fd::OwnedFd::from(listener))?;
+    Ok((listener.into(), path))
 }
 
 #[cfg(unix)]

@@ -11,6 +11,7 @@ mod passed;
 mod connection;
 mod control;
 mod listener;
+mod resumed;
 mod socket;
 mod streams;
 mod transfer;
@@ -21,18 +22,20 @@ use std::time::Duration;
 
 use freemkvd_proto::status::Status;
 use interprocess::local_socket::tokio::{Listener, Stream, prelude::*};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tracing::{error, info, warn};
 
 pub use listener::{ListenError, listen};
+pub use resumed::adopt;
 pub use streams::Streams;
 
 use crate::budget::State;
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError, Overrides, Size, Total};
 use crate::device::Devices;
+use crate::ledger::Ledger;
 use crate::storage::Open;
 use crate::writer::{Gate, OpenFiles, Queues, Record, Shop};
 use crate::{platform, status, systemd};
@@ -88,20 +91,24 @@ pub struct Server {
     shop: Arc<Shop>,
     queues: Arc<Queues>,
     streams: Streams,
+    ended: resumed::Ended,
+    /// A client has asked it to drain and stop.
+    stop: Notify,
     /// When the total was last looked at.
     reviewed: Mutex<Duration>,
 }
 
 impl Server {
-    /// A server that opens its files with `disk`.
+    /// A server that opens its files with `disk`, and keeps in `ledger` what outlives it.
     #[must_use]
-    pub fn new(config: Config, disk: Arc<dyn Open>) -> Arc<Self> {
+    pub fn new(config: Config, disk: Arc<dyn Open>, ledger: Ledger) -> Arc<Self> {
         let clock = Clock::start();
         let shop = Shop {
             disk,
             gate: Gate::new(budget_bytes(&config), clock),
             devices: Devices::default(),
             files: Arc::new(OpenFiles::default()),
+            ledger,
             clock,
         };
         Arc::new(Self {
@@ -110,6 +117,8 @@ impl Server {
             draining: watch::Sender::new(false),
             shop: Arc::new(shop),
             streams: Streams::default(),
+            ended: resumed::Ended::default(),
+            stop: Notify::new(),
             reviewed: Mutex::default(),
         })
     }
@@ -139,7 +148,11 @@ impl Server {
             self.tell_health(&name, state);
         }
         self.review_budget(now);
-        self.streams.forget_ended(now, self.config().keep_failed);
+        let config = self.config();
+        resumed::expire(self, now, config.resume_grace);
+        for stream in self.streams.forget_ended(now, config.keep_failed) {
+            self.shop.ledger.forget(stream);
+        }
         systemd::alive(&status::sentence(&self.status()));
     }
 
@@ -239,6 +252,7 @@ pub async fn run(
                 }
                 Some(Signal::Stop) | None => break,
             },
+            () = server.stop.notified() => break,
         }
     }
     // New connections are refused from here on: the socket's file is gone, or systemd keeps them.
@@ -305,7 +319,13 @@ fn drained(records: &[Arc<Record>]) -> Ending {
         error!("stopped: {failed} streams failed meanwhile, see above; all others are durable");
         return Ending::Lost;
     }
-    info!("stopped: everything that was accepted is durable");
+    match records.iter().filter(|record| record.is_left_open()).count() {
+        0 => info!("stopped: everything that was accepted is durable"),
+        left => info!(
+            streams = left,
+            "stopped: everything that was accepted is written; {left} streams wait for the next daemon"
+        ),
+    }
     Ending::Drained
 }
 

@@ -46,12 +46,19 @@ impl From<FrameError> for Broken {
 pub(super) struct Receiver<'a> {
     socket: &'a Stream,
     decoder: Decoder,
+    /// What was agreed on; kinds that came later are unknown here.
+    version: u16,
 }
 
 impl<'a> Receiver<'a> {
-    /// For a connection after its hello.
-    pub(super) fn new(socket: &'a Stream) -> Self {
-        Self { socket, decoder: Decoder::new(Sender::Client) }
+    /// For a connection after its hello, in which this version was agreed on.
+    pub(super) fn new(socket: &'a Stream, version: u16) -> Self {
+        Self { socket, decoder: Decoder::new(Sender::Client), version }
+    }
+
+    /// The protocol version that was agreed on.
+    pub(super) fn version(&self) -> u16 {
+        self.version
     }
 
     /// The next command.
@@ -86,6 +93,9 @@ impl<'a> Receiver<'a> {
         Ok(match self.decoder.advance(count)? {
             Step::More => None,
             Step::Write(header) => Some(Received::Write(header)),
+            Step::Control(header, _) if header.kind().since() > self.version => {
+                return Err(FrameError::UnknownKind { number: header.kind() as u16 }.into());
+            }
             Step::Control(header, body) => {
                 let command = Command::decode(&header, body)?;
                 Some(Received::Command(header.sequence(), command))
@@ -94,8 +104,9 @@ impl<'a> Receiver<'a> {
     }
 }
 
-/// Exchanges the hello. Returns why there is nothing more to say, which the client has been told.
-pub(super) async fn hello(socket: &Stream) -> io::Result<Option<ErrorCode>> {
+/// Exchanges the hello. Returns the version that was agreed on, or why there is nothing more to say, which the
+/// client has been told.
+pub(super) async fn hello(socket: &Stream) -> io::Result<Result<u16, ErrorCode>> {
     let mut bytes = [0; HELLO_BYTES];
     (&*socket).read_exact(&mut bytes).await?;
     let answer = match ClientHello::decode(&bytes) {
@@ -104,8 +115,8 @@ pub(super) async fn hello(socket: &Stream) -> io::Result<Option<ErrorCode>> {
     };
     (&*socket).write_all(&answer.encode()).await?;
     Ok(match answer {
-        DaemonHello::Accepted { .. } => None,
-        DaemonHello::Refused { reason, .. } => Some(reason),
+        DaemonHello::Accepted { version } => Ok(version),
+        DaemonHello::Refused { reason, .. } => Err(reason),
     })
 }
 

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use freemkvd_proto::Token;
 use freemkvd_proto::status::StreamState;
 
 use crate::budget::StreamId;
@@ -41,12 +42,18 @@ impl Streams {
     }
 
     /// Forgets the streams that ended well, and after `keep` those that did not. A stream that was
-    /// refused never was one.
-    pub fn forget_ended(&self, now: Duration, keep: Duration) {
+    /// refused never was one, and one whose client has still to hear how it ended stays. Returns those of
+    /// which nothing need be kept any longer.
+    #[must_use]
+    pub fn forget_ended(&self, now: Duration, keep: Duration) -> Vec<StreamId> {
         let mut by_id = self.lock();
+        let before: Vec<_> = by_id.values().cloned().collect();
         by_id.retain(|_, record| {
             let seen = record.snapshot();
             let Some(ended) = seen.ended else { return true };
+            if record.is_attached() || record.suspended().is_some() {
+                return true;
+            }
             let badly = matches!(seen.activity, StreamState::Failed | StreamState::Abandoned);
             badly && seen.was_opened && now.saturating_sub(ended) < keep
         });
@@ -55,6 +62,20 @@ impl Streams {
         for oldest in &ended[..ended.len().saturating_sub(ENDED_MAX)] {
             by_id.remove(oldest);
         }
+        let is_gone = |record: &&Arc<Record>| !by_id.contains_key(&record.id);
+        before.iter().filter(is_gone).map(|record| record.id).collect()
+    }
+
+    /// Takes in a stream that the daemon before had; new ones get higher numbers.
+    pub fn adopt(&self, record: &Arc<Record>) {
+        self.last.fetch_max(record.id, Ordering::Relaxed);
+        self.lock().insert(record.id, Arc::clone(record));
+    }
+
+    /// The stream that is resumed by this token.
+    #[must_use]
+    pub fn called(&self, token: &Token) -> Option<Arc<Record>> {
+        self.lock().values().find(|record| record.is_called(token)).cloned()
     }
 
     /// All of them, in the order in which they were opened.

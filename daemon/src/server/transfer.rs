@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BufMut;
-use freemkvd_proto::{Command, ErrorCode, Failure, GoingAway, Header, Kind, Open, Reply};
+use freemkvd_proto::{Command, ErrorCode, Failure, GoingAway, Header, Kind, Open, Reply, Resume};
 use interprocess::local_socket::tokio::Stream;
 use tokio::io::AsyncReadExt;
 use tokio::sync::Notify;
@@ -15,11 +15,12 @@ use tokio::time::timeout;
 use tracing::warn;
 
 use super::Server;
+use super::resumed::{self, Found};
 use super::socket::{self, Broken, Received, Receiver};
 use crate::storage::Slots;
 use crate::stream::command::{Commands, Request};
 use crate::writer::{
-    self, Client, End, Job, Queue, Record, Room, SEGMENT_BYTES, Segment, SlotsWrite, Target,
+    self, Client, End, Job, Origin, Queue, Record, Room, SEGMENT_BYTES, Segment, SlotsWrite, Target,
 };
 
 /// How long a client may take to close after its stream has ended.
@@ -35,6 +36,8 @@ pub(super) struct Opening {
     pub(super) path: PathBuf,
     /// `None` when content goes inline.
     pub(super) slots: Option<Slots>,
+    /// The client knows how to resume.
+    pub(super) is_resumable: bool,
 }
 
 /// Why nothing more is received.
@@ -49,33 +52,81 @@ enum Stopped {
     Closed,
 }
 
-/// Opens a stream and serves it to its end. Returns what to tell the client when no stream came of it.
-pub(super) async fn run(
-    server: &Arc<Server>,
-    socket: &Stream,
-    mut receiver: Receiver<'_>,
-    client: Client,
-    opening: Opening,
-) -> Option<Failure> {
-    let (outgoing, room) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-    let wake = {
-        let (outgoing, room) = (Arc::clone(&outgoing), Arc::clone(&room));
+/// What wakes the two halves of a connection: there is something to send; there is room in the queue.
+#[derive(Default)]
+pub(super) struct Wakes {
+    outgoing: Arc<Notify>,
+    room: Arc<Notify>,
+}
+
+impl Wakes {
+    fn both(&self) -> impl Fn() + Send + Sync + 'static {
+        let (outgoing, room) = (Arc::clone(&self.outgoing), Arc::clone(&self.room));
         move || {
             outgoing.notify_one();
             room.notify_one();
         }
-    };
-    let record = match begin(server, client, opening, wake) {
-        Ok(record) => record,
-        Err(failure) => return Some(failure),
-    };
+    }
+}
 
+/// Opens a stream and serves it to its end. Returns what to tell the client when no stream came of it.
+pub(super) async fn open(
+    server: &Arc<Server>,
+    socket: &Stream,
+    receiver: Receiver<'_>,
+    client: Client,
+    opening: Opening,
+) -> Option<Failure> {
+    let wakes = Wakes::default();
+    match begin(server, client, opening, wakes.both()) {
+        Ok(record) => {
+            let commands = Commands::new(record.slots().map_or(0, |slots| slots.count()));
+            serve(server, socket, receiver, &record, commands, &wakes).await;
+            None
+        }
+        Err(failure) => Some(failure),
+    }
+}
+
+/// Goes on with a stream of the daemon before, to its end. Returns what to tell the client when it can't.
+pub(super) async fn resume(
+    server: &Arc<Server>,
+    socket: &Stream,
+    receiver: Receiver<'_>,
+    client: Client,
+    (from, slots): (Resume, Option<Slots>),
+) -> Option<Failure> {
+    let wakes = Wakes::default();
+    match resumed::attach(server, client, &from, slots, wakes.both()) {
+        Ok(Found::Stream(record, commands)) => {
+            serve(server, socket, receiver, &record, commands, &wakes).await;
+            None
+        }
+        Ok(Found::Finished(stream, finished)) => {
+            if socket::send(socket, 0, &Reply::Finished(finished)).await.is_ok() {
+                let _ = timeout(LINGER, socket::linger(socket)).await;
+                server.shop.ledger.forget(stream);
+            }
+            None
+        }
+        Err(failure) => Some(failure),
+    }
+}
+
+async fn serve(
+    server: &Arc<Server>,
+    socket: &Stream,
+    mut receiver: Receiver<'_>,
+    record: &Arc<Record>,
+    commands: Commands,
+    Wakes { outgoing, room }: &Wakes,
+) {
     // Whatever becomes of this task, the writer must hear that nothing more comes.
-    let _end = EndOfQueue(&record.queue);
+    let _end = EndOfConnection(record);
     let mut draining = server.draining.subscribe();
-    let mut sending = pin!(send_all(socket, &record, &outgoing, &room));
+    let mut sending = pin!(send_all(socket, record, outgoing, room));
     let stopped = tokio::select! {
-        stopped = receive_all(socket, &mut receiver, &record, &room) => stopped,
+        stopped = receive_all(socket, &mut receiver, commands, record, room) => stopped,
         // Either the last answer was sent, or there is nobody to send it to.
         () = &mut sending => Stopped::Gone,
         _ = draining.wait_for(|draining| *draining) => {
@@ -92,7 +143,7 @@ pub(super) async fn run(
         Stopped::Rule(failure) => {
             warn!(
                 stream = record.id,
-                client_pid = client.pid,
+                client_pid = record.client.pid,
                 code = failure.code.0,
                 "disconnected a muxer: {}",
                 failure.message
@@ -106,14 +157,14 @@ pub(super) async fn run(
     // All is said.
     drop(draining);
     let _ = timeout(LINGER, socket::linger(socket)).await;
-    None
 }
 
-struct EndOfQueue<'a>(&'a Queue);
+struct EndOfConnection<'a>(&'a Record);
 
-impl Drop for EndOfQueue<'_> {
+impl Drop for EndOfConnection<'_> {
     fn drop(&mut self) {
-        self.0.end(End::ClientGone);
+        self.0.queue.end(End::ClientGone);
+        self.0.detach();
     }
 }
 
@@ -121,14 +172,15 @@ impl Drop for EndOfQueue<'_> {
 fn begin(
     server: &Server,
     client: Client,
-    Opening { open, path, slots }: Opening,
+    Opening { open, path, slots, is_resumable }: Opening,
     wake: impl Fn() + Send + Sync + 'static,
 ) -> Result<Arc<Record>, Failure> {
     let config = server.config();
     let queue = Queue::new(Arc::clone(&server.queues));
     let id = server.streams.next_id();
-    let record = Record::new(id, path.clone(), client, queue, server.shop.clock, wake);
-    let record = Arc::new(record.with(slots, open.weight));
+    let record = Arc::new(Record::new(id, path.clone(), client, queue, server.shop.clock));
+    record.set_weight(open.weight);
+    record.attach(slots, wake);
     if !server.streams.insert(&record, config.streams_max as usize) {
         let message = format!(
             "{} streams are open, as many as limits.streams allows; wait for one to finish",
@@ -141,12 +193,15 @@ fn begin(
         roots: config.roots.clone(),
         settings: config.root_settings(&path),
         path,
-        mode: open.mode,
-        size_hint_bytes: open.size_hint_bytes,
         window_bytes,
+        origin: Origin::New {
+            mode: open.mode,
+            size_hint_bytes: open.size_hint_bytes,
+            is_resumable: is_resumable && !config.resume_grace.is_zero(),
+        },
     };
     let shop = Arc::clone(&server.shop);
-    if let Err(error) = writer::spawn(shop, Arc::clone(&record), target) {
+    if let Err(error) = writer::spawn(shop, Arc::clone(&record), target, None) {
         record.end(None);
         let message = format!("cannot start a thread for the stream: {error}");
         return Err(Failure::new(ErrorCode::INTERNAL, message));
@@ -178,10 +233,10 @@ async fn send_all(socket: &Stream, record: &Record, outgoing: &Notify, room: &No
 async fn receive_all(
     socket: &Stream,
     receiver: &mut Receiver<'_>,
+    mut commands: Commands,
     record: &Record,
     room: &Notify,
 ) -> Stopped {
-    let mut commands = Commands::new(record.slots().map_or(0, |slots| slots.count()));
     loop {
         while record.answers() >= ANSWERS_MAX {
             room.notified().await;

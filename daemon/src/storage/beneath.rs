@@ -4,13 +4,13 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 
 use freemkvd_proto::OpenMode;
 use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, openat, openat2, statat,
-    unlinkat,
+    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, openat as open_at, openat2,
+    statat, unlinkat,
 };
 use rustix::io::Errno;
 
@@ -25,7 +25,8 @@ pub(super) struct Opened {
     /// microseconds, and later the name may be another file's.
     pub(super) direct: Option<OwnedFd>,
     /// The directory that holds the file's name.
-    pub(super) directory: OwnedFd,
+    /// `None` when it has no such name any more.
+    pub(super) directory: Option<OwnedFd>,
     /// The file's name in it.
     pub(super) name: OsString,
     /// What `data` is.
@@ -49,17 +50,8 @@ const FILE_MODE: Mode = Mode::from_raw_mode(0o666);
 
 /// Opens `rest` below `root`.
 pub(super) fn open(root: &Path, rest: &Path, mode: OpenMode) -> Result<Opened, Refused> {
-    let dir_flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let root = openat(CWD, root, dir_flags, Mode::empty())
-        .map_err(|errno| Refused::Io("enter the root of", errno.into()))?;
     let name = rest.file_name().ok_or(Refused::NotAFile("a directory"))?;
-    let directory = match rest.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => {
-            beneath(&root, parent.as_os_str(), dir_flags, Mode::empty())
-                .map_err(|errno| refused("enter the directory of", errno))?
-        }
-        _ => root.try_clone().map_err(|error| Refused::Io("open", error))?,
-    };
+    let (root, directory) = directory_of(root, rest)?;
     // From here on the directory is fixed, and the name is one component: a link that leads out of
     // the root still must not be followed, so the root stays the start of the walk.
     let walk = |flags, mode| beneath(&root, rest.as_os_str(), flags, mode);
@@ -89,20 +81,64 @@ pub(super) fn open(root: &Path, rest: &Path, mode: OpenMode) -> Result<Opened, R
     }
     let operation = if mode == OpenMode::Existing { "open" } else { "create" };
     let data = data.map_err(|errno| refused(operation, errno))?;
-    let opened = again(&data, |extra| walk(flags | extra, Mode::empty()));
+    let opened = twins(&data, |extra| walk(flags | extra, Mode::empty()));
     let (sentinel, direct, stat) = opened.inspect_err(|_| {
         if created {
             // The refusal is what the client has to hear; an empty file is no harm.
             let _ = unlinkat(&directory, name, AtFlags::empty());
         }
     })?;
+    let directory = Some(directory);
     Ok(Opened { data, sentinel, direct, directory, name: name.to_owned(), stat, created })
 }
 
+/// The file of two descriptors that somebody has kept, which is called `rest` below `root`, or was.
+pub(super) fn adopt(
+    root: &Path,
+    rest: &Path,
+    data: OwnedFd,
+    sentinel: OwnedFd,
+) -> Result<Opened, Refused> {
+    let name = rest.file_name().ok_or(Refused::NotAFile("a directory"))?;
+    // By its magic link the same file is opened again, wherever it is now.
+    let again = |extra| {
+        let link = format!("/proc/self/fd/{}", data.as_raw_fd());
+        open_at(CWD, link, OFlags::WRONLY | OFlags::CLOEXEC | extra, Mode::empty())
+    };
+    let mut sentinel = Some(sentinel);
+    let (sentinel, direct, stat) = twins(&data, |extra| match sentinel.take() {
+        Some(sentinel) => Ok(sentinel),
+        None => again(extra),
+    })?;
+    // Its directory may be on a mount that is gone; then there is no name to make durable.
+    let directory = directory_of(root, rest).ok().map(|(_, directory)| directory);
+    let is_here = |directory: &OwnedFd| {
+        let named = statat(directory, name, AtFlags::SYMLINK_NOFOLLOW);
+        named.is_ok_and(|named| (named.st_dev, named.st_ino) == (stat.st_dev, stat.st_ino))
+    };
+    let directory = directory.filter(is_here);
+    Ok(Opened { data, sentinel, direct, directory, name: name.to_owned(), stat, created: false })
+}
+
+/// The root, and the directory of `rest` below it.
+fn directory_of(root: &Path, rest: &Path) -> Result<(OwnedFd, OwnedFd), Refused> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = open_at(CWD, root, flags, Mode::empty())
+        .map_err(|errno| Refused::Io("enter the root of", errno.into()))?;
+    let directory = match rest.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => {
+            beneath(&root, parent.as_os_str(), flags, Mode::empty())
+                .map_err(|errno| refused("enter the directory of", errno))?
+        }
+        _ => root.try_clone().map_err(|error| Refused::Io("open", error))?,
+    };
+    Ok((root, directory))
+}
+
 /// The file's sentinel, the descriptor for direct writes, and what the file is.
-fn again(
+fn twins(
     data: &OwnedFd,
-    walk: impl Fn(OFlags) -> rustix::io::Result<OwnedFd>,
+    mut walk: impl FnMut(OFlags) -> rustix::io::Result<OwnedFd>,
 ) -> Result<(OwnedFd, Option<OwnedFd>, Stat), Refused> {
     let io = |errno: Errno| Refused::Io("open", errno.into());
     let stat = fstat(data).map_err(io)?;

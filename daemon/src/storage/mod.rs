@@ -21,7 +21,9 @@ mod beneath;
 mod mount;
 mod refused;
 
-pub use platform::{Descriptor, Disk, Slots, page_bytes};
+#[cfg(target_os = "linux")]
+pub use platform::passed;
+pub use platform::{Descriptor, Descriptors, Disk, Lent, Slots, page_bytes};
 pub use refused::BadSlots;
 
 /// How a write goes to the file.
@@ -160,6 +162,9 @@ pub trait Storage: Send {
     /// No space, or an I/O error.
     fn reserve(&mut self, len: u64) -> io::Result<()>;
 
+    /// So many of the first bytes were reserved by a daemon before this one.
+    fn has_reserved(&mut self, bytes: u64);
+
     /// Gives back what [`Storage::reserve`] took beyond the file's length.
     ///
     /// # Errors
@@ -199,6 +204,10 @@ pub trait Storage: Send {
     /// # Errors
     /// Whatever the operating system says.
     fn unlink(&mut self) -> io::Result<()>;
+
+    /// The descriptors by which the file can be gone on with, and what to call them. Empty where the
+    /// platform has nobody who would keep them.
+    fn lend(&self) -> Lent<'_>;
 
     /// Makes everything durable: the content, the length, and the file's name in its directory.
     ///
@@ -243,6 +252,9 @@ pub struct Opened {
     pub available_bytes: u64,
     /// Which file it is.
     pub id: FileId,
+    /// When it was made, in seconds and nanoseconds, where the file system tells: the number of a file
+    /// that was removed goes to the next one that is made.
+    pub born: Option<(i64, u32)>,
     /// Where it lies.
     pub device: Device,
 }
@@ -254,6 +266,25 @@ pub trait Open: Send + Sync {
     /// # Errors
     /// [`OpenError`]; no file was changed, and none is left behind that was not there.
     fn open(&self, roots: &[PathBuf], path: &Path, mode: OpenMode) -> Result<Opened, OpenError>;
+
+    /// Opens the file of a stream that goes on. Never another file, whatever has its name now.
+    ///
+    /// # Errors
+    /// [`OpenError`]; no file was changed.
+    fn reopen(&self, roots: &[PathBuf], path: &Path, known: Known) -> Result<Opened, OpenError>;
+}
+
+/// What is known of a file from before.
+#[derive(Debug)]
+pub struct Known {
+    /// Which file it is.
+    pub id: FileId,
+    /// When it was made; see [`Opened::born`].
+    pub born: Option<(i64, u32)>,
+    /// Up to where space was reserved, in bytes.
+    pub reserved_bytes: u64,
+    /// The file itself, if somebody has kept it open.
+    pub descriptors: Option<Descriptors>,
 }
 
 /// Why a file could not be opened.
@@ -275,6 +306,16 @@ pub enum OpenError {
         /// The path that was asked for.
         path: PathBuf,
         /// What it is, with its article.
+        what: &'static str,
+    },
+    /// Not the file that it was.
+    #[error(
+        "{path} {what} while no freemkvd ran, so its stream can't go on; nothing was written since"
+    )]
+    Changed {
+        /// The path that was asked for.
+        path: PathBuf,
+        /// What happened to it.
         what: &'static str,
     },
     /// An operating system error.
@@ -308,6 +349,7 @@ impl OpenError {
         let (code, errno) = match self {
             Self::OutsideRoots { .. } => (ErrorCode::OUTSIDE_ROOTS, None),
             Self::NotAFile { .. } => (ErrorCode::NOT_A_FILE, None),
+            Self::Changed { .. } => (ErrorCode::FILE_CHANGED, None),
             Self::Io { source, .. } => {
                 let code = match source.kind() {
                     io::ErrorKind::NotFound => ErrorCode::NOT_FOUND,

@@ -11,8 +11,8 @@ use freemkvd_proto::OpenMode;
 use freemkvd_proto::limits::SLOTS_MAX;
 
 use super::{
-    Abilities, BadSlots, Content, Device, FileId, Manner, Medium, Open, OpenError, Opened, Pages,
-    Storage, below, outside,
+    Abilities, BadSlots, Content, Device, FileId, Known, Manner, Medium, Open, OpenError, Opened,
+    Pages, Storage, below, outside,
 };
 
 /// What comes with an `Open`: nothing here.
@@ -45,6 +45,13 @@ impl Slots {
         match *self {}
     }
 }
+
+/// What of an open file outlives a daemon: nothing here.
+#[derive(Debug)]
+pub enum Descriptors {}
+
+/// As on Linux.
+pub type Lent<'a> = Vec<(&'static str, &'a Descriptors)>;
 
 /// The page size that charges are rounded to, in bytes.
 #[must_use]
@@ -91,6 +98,7 @@ impl Open for Disk {
             len_bytes: metadata.len(),
             available_bytes: u64::MAX,
             id,
+            born: None,
             device: Device {
                 id: id.device.to_string(),
                 mount: real_roots
@@ -108,6 +116,30 @@ impl Open for Disk {
                 path: real,
             }),
         })
+    }
+
+    fn reopen(&self, roots: &[PathBuf], path: &Path, known: Known) -> Result<Opened, OpenError> {
+        let changed = |what| OpenError::Changed { path: path.to_owned(), what };
+        match Self::id_of(path) {
+            None => return Err(changed("was removed")),
+            Some(id) if id != known.id => return Err(changed("was replaced by another file")),
+            Some(_) => {}
+        }
+        let opened = self.open(roots, path, OpenMode::Existing)?;
+        // It may have been swapped since.
+        if opened.id == known.id {
+            Ok(opened)
+        } else {
+            Err(changed("was replaced by another file"))
+        }
+    }
+}
+
+impl Disk {
+    fn id_of(path: &Path) -> Option<FileId> {
+        let real = path.canonicalize().ok()?;
+        let metadata = real.metadata().ok()?;
+        Some(identity(&real, &metadata))
     }
 }
 
@@ -203,6 +235,12 @@ impl Storage for File {
 
     fn unlink(&mut self) -> io::Result<()> {
         std::fs::remove_file(&self.path)
+    }
+
+    fn has_reserved(&mut self, _bytes: u64) {}
+
+    fn lend(&self) -> Lent<'_> {
+        Vec::new()
     }
 
     fn sync(&mut self) -> io::Result<()> {

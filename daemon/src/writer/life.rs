@@ -6,19 +6,25 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
-use freemkvd_proto::{ErrorCode, Failure, Opened, Reply};
+use freemkvd_proto::{ErrorCode, Failure, OpenMode, Opened, Reply};
 use tracing::{error, info, warn};
 
 use super::file::File;
 use super::gate::Gate;
-use super::open::{self, OpenFiles, Target};
+use super::keep;
+use super::open::{self, Claim, OpenFiles, Origin, Target};
 use super::queue::End;
 use super::record::{Activity, Record};
-use super::run::{Outcome, Stop, Writer};
+use super::run::{self, Outcome, Stop, Writer};
 use crate::clock::Clock;
 use crate::device::Devices;
-use crate::storage::{Medium, Open};
+use crate::ledger::{Entry, Ledger};
+use crate::storage::{self, Descriptors, Medium, Open};
+
+/// How often a stream looks whether the thread that wrote it before is gone. Nearly always it is, at once.
+const OLD_THREAD_POLL: Duration = Duration::from_millis(20);
 
 /// What all writers share.
 pub struct Shop {
@@ -30,34 +36,58 @@ pub struct Shop {
     pub devices: Devices,
     /// The files in use.
     pub files: Arc<OpenFiles>,
+    /// What the next daemon has to know.
+    pub ledger: Ledger,
     /// The time.
     pub clock: Clock,
 }
 
-/// Starts the writer thread of `record`, which opens `target` and answers the client's `Open`.
+/// Starts the writer thread of `record`, which opens `target` and answers the client's `Open`. What has
+/// been kept from a daemon before is claimed already.
 ///
 /// # Errors
 /// The system has no thread to give.
-pub fn spawn(shop: Arc<Shop>, record: Arc<Record>, target: Target) -> io::Result<()> {
+pub fn spawn(
+    shop: Arc<Shop>,
+    record: Arc<Record>,
+    target: Target,
+    claim: Option<Claim>,
+) -> io::Result<()> {
     let thread = thread::Builder::new().name(record.thread_name());
     thread.spawn(move || {
-        let life = AssertUnwindSafe(|| live(&shop, &record, &target));
+        let life = AssertUnwindSafe(|| live(&shop, &record, target, claim));
         let last = catch_unwind(life).unwrap_or_else(|_| {
             let message = format!("a fault in the daemon ended the stream {}", record.id);
             record.fail(Failure::new(ErrorCode::INTERNAL, message));
             None
         });
+        // What goes on with the next daemon stays as it is.
+        if record.is_resumable() && !record.is_left_open() {
+            keep::ended(&shop, &record, last.as_ref());
+        }
         record.end(last);
     })?;
     Ok(())
 }
 
 /// Returns the answer that ends the stream; by then its file is closed and free for others.
-fn live(shop: &Shop, record: &Arc<Record>, target: &Target) -> Option<(u64, Reply)> {
+fn live(
+    shop: &Shop,
+    record: &Arc<Record>,
+    mut target: Target,
+    claim: Option<Claim>,
+) -> Option<(u64, Reply)> {
     let path = target.path.display().to_string();
-    let opened = record.calling("open", shop.clock.now(), || {
-        open::open(&*shop.disk, &shop.files, record.id, target)
-    });
+    let opened = match &mut target.origin {
+        Origin::New { mode, size_hint_bytes, is_resumable } => {
+            let (mode, hint, is_resumable) = (*mode, size_hint_bytes.unwrap_or(0), *is_resumable);
+            open_new(shop, record, &target, mode, hint, is_resumable)
+        }
+        Origin::Kept { entry, descriptors } => {
+            let (entry, descriptors) = (entry.clone(), descriptors.take());
+            go_on(shop, record, &target, &entry, descriptors).map(|opened| (opened, claim))
+        }
+    };
     let (file, _claim) = match opened {
         Ok(opened) => opened,
         Err(failure) => {
@@ -66,18 +96,24 @@ fn live(shop: &Shop, record: &Arc<Record>, target: &Target) -> Option<(u64, Repl
             return None;
         }
     };
-    let device = shop.devices.of(file.device);
-    info!(
-        stream = record.id,
-        path,
-        device = device.info.id,
-        filesystem = device.info.filesystem,
-        client_pid = record.client.pid,
-        client_uid = record.client.uid,
-        "stream {} opened: {path}",
-        record.id
-    );
-    record.opened(Arc::clone(&device));
+    write(shop, record, &target, file, &path)
+}
+
+/// Opens the file of a new stream and tells its client.
+fn open_new(
+    shop: &Shop,
+    record: &Record,
+    target: &Target,
+    mode: OpenMode,
+    hint: u64,
+    is_resumable: bool,
+) -> Result<(storage::Opened, Option<Claim>), Failure> {
+    let (file, claim) = record.calling("open", shop.clock.now(), || {
+        open::open(&*shop.disk, &shop.files, record.id, target, mode, hint)
+    })?;
+    if is_resumable {
+        keep::begin(shop, record, target, &file, hint);
+    }
     record.set_activity(Activity::Idle);
     record.answer(
         0,
@@ -86,9 +122,61 @@ fn live(shop: &Shop, record: &Arc<Record>, target: &Target) -> Option<(u64, Repl
             len_bytes: file.len_bytes,
             queue_limit_bytes: record.queue.limit_bytes(),
             window_bytes: target.window_bytes,
-            shared: record.is_shared,
+            shared: record.is_shared(),
         }),
     );
+    Ok((file, Some(claim)))
+}
+
+/// Opens the file of a stream that the daemon before had open, once nobody else can write to it.
+fn go_on(
+    shop: &Shop,
+    record: &Record,
+    target: &Target,
+    entry: &Entry,
+    descriptors: Option<Descriptors>,
+) -> Result<storage::Opened, Failure> {
+    let was_kept = descriptors.is_some();
+    record.calling("the daemon before", shop.clock.now(), || {
+        while entry.thread.is_some_and(|thread| thread.exists()) {
+            thread::sleep(OLD_THREAD_POLL);
+        }
+    });
+    let mut file = record.calling("open", shop.clock.now(), || {
+        open::reopen(&*shop.disk, target, entry, descriptors)
+    })?;
+    keep::take_over(shop, record, &file, was_kept);
+    // What the daemon before left dirty is in nobody's account; it is to be gone soon.
+    if file.storage.abilities().by_range {
+        let all = 0..file.len_bytes;
+        let started = record
+            .calling("sync_file_range", shop.clock.now(), || file.storage.start_writeback(all));
+        started.map_err(|error| run::failure(&target.path, "start writeback of", None, &error))?;
+    }
+    Ok(file)
+}
+
+/// Writes the stream to its end.
+fn write(
+    shop: &Shop,
+    record: &Arc<Record>,
+    target: &Target,
+    file: storage::Opened,
+    path: &str,
+) -> Option<(u64, Reply)> {
+    let device = shop.devices.of(file.device);
+    let verb = if matches!(target.origin, Origin::New { .. }) { "opened" } else { "goes on" };
+    info!(
+        stream = record.id,
+        path,
+        device = device.info.id,
+        filesystem = device.info.filesystem,
+        client_pid = record.client.pid,
+        client_uid = record.client.uid,
+        "stream {} {verb}: {path}",
+        record.id
+    );
+    record.opened(Arc::clone(&device));
     let seeks = target
         .settings
         .rotational
@@ -100,7 +188,7 @@ fn live(shop: &Shop, record: &Arc<Record>, target: &Target) -> Option<(u64, Repl
     let file = File::new(record, device, file.storage, account, shop.clock, settings);
     let mut writer = Writer::new(record, file, shop.clock);
     let result = writer.serve();
-    tell(record, &path, &result);
+    tell(record, path, &result);
     writer.conclude(result)
 }
 
@@ -115,6 +203,12 @@ fn tell(record: &Record, path: &str, result: &Result<Outcome, Stop>) {
         }
         Ok(Outcome::Ended(End::Aborted(_))) | Err(Stop::Aborted) => {
             info!(stream, path, accepted, written, "stream {stream} aborted by its muxer: {path}");
+        }
+        Ok(Outcome::Ended(End::GoingAway)) if record.is_left_open() => {
+            info!(
+                stream,
+                path, written, durable, "stream {stream} waits for the next daemon: {path}"
+            );
         }
         Ok(Outcome::Ended(End::GoingAway)) => {
             info!(stream, path, written, durable, "stream {stream} drained for shutdown: {path}");

@@ -4,6 +4,7 @@
 
 mod file;
 mod gate;
+mod keep;
 mod life;
 mod open;
 mod queue;
@@ -12,6 +13,6 @@ mod run;
 
 pub use gate::{Account, Gate};
 pub use life::{Shop, spawn};
-pub use open::{OpenFiles, Target};
+pub use open::{Claim, OpenFiles, Origin, Target};
 pub use queue::{End, Job, Next, Queue, Queues, Room, SEGMENT_BYTES, Segment, SlotsWrite};
 pub use record::{Activity, Client, Record, Snapshot};

@@ -1,7 +1,7 @@
 //! Opening a stream's file: everything that can refuse comes before the first change to it.
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
+use std::collections::btree_map;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,23 +10,43 @@ use freemkvd_proto::{ErrorCode, Failure, OpenMode};
 
 use crate::budget::StreamId;
 use crate::config::RootSettings;
-use crate::storage::{FileId, Open, OpenError, Opened};
+use crate::ledger::Entry;
+use crate::storage::{Descriptors, FileId, Known, Open, OpenError, Opened};
+
+/// Where a stream comes from.
+#[derive(Debug)]
+pub enum Origin {
+    /// A client has asked for it.
+    New {
+        /// What to do when the file exists, or does not.
+        mode: OpenMode,
+        /// How long it is likely to become, in bytes.
+        size_hint_bytes: Option<u64>,
+        /// Its client knows how to resume it, and the configuration wants that.
+        is_resumable: bool,
+    },
+    /// The daemon before had it open.
+    Kept {
+        /// What is known of it.
+        entry: Entry,
+        /// Its file, if somebody has kept that open.
+        descriptors: Option<Descriptors>,
+    },
+}
 
 /// What to open, and how.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Target {
     /// Directories below which files may be written.
     pub roots: Vec<PathBuf>,
     /// The file.
     pub path: PathBuf,
-    /// What to do when it exists, or does not.
-    pub mode: OpenMode,
-    /// How long it is likely to become, in bytes.
-    pub size_hint_bytes: Option<u64>,
     /// What the configuration says about the root that it is below.
     pub settings: RootSettings,
     /// How many of the newest bytes stay in the page cache for patches.
     pub window_bytes: u64,
+    /// Where it comes from.
+    pub origin: Origin,
 }
 
 /// Which files are being written, so that no two streams write one.
@@ -35,18 +55,22 @@ pub struct OpenFiles {
     by_id: Mutex<BTreeMap<FileId, StreamId>>,
 }
 
-/// A file that is this stream's until the claim is dropped.
+/// A file that is a stream's until the claim is dropped.
 #[derive(Debug)]
-pub(super) struct Claim {
+pub struct Claim {
     files: Arc<OpenFiles>,
     id: FileId,
 }
 
 impl OpenFiles {
-    fn claim(self: &Arc<Self>, id: FileId, stream: StreamId) -> Result<Claim, StreamId> {
+    /// Takes a file for `stream`.
+    ///
+    /// # Errors
+    /// Whose it is already.
+    pub fn claim(self: &Arc<Self>, id: FileId, stream: StreamId) -> Result<Claim, StreamId> {
         match self.by_id.lock().unwrap_or_else(PoisonError::into_inner).entry(id) {
-            Entry::Occupied(other) => Err(*other.get()),
-            Entry::Vacant(free) => {
+            btree_map::Entry::Occupied(other) => Err(*other.get()),
+            btree_map::Entry::Vacant(free) => {
                 free.insert(stream);
                 Ok(Claim { files: Arc::clone(self), id })
             }
@@ -70,10 +94,11 @@ pub(super) fn open(
     files: &Arc<OpenFiles>,
     stream: StreamId,
     target: &Target,
+    mode: OpenMode,
+    size_hint_bytes: u64,
 ) -> Result<(Opened, Claim), Failure> {
     let path = &target.path;
-    let mut opened =
-        disk.open(&target.roots, path, target.mode).map_err(|error| error.failure())?;
+    let mut opened = disk.open(&target.roots, path, mode).map_err(|error| error.failure())?;
     // A file that this stream has created is another's if that one was quicker with its claim: only
     // under a claim of its own may it be removed again.
     let claim = files.claim(opened.id, stream).map_err(|other| {
@@ -83,7 +108,7 @@ pub(super) fn open(
         );
         Failure::new(ErrorCode::IN_USE, message)
     })?;
-    if let Err(failure) = prepare(&mut opened, target) {
+    if let Err(failure) = prepare(&mut opened, path, mode, size_hint_bytes) {
         if opened.created {
             // The refusal is what the client has to hear; an empty file is no harm.
             let _ = opened.storage.unlink();
@@ -93,14 +118,32 @@ pub(super) fn open(
     Ok((opened, claim))
 }
 
-fn prepare(opened: &mut Opened, target: &Target) -> Result<(), Failure> {
-    let path = &target.path;
-    let hint = target.size_hint_bytes.unwrap_or(0);
+/// Opens the file of a stream that goes on; its claim is older than this.
+///
+/// # Errors
+/// What to tell the client. Then no file was changed.
+pub(super) fn reopen(
+    disk: &dyn Open,
+    target: &Target,
+    entry: &Entry,
+    descriptors: Option<Descriptors>,
+) -> Result<Opened, Failure> {
+    let known = Known {
+        id: FileId { device: entry.device, inode: entry.inode },
+        born: entry.born,
+        reserved_bytes: entry.reserved_bytes,
+        descriptors,
+    };
+    disk.reopen(&target.roots, &target.path, known).map_err(|error| error.failure())
+}
+
+fn prepare(opened: &mut Opened, path: &Path, mode: OpenMode, hint: u64) -> Result<(), Failure> {
     if hint > opened.available_bytes {
         return Err(no_space(path, hint, opened.available_bytes));
     }
-    let io = |operation, source| OpenError::Io { path: path.clone(), operation, source }.failure();
-    if target.mode == OpenMode::Create && opened.len_bytes > 0 {
+    let io =
+        |operation, source| OpenError::Io { path: path.to_owned(), operation, source }.failure();
+    if mode == OpenMode::Create && opened.len_bytes > 0 {
         opened.storage.set_len(0).map_err(|error| io("empty", error))?;
         opened.len_bytes = 0;
     }

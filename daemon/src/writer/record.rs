@@ -10,7 +10,7 @@ use std::time::Duration;
 use freemkvd_proto::limits::SLOT_BYTES;
 use freemkvd_proto::limits::WEIGHT_DEFAULT;
 use freemkvd_proto::status::StreamState;
-use freemkvd_proto::{Failure, Kind, Mark, Progress, Reply};
+use freemkvd_proto::{Failure, Kind, Mark, Progress, Reply, Resumable, Resume, Token};
 
 use super::queue::Queue;
 use crate::budget::{Hold, StreamId};
@@ -40,18 +40,28 @@ pub struct Record {
     pub client: Client,
     /// What was accepted and not yet written.
     pub queue: Queue,
-    /// True when its content comes in shared slots, also after they were let go of.
-    pub is_shared: bool,
     weight: AtomicU32,
     clock: Clock,
-    /// Called when there is something to send, or room in the queue.
-    wake: Box<dyn Fn() + Send + Sync>,
     inner: Mutex<Inner>,
 }
 
-#[derive(Debug)]
+/// Called when there is something to send, or room in the queue.
+type Wake = Arc<dyn Fn() + Send + Sync>;
+
 struct Inner {
     marks: Marks,
+    /// `None` while it has no connection.
+    wake: Option<Wake>,
+    /// What its client can resume it by.
+    token: Option<Token>,
+    /// Since when it waits for a client to resume it.
+    suspended: Option<Duration>,
+    /// Its file was not closed between the daemon before and this one.
+    was_watched: bool,
+    /// Its file was left as it is, for the next daemon.
+    is_left_open: bool,
+    /// Its content comes in shared slots, also after they were let go of.
+    is_shared: bool,
     /// Here and not with the connection: the writer needs them also when the client is dead.
     slots: Option<Arc<Slots>>,
     /// What the client was told last.
@@ -79,6 +89,14 @@ struct Inner {
     rate_out: Rate,
 }
 
+impl Inner {
+    fn attach(&mut self, slots: Option<Slots>, wake: impl Fn() + Send + Sync + 'static) {
+        self.is_shared = slots.is_some();
+        self.slots = slots.map(Arc::new);
+        self.wake = Some(Arc::new(wake));
+    }
+}
+
 /// What the stream is doing, as status shows it.
 pub type Activity = StreamState;
 
@@ -91,6 +109,8 @@ pub struct Snapshot {
     pub activity: Activity,
     /// For how long.
     pub activity_age: Duration,
+    /// True when its content comes in shared slots, also after they were let go of.
+    pub is_shared: bool,
     /// The system call its thread is in, and for how long.
     pub call: Option<(&'static str, Duration)>,
     /// What it is throttled by, while it is.
@@ -123,16 +143,16 @@ pub struct Snapshot {
 
 impl Record {
     /// A stream whose file is about to be opened.
-    pub fn new(
-        id: StreamId,
-        path: PathBuf,
-        client: Client,
-        queue: Queue,
-        clock: Clock,
-        wake: impl Fn() + Send + Sync + 'static,
-    ) -> Self {
+    #[must_use]
+    pub fn new(id: StreamId, path: PathBuf, client: Client, queue: Queue, clock: Clock) -> Self {
         let inner = Inner {
             marks: Marks::default(),
+            wake: None,
+            token: None,
+            suspended: None,
+            was_watched: false,
+            is_left_open: false,
+            is_shared: false,
             slots: None,
             told: Progress::default(),
             answers: VecDeque::new(),
@@ -159,21 +179,112 @@ impl Record {
             path,
             client,
             queue,
-            is_shared: false,
             weight: AtomicU32::new(WEIGHT_DEFAULT),
             clock,
-            wake: Box::new(wake),
             inner: Mutex::new(inner),
         }
     }
 
-    /// The same, with the slots that its client shares, and another weight.
+    /// Gives it a connection: what wakes that, and the slots that its client shares.
+    pub fn attach(&self, slots: Option<Slots>, wake: impl Fn() + Send + Sync + 'static) {
+        self.lock().attach(slots, wake);
+    }
+
+    /// Its connection has come to its end; nobody is to be told anything any more.
+    pub fn detach(&self) {
+        self.lock().wake = None;
+    }
+
+    /// True while it has a connection.
     #[must_use]
-    pub fn with(mut self, slots: Option<Slots>, weight: u32) -> Self {
-        self.is_shared = slots.is_some();
-        self.lock().slots = slots.map(Arc::new);
-        self.set_weight(weight);
-        self
+    pub fn is_attached(&self) -> bool {
+        self.lock().wake.is_some()
+    }
+
+    /// It goes on after a restart, as soon as its client comes back with this token. `watched` says that its
+    /// file was never closed meanwhile.
+    pub fn suspend(&self, token: Token, watched: bool) {
+        self.set_activity(Activity::Suspended);
+        let mut inner = self.lock();
+        inner.token = Some(token);
+        inner.suspended = Some(self.clock.now());
+        inner.was_watched = watched;
+    }
+
+    /// Nobody comes back for it any more.
+    pub fn expire(&self) {
+        self.lock().suspended = None;
+    }
+
+    /// Since when it waits for its client to come back with this token.
+    #[must_use]
+    pub fn suspended(&self) -> Option<Duration> {
+        self.lock().suspended
+    }
+
+    /// Its client has come back, and has this connection now. Says whether its file was watched meanwhile,
+    /// or `None` when it was not awaited; then nothing has changed.
+    #[must_use]
+    pub fn resume(
+        &self,
+        from: &Resume,
+        slots: Option<Slots>,
+        wake: impl Fn() + Send + Sync + 'static,
+    ) -> Option<bool> {
+        let mut inner = self.lock();
+        inner.suspended.take()?;
+        inner.attach(slots, wake);
+        inner.marks = Marks::resumed(from.written, from.durable);
+        inner.told = inner.marks.progress();
+        if inner.activity == Activity::Suspended {
+            inner.activity = Activity::Idle;
+            inner.since = self.clock.now();
+        }
+        Some(inner.was_watched)
+    }
+
+    /// True when its client can resume it by this token.
+    #[must_use]
+    pub fn is_called(&self, token: &Token) -> bool {
+        self.lock().token.as_ref() == Some(token)
+    }
+
+    /// It stops here, and goes on with the next daemon.
+    pub fn leave_open(&self) {
+        self.lock().is_left_open = true;
+    }
+
+    /// True when it goes on with the next daemon.
+    #[must_use]
+    pub fn is_left_open(&self) -> bool {
+        self.lock().is_left_open
+    }
+
+    /// True when it can be resumed.
+    #[must_use]
+    pub fn is_resumable(&self) -> bool {
+        self.lock().token.is_some()
+    }
+
+    /// Its client can resume it by this token from now on, and is told so.
+    pub fn resumable(&self, token: Token) {
+        let mut inner = self.lock();
+        inner.token = Some(token);
+        inner.answers.push_back((0, Reply::Resumable(Resumable { token })));
+    }
+
+    /// True when its content comes in shared slots.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        self.lock().is_shared
+    }
+
+    fn wake(&self) {
+        // Called without the lock: what it wakes may take it at once.
+        let wake = self.lock().wake.clone();
+        if let Some(wake) = wake {
+            wake();
+        }
     }
 
     /// Its part of the device's speed, relative to the others there.
@@ -244,12 +355,11 @@ impl Record {
             || progress.durable != inner.told.durable
             || !inner.answers.is_empty() && progress != inner.told;
         let mut outgoing = Vec::new();
-        // Nothing may come before the answer to Open.
-        if let Some(opened) =
-            inner.answers.front().filter(|(_, reply)| reply.kind() == Kind::Opened)
-        {
-            outgoing.push(opened.clone());
-            inner.answers.pop_front();
+        // Nothing may come before the answer to the first frame.
+        let is_first =
+            |reply: &Reply| matches!(reply.kind(), Kind::Resumable | Kind::Opened | Kind::Resumed);
+        while inner.answers.front().is_some_and(|(_, reply)| is_first(reply)) {
+            outgoing.extend(inner.answers.pop_front());
         }
         if moved {
             inner.told = progress;
@@ -302,7 +412,7 @@ impl Record {
     /// Every command up to `sequence` was handed to the kernel.
     pub fn written(&self, sequence: u64, bytes: u64) {
         self.lock().marks.write(sequence, bytes);
-        (self.wake)();
+        self.wake();
     }
 
     /// The written watermark.
@@ -314,7 +424,7 @@ impl Record {
     /// What was written when `covered` was taken is durable.
     pub fn durable(&self, covered: Mark) {
         self.lock().marks.make_durable(covered);
-        (self.wake)();
+        self.wake();
     }
 
     /// All watermarks.
@@ -326,7 +436,7 @@ impl Record {
     /// An answer for the client.
     pub fn answer(&self, sequence: u64, reply: Reply) {
         self.lock().answers.push_back((sequence, reply));
-        (self.wake)();
+        self.wake();
     }
 
     /// What is charged and cleaned.
@@ -351,12 +461,12 @@ impl Record {
             inner.answers.push_back((0, Reply::Failed(failure)));
         }
         drop(inner);
-        (self.wake)();
+        self.wake();
     }
 
     /// There may be room in the queue again.
     pub fn made_room(&self) {
-        (self.wake)();
+        self.wake();
     }
 
     /// The writer thread has let go of the file, and this is the last answer. The two come together:
@@ -373,7 +483,7 @@ impl Record {
         drop(inner);
         // Unmapping may take a moment, and status must not wait for it.
         drop(slots);
-        (self.wake)();
+        self.wake();
     }
 
     // For everybody who looks.
@@ -406,6 +516,7 @@ impl Record {
         Snapshot {
             progress: inner.marks.progress(),
             activity: inner.activity,
+            is_shared: inner.is_shared,
             activity_age: now.saturating_sub(inner.since),
             hold: inner.hold,
             rung: inner.rung,

@@ -22,6 +22,7 @@ use crate::budget::Reserve;
 use crate::clock::Clock;
 use crate::storage::Content;
 use crate::stream::drain::{self, Pressure};
+use crate::systemd;
 
 /// How often a throttled stream looks whether its muxer has given up.
 const ABORT_POLL: Duration = Duration::from_millis(100);
@@ -203,10 +204,26 @@ impl<'a> Writer<'a> {
         match end {
             End::Aborted(_) => return Err(Stop::Aborted),
             End::ClientGone => self.record.set_activity(Activity::Abandoned),
-            End::GoingAway => self.record.set_activity(Activity::Finishing),
+            End::GoingAway => {
+                self.record.set_activity(Activity::Finishing);
+                if self.record.is_resumable() {
+                    self.leave_open()?;
+                    return Ok(Outcome::Ended(end));
+                }
+            }
         }
         self.complete()?;
         Ok(Outcome::Ended(end))
+    }
+
+    /// All is written, and the next daemon goes on from here. While systemd has the file open, so does
+    /// the kernel its memory of what got lost, and nobody has to wait for the disk now.
+    fn leave_open(&mut self) -> Result<(), Stop> {
+        if !systemd::keeps_descriptors() {
+            self.sync()?;
+        }
+        self.record.leave_open();
+        Ok(())
     }
 
     fn write(&mut self, offset: u64, content: &Content<'_>) -> Result<(), Stop> {
@@ -338,7 +355,13 @@ impl<'a> Writer<'a> {
     }
 }
 
-fn failure(path: &Path, operation: &str, offset: Option<u64>, error: &io::Error) -> Failure {
+/// What a client is told of an error of the operating system.
+pub(super) fn failure(
+    path: &Path,
+    operation: &str,
+    offset: Option<u64>,
+    error: &io::Error,
+) -> Failure {
     let (code, advice) = match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             (ErrorCode::NO_SPACE, "free some space and write it again")

@@ -12,7 +12,7 @@
 use std::ffi::OsString;
 use std::io::{self, IoSlice};
 use std::ops::Range;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{
     Advice, AtFlags, FallocateFlags, StatxFlags, fadvise, fallocate, fdatasync, fstat, fsync,
@@ -21,7 +21,7 @@ use rustix::fs::{
 use rustix::io::{Errno, ReadWriteFlags, pwrite, pwritev2};
 
 use super::super::{Abilities, Content, Manner, Pages, Storage};
-use super::{call, page_bytes};
+use super::{Lent, call, page_bytes};
 
 /// `RWF_DONTCACHE`, Linux 6.14: writeback starts inside the write, and the pages are dropped when it
 /// ends. Kernels without it, and file systems without it, say EOPNOTSUPP.
@@ -43,7 +43,8 @@ pub(super) struct File {
     /// back with an error or is on the device (fsync flushes that for the whole inode), and its cursor
     /// is no older than the sentinel's, so it knows nothing that the sentinel does not.
     pub(super) direct: Option<OwnedFd>,
-    pub(super) directory: OwnedFd,
+    /// `None` when the file has no such name any more.
+    pub(super) directory: Option<OwnedFd>,
     /// In `directory`.
     pub(super) name: OsString,
     pub(super) name_is_durable: bool,
@@ -185,10 +186,13 @@ impl Storage for File {
     }
 
     fn unlink(&mut self) -> io::Result<()> {
+        let Some(directory) = &self.directory else {
+            return Ok(());
+        };
         let (ours, named) =
-            (fstat(&self.data)?, statat(&self.directory, &self.name, AtFlags::SYMLINK_NOFOLLOW)?);
+            (fstat(&self.data)?, statat(directory, &self.name, AtFlags::SYMLINK_NOFOLLOW)?);
         if (ours.st_dev, ours.st_ino) == (named.st_dev, named.st_ino) {
-            unlinkat(&self.directory, &self.name, AtFlags::empty())?;
+            unlinkat(directory, &self.name, AtFlags::empty())?;
         }
         Ok(())
     }
@@ -197,11 +201,22 @@ impl Storage for File {
         // Both, whatever the first says: each descriptor has its own record of what was lost.
         let (data, sentinel) = (fsync(&self.data), fsync(&self.sentinel));
         data.and(sentinel)?;
-        if !self.name_is_durable {
-            fsync(&self.directory)?;
-            self.name_is_durable = true;
+        match &self.directory {
+            Some(directory) if !self.name_is_durable => {
+                fsync(directory)?;
+                self.name_is_durable = true;
+            }
+            _ => {}
         }
         Ok(())
+    }
+
+    fn lend(&self) -> Lent<'_> {
+        vec![("data", self.data.as_fd()), ("sentinel", self.sentinel.as_fd())]
+    }
+
+    fn has_reserved(&mut self, bytes: u64) {
+        self.reserved_bytes = bytes;
     }
 }
 

@@ -3,26 +3,34 @@
 //! * `call`: the system calls that no binding offers;
 //! * `file`: one open file, and the verbs on it;
 //! * `medium`: whether a device seeks;
+//! * `passed`: descriptors that this process was started with;
 //! * `slots`: memory that a client shares.
 //!
-//! `call` and `slots` have all `unsafe` of the daemon. What a file system can do is found out by asking the
+//! `call`, `passed` and `slots` have all `unsafe` of the daemon. What a file system can do is found out by asking the
 //! file, and by trying; a name decides only what cannot be found out ([`Abilities::trusted_by_range`]).
 
 mod call;
 mod file;
 mod medium;
+mod passed;
 mod slots;
 
-use std::os::fd::OwnedFd;
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use freemkvd_proto::OpenMode;
-use rustix::fs::{FsWord, NFS_SUPER_MAGIC, fstatfs, fstatvfs, major, minor};
+use rustix::fs::{
+    AtFlags, FsWord, NFS_SUPER_MAGIC, StatxFlags, fstatfs, fstatvfs, major, minor, statx,
+};
 
 use self::file::{File, direct_align_bytes};
 use super::beneath::{self, Refused};
-use super::{Abilities, Device, FileId, Medium, Open, OpenError, Opened, below, mount, outside};
+use super::{
+    Abilities, Device, FileId, Known, Medium, Open, OpenError, Opened, below, mount, outside,
+};
 
+pub use passed::passed;
 pub use slots::{Descriptor, Slots};
 
 /// The kernel's page size in bytes.
@@ -31,6 +39,18 @@ pub fn page_bytes() -> u64 {
     rustix::param::page_size() as u64
 }
 
+/// What of an open file outlives a daemon, if somebody keeps it.
+#[derive(Debug)]
+pub struct Descriptors {
+    /// The one that is written to and waited on.
+    pub data: OwnedFd,
+    /// The one that is only ever synced.
+    pub sentinel: OwnedFd,
+}
+
+/// The same, lent, with their names.
+pub type Lent<'a> = Vec<(&'static str, BorrowedFd<'a>)>;
+
 /// Opens files below roots, on this host.
 #[derive(Debug, Default)]
 pub struct Disk;
@@ -38,59 +58,108 @@ pub struct Disk;
 impl Open for Disk {
     fn open(&self, roots: &[PathBuf], path: &Path, mode: OpenMode) -> Result<Opened, OpenError> {
         let (root, rest) = below(roots, path).ok_or_else(|| outside(roots, path))?;
-        let io = |operation, source| OpenError::Io { path: path.to_owned(), operation, source };
-        let file = beneath::open(root, rest, mode).map_err(|refused| match refused {
-            Refused::Outside => outside(roots, path),
-            Refused::NotAFile(what) => OpenError::NotAFile { path: path.to_owned(), what },
-            Refused::Io(operation, source) => io(operation, source),
-        })?;
-        let space = fstatvfs(&file.data).map_err(|errno| io("ask about", errno.into()))?;
-        let free_bytes = space.f_bavail.saturating_mul(space.f_frsize);
-        let taken_bytes = file.stat.st_blocks.unsigned_abs() * 512;
-        let mut mount = mount::of(&file.data, path);
-        if mount.device.is_empty() {
-            mount.device = format!("{}:{}", major(file.stat.st_dev), minor(file.stat.st_dev));
-        }
-        let kind = Kind::of(&file.data);
-        let in_memory = kind == Kind::Memory;
-        let medium =
-            if in_memory { Medium::Memory } else { medium::of(Path::new(medium::SYSFS), &mount) };
-        let direct_align_bytes = match kind {
-            Kind::Other | Kind::Nfs => file.direct.as_ref().and_then(direct_align_bytes),
-            Kind::Memory | Kind::Fuse => None,
-        };
-        let abilities = Abilities {
-            uncached: kind == Kind::Other,
-            direct_align_bytes,
-            by_range: kind == Kind::Other,
-            trusted_by_range: is_trusted_by_range(&mount.filesystem),
-            in_memory,
-        };
-        Ok(Opened {
-            created: file.created,
-            len_bytes: file.stat.st_size.unsigned_abs(),
-            available_bytes: free_bytes.saturating_add(taken_bytes),
-            id: FileId { device: file.stat.st_dev, inode: file.stat.st_ino },
-            device: Device {
-                id: mount.device,
-                mount: mount.point.display().to_string(),
-                source: mount.source,
-                filesystem: mount.filesystem,
-                medium,
-            },
-            storage: Box::new(File {
-                data: file.data,
-                sentinel: file.sentinel,
-                direct: file.direct.filter(|_| direct_align_bytes.is_some()),
-                directory: file.directory,
-                name: file.name,
-                // One that was there may have been made a moment ago by somebody who did not sync.
-                name_is_durable: mode == OpenMode::Existing,
-                abilities,
-                reserved_bytes: 0,
-            }),
-        })
+        let file =
+            beneath::open(root, rest, mode).map_err(|refused| error(refused, roots, path))?;
+        // One that was there may have been made a moment ago by somebody who did not sync.
+        let name_is_durable = mode == OpenMode::Existing;
+        describe(file, path, name_is_durable)
     }
+
+    fn reopen(&self, roots: &[PathBuf], path: &Path, known: Known) -> Result<Opened, OpenError> {
+        let (root, rest) = below(roots, path).ok_or_else(|| outside(roots, path))?;
+        let changed = |what| OpenError::Changed { path: path.to_owned(), what };
+        let file = match known.descriptors {
+            Some(Descriptors { data, sentinel }) => beneath::adopt(root, rest, data, sentinel),
+            None => beneath::open(root, rest, OpenMode::Existing),
+        };
+        let file = file.map_err(|refused| match refused {
+            Refused::Io(_, source) if source.kind() == io::ErrorKind::NotFound => {
+                changed("was removed")
+            }
+            refused => error(refused, roots, path),
+        })?;
+        let id = (file.stat.st_dev, file.stat.st_ino, born(&file.data));
+        if id != (known.id.device, known.id.inode, known.born) {
+            return Err(changed("was replaced by another file"));
+        }
+        if file.stat.st_nlink == 0 {
+            return Err(changed("was removed"));
+        }
+        let mut opened = describe(file, path, false)?;
+        opened.storage.has_reserved(known.reserved_bytes);
+        Ok(opened)
+    }
+}
+
+fn error(refused: Refused, roots: &[PathBuf], path: &Path) -> OpenError {
+    let path = path.to_owned();
+    match refused {
+        Refused::Outside => outside(roots, &path),
+        Refused::NotAFile(what) => OpenError::NotAFile { path, what },
+        Refused::Io(operation, source) => OpenError::Io { path, operation, source },
+    }
+}
+
+/// When the file was made.
+fn born(file: &OwnedFd) -> Option<(i64, u32)> {
+    let told = statx(file, "", AtFlags::EMPTY_PATH, StatxFlags::BTIME).ok()?;
+    let known = told.stx_mask & StatxFlags::BTIME.bits() != 0;
+    known.then_some((told.stx_btime.tv_sec, told.stx_btime.tv_nsec))
+}
+
+/// What there is to know of an open file.
+fn describe(
+    file: beneath::Opened,
+    path: &Path,
+    name_is_durable: bool,
+) -> Result<Opened, OpenError> {
+    let io = |operation, source| OpenError::Io { path: path.to_owned(), operation, source };
+    let space = fstatvfs(&file.data).map_err(|errno| io("ask about", errno.into()))?;
+    let free_bytes = space.f_bavail.saturating_mul(space.f_frsize);
+    let taken_bytes = file.stat.st_blocks.unsigned_abs() * 512;
+    let mut mount = mount::of(&file.data, path);
+    if mount.device.is_empty() {
+        mount.device = format!("{}:{}", major(file.stat.st_dev), minor(file.stat.st_dev));
+    }
+    let kind = Kind::of(&file.data);
+    let in_memory = kind == Kind::Memory;
+    let medium =
+        if in_memory { Medium::Memory } else { medium::of(Path::new(medium::SYSFS), &mount) };
+    let direct_align_bytes = match kind {
+        Kind::Other | Kind::Nfs => file.direct.as_ref().and_then(direct_align_bytes),
+        Kind::Memory | Kind::Fuse => None,
+    };
+    let abilities = Abilities {
+        uncached: kind == Kind::Other,
+        direct_align_bytes,
+        by_range: kind == Kind::Other,
+        trusted_by_range: is_trusted_by_range(&mount.filesystem),
+        in_memory,
+    };
+    Ok(Opened {
+        created: file.created,
+        len_bytes: file.stat.st_size.unsigned_abs(),
+        available_bytes: free_bytes.saturating_add(taken_bytes),
+        id: FileId { device: file.stat.st_dev, inode: file.stat.st_ino },
+        born: born(&file.data),
+        device: Device {
+            id: mount.device,
+            mount: mount.point.display().to_string(),
+            source: mount.source,
+            filesystem: mount.filesystem,
+            medium,
+        },
+        storage: Box::new(File {
+            data: file.data,
+            sentinel: file.sentinel,
+            direct: file.direct.filter(|_| direct_align_bytes.is_some()),
+            directory: file.directory,
+            name: file.name,
+            name_is_durable,
+            abilities,
+            reserved_bytes: 0,
+        }),
+    })
 }
 
 /// What can't be found out by trying, since it looks as if it had worked.

@@ -134,8 +134,14 @@ impl Storage for Fake {
         Ok(())
     }
 
+    fn has_reserved(&mut self, _bytes: u64) {}
+
     fn release_surplus(&mut self) -> io::Result<()> {
         Ok(())
+    }
+
+    fn lend(&self) -> storage::Lent<'_> {
+        Vec::new()
     }
 
     fn unlink(&mut self) -> io::Result<()> {
@@ -161,7 +167,7 @@ impl Bench {
         let clock = Clock::start();
         let queue = Queue::new(Queues::new(8 * MIB, 8 * MIB));
         let client = Client::default();
-        let record = Record::new(1, PathBuf::from("/rips/film"), client, queue, clock, || ());
+        let record = Record::new(1, PathBuf::from("/rips/film"), client, queue, clock);
         let info = storage::Device {
             id: "8:1".to_owned(),
             mount: "/rips".to_owned(),

@@ -1,0 +1,69 @@
+//! What is kept of one stream, and its bytes.
+
+use freemkvd_proto::{Failure, Finished, Token, WirePath};
+use serde::{Deserialize, Serialize};
+
+use crate::budget::StreamId;
+use crate::thread::Thread;
+
+/// Before the entry: what it is, and the version of its form. Another version is not read: a daemon that
+/// guesses could write into the wrong file.
+const MAGIC: [u8; 10] = *b"FREEMKVS\x01\0";
+
+/// What the next daemon has to know of a stream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Its number.
+    pub stream: StreamId,
+    /// What its client resumes it by.
+    pub token: Token,
+    /// The file, as the client named it.
+    pub path: WirePath,
+    /// Process id of its muxer.
+    pub client_pid: Option<u32>,
+    /// User id of its muxer: nobody else may resume it.
+    pub client_uid: Option<u32>,
+    /// Its part of the device's speed.
+    pub weight: u32,
+    /// Newest bytes that stay in the page cache.
+    pub window_bytes: u64,
+    /// Which file it is: the number of its device.
+    pub device: u64,
+    /// Which file it is: its number on the device.
+    pub inode: u64,
+    /// When it was made, where its file system tells.
+    pub born: Option<(i64, u32)>,
+    /// Up to where space was reserved.
+    pub reserved_bytes: u64,
+    /// The thread that writes it. Until that is gone nobody else may write to the file: a call that hangs in
+    /// the kernel survives a SIGKILL, and ends in a write of old bytes to their old place.
+    pub thread: Option<Thread>,
+    /// What came of it, while its client may not have heard.
+    pub outcome: Option<Outcome>,
+}
+
+/// What came of a stream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outcome {
+    /// Its file is complete and durable.
+    Finished(Finished),
+    /// It failed.
+    Failed(Failure),
+}
+
+impl Entry {
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut bytes = MAGIC.to_vec();
+        // Nothing in it has no form, and a vector takes whatever comes.
+        bytes.extend(postcard::to_allocvec(self).unwrap_or_default());
+        bytes
+    }
+
+    /// `None` for bytes that are not one whole entry of this version.
+    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+        match postcard::take_from_bytes(bytes.strip_prefix(&MAGIC)?) {
+            Ok((entry, [])) => Some(entry),
+            _ => None,
+        }
+    }
+}

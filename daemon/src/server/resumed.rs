@@ -1,0 +1,200 @@
+//! Streams of the daemon before: taken over at the start, and given to the clients that come back for them.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use freemkvd_proto::{ErrorCode, Failure, Finished, Reply, Resume, Resumed};
+use tracing::{error, info, warn};
+
+use super::Server;
+use crate::ledger::{Entry, Outcome};
+use crate::storage::{Descriptors, FileId, Slots};
+use crate::stream::command::Commands;
+use crate::systemd::{self, Passed};
+use crate::writer::{self, Client, End, Origin, Queue, Record, Target};
+
+/// What a token leads to.
+pub(super) enum Found {
+    /// A stream that goes on.
+    Stream(Arc<Record>, Commands),
+    /// A file that was complete; only its client had not heard of it.
+    Finished(u64, Finished),
+}
+
+/// Streams of the daemon before that had come to their end, and whose clients may not have heard how.
+#[derive(Debug, Default)]
+pub(super) struct Ended {
+    entries: Mutex<Vec<Entry>>,
+}
+
+impl Ended {
+    fn put(&self, entry: Entry) {
+        self.lock().push(entry);
+    }
+
+    /// The one that `client` asks for.
+    fn take(&self, from: &Resume, client: Client) -> Option<Entry> {
+        let mut entries = self.lock();
+        let asked =
+            |entry: &Entry| entry.token == from.token && is_owner(client.uid, entry.client_uid);
+        let at = entries.iter().position(asked)?;
+        Some(entries.swap_remove(at))
+    }
+
+    fn take_all(&self) -> Vec<Entry> {
+        std::mem::take(&mut *self.lock())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Entry>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Takes over what the daemon before has left: each stream gets its thread, which waits for its client.
+pub fn adopt(server: &Arc<Server>, entries: Vec<Entry>, mut passed: Passed) {
+    for entry in entries {
+        let stream = entry.stream;
+        let descriptors = passed.files.remove(&stream);
+        if entry.outcome.is_some() {
+            if descriptors.is_some() {
+                systemd::forget(stream);
+            }
+            server.ended.put(entry);
+        } else if let Err(problem) = adopt_one(server, entry, descriptors) {
+            error!(stream, "stream {stream} of the daemon before can't go on: {problem}");
+            server.shop.ledger.forget(stream);
+            systemd::forget(stream);
+        }
+    }
+    // Streams of which nothing else is known: what they were written is the kernel's business now.
+    for stream in passed.files.into_keys() {
+        warn!(
+            stream,
+            "nothing is known any more of stream {stream}, whose file systemd has kept open; its muxer will \
+             be told that it can't go on"
+        );
+        systemd::forget(stream);
+    }
+}
+
+fn adopt_one(
+    server: &Arc<Server>,
+    entry: Entry,
+    descriptors: Option<Descriptors>,
+) -> Result<(), String> {
+    let stream = entry.stream;
+    let path = entry.path.clone().into_path().ok_or("its path is none of this platform")?;
+    let config = server.config();
+    let queue = Queue::new(Arc::clone(&server.queues));
+    let client = Client { pid: entry.client_pid, uid: entry.client_uid };
+    let record = Arc::new(Record::new(stream, path.clone(), client, queue, server.shop.clock));
+    record.set_weight(entry.weight);
+    record.suspend(entry.token, descriptors.is_some());
+    // Before any client is served: nobody else may begin to write this file.
+    let id = FileId { device: entry.device, inode: entry.inode };
+    let claim = server
+        .shop
+        .files
+        .claim(id, stream)
+        .map_err(|other| format!("its file is that of stream {other} as well"))?;
+    server.streams.adopt(&record);
+    let target = Target {
+        roots: config.roots.clone(),
+        settings: config.root_settings(&path),
+        path,
+        window_bytes: entry.window_bytes,
+        origin: Origin::Kept { entry, descriptors },
+    };
+    let shop = Arc::clone(&server.shop);
+    writer::spawn(shop, Arc::clone(&record), target, Some(claim)).map_err(|error| {
+        record.end(None);
+        format!("there is no thread for it: {error}")
+    })
+}
+
+/// Gives a stream to its client, with a connection's wake.
+pub(super) fn attach(
+    server: &Server,
+    client: Client,
+    from: &Resume,
+    slots: Option<Slots>,
+    wake: impl Fn() + Send + Sync + 'static,
+) -> Result<Found, Failure> {
+    if let Some(entry) = server.ended.take(from, client) {
+        return match entry.outcome {
+            Some(Outcome::Finished(finished)) => Ok(Found::Finished(entry.stream, finished)),
+            Some(Outcome::Failed(failure)) => {
+                server.shop.ledger.forget(entry.stream);
+                Err(failure)
+            }
+            None => Err(unknown()),
+        };
+    }
+    let record = server.streams.called(&from.token).ok_or_else(unknown)?;
+    if !is_owner(client.uid, record.client.uid) {
+        return Err(unknown());
+    }
+    if let Some(failure) = record.failure() {
+        // Now it has heard.
+        record.expire();
+        return Err(failure);
+    }
+    if record.has_ended() {
+        return Err(unknown());
+    }
+    let commands = Commands::resumed(slots.as_ref().map_or(0, Slots::count), from)?;
+    let shared = slots.is_some();
+    let Some(watched) = record.resume(from, slots, wake) else {
+        let message = format!("stream {} has a connection; try again soon", record.id);
+        return Err(Failure::new(ErrorCode::ATTACHED, message));
+    };
+    info!(
+        stream = record.id,
+        client_pid = client.pid,
+        written_bytes = from.written.bytes,
+        "stream {} was resumed by its muxer: {}",
+        record.id,
+        record.path.display()
+    );
+    let queue_limit_bytes = record.queue.limit_bytes();
+    let resumed = Resumed { stream: record.id, queue_limit_bytes, shared, watched };
+    record.answer(0, Reply::Resumed(resumed));
+    Ok(Found::Stream(record, commands))
+}
+
+/// Lets go of streams whose clients have not come back within `grace`.
+pub(super) fn expire(server: &Server, now: Duration, grace: Duration) {
+    for record in server.streams.all() {
+        if record.suspended().is_some_and(|since| now.saturating_sub(since) >= grace) {
+            record.expire();
+            if !record.has_ended() {
+                warn!(
+                    stream = record.id,
+                    "the muxer of stream {} has not come back: {}",
+                    record.id,
+                    record.path.display()
+                );
+                record.queue.end(End::ClientGone);
+            }
+        }
+    }
+    if now >= grace {
+        for entry in server.ended.take_all() {
+            server.shop.ledger.forget(entry.stream);
+        }
+    }
+}
+
+fn unknown() -> Failure {
+    let message = "no stream goes on by this token: it ended, its muxer came back too late, or what the \
+                   daemon had kept of it is lost";
+    Failure::new(ErrorCode::NO_SUCH_TOKEN, message)
+}
+
+/// Whether a user may go on with `owner`'s stream.
+fn is_owner(user: Option<u32>, owner: Option<u32>) -> bool {
+    match user {
+        Some(user) => Some(user) == owner || user == 0,
+        None => cfg!(not(unix)),
+    }
+}

@@ -1,0 +1,81 @@
+//! What a stream leaves to the daemon that comes next, from its opening to its end: an entry in the ledger,
+//! and its file's descriptors with systemd.
+
+use std::io;
+
+use freemkvd_proto::{Reply, Token, WirePath};
+use tracing::warn;
+
+use super::life::Shop;
+use super::open::Target;
+use super::record::Record;
+use crate::ledger::{Entry, Outcome};
+use crate::storage::Opened;
+use crate::systemd;
+use crate::thread::Thread;
+
+/// Keeps a stream that was just opened, and lets its client know by what to resume it. Where that can't be
+/// done the stream ends with the daemon, as all did once.
+pub(super) fn begin(shop: &Shop, record: &Record, target: &Target, opened: &Opened, hint: u64) {
+    let Some(path) = WirePath::from_path(&target.path).filter(|_| shop.ledger.is_kept()) else {
+        return;
+    };
+    let kept = token().and_then(|token| {
+        shop.ledger.keep(Entry {
+            stream: record.id,
+            token,
+            path,
+            client_pid: record.client.pid,
+            client_uid: record.client.uid,
+            weight: record.weight(),
+            window_bytes: target.window_bytes,
+            device: opened.id.device,
+            inode: opened.id.inode,
+            born: opened.born,
+            reserved_bytes: hint,
+            thread: Thread::current(),
+            outcome: None,
+        })?;
+        Ok(token)
+    });
+    match kept {
+        Ok(token) => {
+            systemd::keep(record.id, &opened.storage.lend());
+            record.resumable(token);
+        }
+        Err(error) => warn!(
+            stream = record.id,
+            "stream {} cannot be kept for a restart, and will end with the daemon: {error}",
+            record.id
+        ),
+    }
+}
+
+/// This thread writes the stream now.
+pub(super) fn take_over(shop: &Shop, record: &Record, opened: &Opened, was_kept: bool) {
+    shop.ledger.change(record.id, |entry| entry.thread = Thread::current());
+    if !was_kept {
+        systemd::keep(record.id, &opened.storage.lend());
+    }
+}
+
+/// The stream has ended, and its client has still to hear how.
+pub(super) fn ended(shop: &Shop, record: &Record, last: Option<&(u64, Reply)>) {
+    let outcome = match (last, record.failure()) {
+        (Some((_, Reply::Finished(finished))), _) => Some(Outcome::Finished(*finished)),
+        (_, Some(failure)) => Some(Outcome::Failed(failure)),
+        _ => None,
+    };
+    // First this: whoever comes between the two finds a stream that goes on, or its end.
+    match outcome {
+        Some(outcome) => shop.ledger.change(record.id, |entry| entry.outcome = Some(outcome)),
+        None => shop.ledger.forget(record.id),
+    }
+    systemd::forget(record.id);
+}
+
+fn token() -> io::Result<Token> {
+    let mut token = [0; 16];
+    getrandom::fill(&mut token)?;
+    Ok(Token(token))
+}
