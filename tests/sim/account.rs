@@ -26,7 +26,7 @@ impl Account {
             let now = world.now;
             world.bells.insert(stream, (task.id, device));
             world.books.join(stream, device, seeks, weight, now);
-            world.books.budget.extent_bytes(stream)
+            world.books.budget.next_extent_bytes(stream)
         };
         Self {
             task,
@@ -95,7 +95,7 @@ impl Account {
         self.extent_bytes =
             self.task.world().change(self.released(completion.bytes), |budget, now| {
                 budget.complete(stream, completion, now);
-                budget.extent_bytes(stream)
+                budget.next_extent_bytes(stream)
             });
     }
 

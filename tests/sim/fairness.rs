@@ -39,9 +39,9 @@ fn devices(seed: u64) -> Vec<(&'static str, Device, f64)> {
     let flash = Flash::new(2_000_000_000, 8 << 30);
     let disk = Disk::new(4 << 40, 0);
     let mut devices = vec![
-        ("constant, 400 MB/s", constant(400), 10.0),
-        ("constant, 60 MB/s", constant(60), 15.0),
-        ("flash", Device::new(Box::new(flash), EXT4, false), 10.0),
+        ("constant, 400 MB/s", constant(400), 5.0),
+        ("constant, 60 MB/s", constant(60), 5.0),
+        ("flash", Device::new(Box::new(flash), EXT4, false), 7.0),
         ("disk", Device::new(Box::new(disk), EXT4, true), 5.0),
         ("nfs, 110 MB/s", Device::new(nfs(110), nfs_file_system, true), 5.0),
         ("nfs, 1000 MB/s", Device::new(nfs(1000), nfs_file_system, true), 40.0),
@@ -97,8 +97,8 @@ fn equal_streams_share_a_device_equally() {
 }
 
 /// Turns are long, and some dozens of each are needed for a share. Without turns, shares are by the
-/// length of extents; these have whole MiB, so that on a slow device a light stream has more than its
-/// share: from 1 to 8 there is nothing left to tell. Where whole files are synced, and nobody takes
+/// length of extents; these have at least 1 MiB, so that on a slow device the lightest of several streams
+/// has more than its share: a third at 1 to 3, twice as much at 1 to 8. Where whole files are synced, and nobody takes
 /// turns since it is too fast for a disk, each has one extent at a time, and weights are kept roughly.
 #[test]
 #[cfg_attr(debug_assertions, ignore = "a minute without optimisation; `.ci/run simulation`")]
@@ -113,7 +113,7 @@ fn weights_are_kept() {
             let ratios: Vec<_> = shares.iter().zip(weights).map(ratio).collect();
             println!("{weights:?}, {name}: {ratios:.3?}, {:.0} MB/s", sum / 12e7);
             let is_kept = |ratio: &f64| (ratio - 1.0).abs() * 100.0 <= percent;
-            if !(ratios.iter().all(is_kept) || name.contains("60") && weights.len() == 4) {
+            if !(ratios.iter().all(is_kept) || name.contains("60") && weights.len() > 2) {
                 broken.push((weights, name, ratios));
             }
         }

@@ -123,7 +123,15 @@ impl File {
             Next::Rest => return false,
             Next::Start(bytes_max) => self.start(bytes_max).await,
             Next::Wait => self.wait(false).await,
-            Next::Look => return self.look().await,
+            Next::Look => return self.look(drain::LOOK).await,
+            Next::Watch(_) if !self.ladder.has_sight() || self.ladder.wants_proof() => {
+                self.wait(false).await;
+            }
+            Next::Watch(patience) => {
+                if !self.look(patience).await {
+                    self.account.wait(patience).await;
+                }
+            }
             Next::SyncFile => self.sync().await,
             Next::Settle => self.all_clean(now),
         }
@@ -153,9 +161,9 @@ impl File {
         self.evict().await;
     }
 
-    async fn look(&mut self) -> bool {
+    async fn look(&mut self, pause: Duration) -> bool {
         let now = self.now();
-        let due = now.saturating_sub(self.looked) >= drain::LOOK;
+        let due = now.saturating_sub(self.looked) >= pause;
         let Some(range) = self.extents.oldest_writeback().map(|oldest| oldest.range.clone()) else {
             return false;
         };

@@ -149,7 +149,9 @@ impl Writer {
             let since =
                 waiting.get_or_insert_with(|| Waiting::begin(&self.task, self.device, stream));
             since.for_pool |= hold == Hold::Total;
-            if !self.file.step(Pressure::Throttled).await {
+            let in_turns = self.file.account.takes_turns();
+            let pressure = if in_turns { Pressure::OutOfTurn } else { Pressure::Throttled };
+            if !self.file.step(pressure).await {
                 self.file.account.wait(ABORT_POLL).await;
             } else if self.task.now() - now >= LONG_CALL {
                 // It waited for an extent of its own; meanwhile others may have had its turn.

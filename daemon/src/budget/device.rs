@@ -24,7 +24,7 @@ const LIMIT_MS: u64 = 500;
 /// longer than a moment for it.
 const EXTENT_MS: u64 = 50;
 
-/// What a stream writes at once.
+/// What a stream writes at once; see [`whole_segments`].
 const SEGMENT_BYTES: u64 = 1 << 20;
 
 /// How much of its share of the limit an extent is where several streams write at once.
@@ -123,6 +123,16 @@ pub(super) fn turn_bytes(offset: u64, credit_bytes: u64) -> u64 {
     }
 }
 
+/// An extent of `bytes` on the average, in whole segments: a stream writes no less at once, and the rest of
+/// one would lie there. What is cut off is in `rest_bytes` for the next extent, or weights would be off by
+/// it.
+pub(super) fn whole_segments(bytes: u64, rest_bytes: &mut u64) -> u64 {
+    let sum_bytes = bytes + *rest_bytes;
+    let whole_bytes = sum_bytes / SEGMENT_BYTES * SEGMENT_BYTES;
+    *rest_bytes = sum_bytes - whole_bytes;
+    whole_bytes
+}
+
 impl Device {
     pub(super) fn new(seeks: bool, floor_bytes: u64, now: Duration) -> Self {
         Self {
@@ -184,9 +194,7 @@ impl Device {
         let formula_bytes = self.formula_bytes(pool);
         if streams > 1 && !self.takes_turns() {
             let share_bytes = formula_bytes * u64::from(weight) / weights;
-            // Whole segments: a stream writes no less at once, and the rest of one would lie there.
-            let segments = (share_bytes * EXTENT_PERCENT / 100 + SEGMENT_BYTES / 2) / SEGMENT_BYTES;
-            return (segments * SEGMENT_BYTES).clamp(EXTENT_BYTES_MIN, EXTENT_BYTES_MAX);
+            return (share_bytes * EXTENT_PERCENT / 100).clamp(EXTENT_BYTES_MIN, EXTENT_BYTES_MAX);
         }
         let most = (formula_bytes / 3).clamp(EXTENT_BYTES_MIN, EXTENT_BYTES_MAX);
         self.rate.bytes_in_ms(EXTENT_MS).clamp(EXTENT_BYTES_MIN, most)

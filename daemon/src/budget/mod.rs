@@ -18,8 +18,9 @@
 //! 5. On a device that takes turns, only the holder of the turn is charged, and those whose turn was
 //!    taken from them because nothing completed in it.
 //!
-//! A decision costs the logarithm of the number of streams and devices, besides the rounds in which light
-//! streams save up for a grant, and a grant pays for each further one: among the devices that wait for the pool, only the one that needs least is looked at.
+//! A decision costs the same however many streams and devices there are, but for the logarithm of the devices
+//! that wait for the pool, of which only the one that needs least is looked at, and for the rounds in which
+//! light streams save up for a grant.
 
 mod ask;
 mod device;
@@ -28,8 +29,10 @@ mod pool;
 mod rate;
 mod serve;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
+
+use rustc_hash::FxHashMap;
 
 pub use ask::{Ask, DeviceView, Hold, Reserve};
 pub use device::{EXTENT_BYTES_MIN, TURN_BYTES};
@@ -70,6 +73,8 @@ struct Account {
     deficit_bytes: u64,
     /// Granted beyond its last turns, because what was left of them was less than it needed.
     overdrawn_bytes: u64,
+    /// What its last extents were too short by.
+    extent_rest_bytes: u64,
     /// Its visit is not over: it has been credited, and could not use all of it yet.
     is_visited: bool,
     ask: Option<Ask>,
@@ -87,13 +92,13 @@ pub struct Budget {
     floor_bytes: u64,
     /// What all devices hold above their floors.
     above_floors_bytes: u64,
-    devices: BTreeMap<DeviceId, Device>,
-    accounts: BTreeMap<StreamId, Account>,
+    devices: FxHashMap<DeviceId, Device>,
+    accounts: FxHashMap<StreamId, Account>,
     /// Devices whose next stream waits for the pool, by what they would hold with it.
     waiting_for_pool: BTreeSet<(u64, DeviceId)>,
     /// Streams that got what they waited for since somebody asked.
     woken: Vec<StreamId>,
-    remembered: BTreeMap<DeviceId, DrainRate>,
+    remembered: FxHashMap<DeviceId, DrainRate>,
     /// Devices that answer again, since the last tick.
     recovered: Vec<DeviceId>,
 }
@@ -107,11 +112,11 @@ impl Budget {
             charged_bytes: 0,
             floor_bytes: FLOOR_BYTES,
             above_floors_bytes: 0,
-            devices: BTreeMap::new(),
-            accounts: BTreeMap::new(),
+            devices: FxHashMap::default(),
+            accounts: FxHashMap::default(),
             waiting_for_pool: BTreeSet::new(),
             woken: Vec::new(),
-            remembered: BTreeMap::new(),
+            remembered: FxHashMap::default(),
             recovered: Vec::new(),
         }
     }
@@ -150,14 +155,15 @@ impl Budget {
         })
     }
 
-    /// How long an extent of `stream` is, in bytes.
-    #[must_use]
-    pub fn extent_bytes(&self, stream: StreamId) -> u64 {
-        let Some(account) = self.accounts.get(&stream) else {
+    /// How long the next extent of `stream` is, in bytes.
+    pub fn next_extent_bytes(&mut self, stream: StreamId) -> u64 {
+        let pool = self.pool();
+        let Some(account) = self.accounts.get_mut(&stream) else {
             return EXTENT_BYTES_MIN;
         };
         let device = &self.devices[&account.device];
-        device.extent_bytes(self.pool(), account.weight, account.charged_bytes > 0)
+        let bytes = device.extent_bytes(pool, account.weight, account.charged_bytes > 0);
+        device::whole_segments(bytes, &mut account.extent_rest_bytes)
     }
 
     /// True when `stream` was granted something that it has not fetched.
@@ -215,6 +221,7 @@ impl Budget {
             charged_bytes: 0,
             deficit_bytes: 0,
             overdrawn_bytes: 0,
+            extent_rest_bytes: 0,
             is_visited: false,
             ask: None,
             granted_bytes: None,

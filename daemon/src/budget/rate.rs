@@ -3,8 +3,9 @@
 //! 1. Time counts only while the device had something to do: an extent's time begins with its own
 //!    writeback or with the completion before it, whichever is later. So the times of extents that
 //!    are in writeback together don't overlap, and idle time is in none of them.
-//! 2. A completion that nobody waited for was noticed late: the device was at least that fast. It can
-//!    raise the rate and never lower it, or a slow muxer would look like a slow disk.
+//! 2. A completion that nobody waited for was noticed late: the device was at least that fast. So time and
+//!    bytes are added up to the next whose end is known. Where there is none for a while, what was added
+//!    up can raise the rate and never lower it, or a slow muxer would look like a slow disk.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -19,6 +20,10 @@ const SPAN_SECONDS: f64 = 1.0;
 
 /// Completions closer together than this are one: two threads wake up in either order.
 const TOGETHER: Duration = Duration::from_millis(5);
+
+/// How long the end of a completion may remain unknown. Late completions come in bursts, and a burst by
+/// itself is fast.
+const UNKNOWN_MAX: Duration = Duration::from_millis(250);
 
 /// Completions that the percentiles look back on: some seconds of a busy device.
 const COMPLETIONS: usize = 128;
@@ -42,7 +47,6 @@ pub(super) struct DrainRate {
     /// Completed and not yet in the rate.
     pending_bytes: u64,
     pending: Duration,
-    pending_exact: bool,
     took: VecDeque<Duration>,
 }
 
@@ -53,7 +57,6 @@ impl DrainRate {
             last: Duration::ZERO,
             pending_bytes: 0,
             pending: Duration::ZERO,
-            pending_exact: false,
             took: VecDeque::new(),
         }
     }
@@ -63,29 +66,28 @@ impl DrainRate {
         self.last = self.last.max(now);
         self.pending += now.saturating_sub(since);
         self.pending_bytes += completion.bytes;
-        self.pending_exact |= completion.exact;
         if completion.exact {
             if self.took.len() == COMPLETIONS {
                 self.took.pop_front();
             }
             self.took.push_back(now.saturating_sub(completion.began));
         }
-        if self.pending >= TOGETHER {
-            self.sample();
+        let enough = if completion.exact { TOGETHER } else { UNKNOWN_MAX };
+        if self.pending >= enough {
+            self.sample(completion.exact);
         }
     }
 
-    fn sample(&mut self) {
+    fn sample(&mut self, exact: bool) {
         let seconds = self.pending.as_secs_f64();
         #[expect(clippy::cast_precision_loss, reason = "a rate is an estimate")]
         let recent = self.pending_bytes as f64 / seconds;
-        if self.pending_exact || recent > self.bytes_per_second {
+        if exact || recent > self.bytes_per_second {
             let weight = 1.0 - (-seconds / SPAN_SECONDS).exp();
             self.bytes_per_second += weight * (recent - self.bytes_per_second);
         }
         self.pending = Duration::ZERO;
         self.pending_bytes = 0;
-        self.pending_exact = false;
     }
 
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "never negative")]
@@ -146,6 +148,21 @@ mod tests {
         (100..200).for_each(|at| rate.complete(extent(1000 * at, false), ms(1000 * at + 40)));
         assert!(rate.bytes_per_second() > 150 * MIB);
         assert_eq!(rate.percentile(95), Duration::ZERO, "their ends are not known");
+    }
+
+    #[test]
+    fn a_burst_of_late_completions_is_no_faster_than_the_time_since_the_last_known_end() {
+        let mut rate = DrainRate::new();
+        // 8 MiB each 40 ms. The ends of three of four are noticed 6 ms before the next known one.
+        for round in 2..200 {
+            let end = 160 * round;
+            for extent_end in [end - 120, end - 80, end - 40] {
+                rate.complete(extent(extent_end - 80, false), ms(end - 6));
+            }
+            rate.complete(extent(end - 80, true), ms(end));
+        }
+        let mib = rate.bytes_per_second() / MIB;
+        assert!((195..=205).contains(&mib), "{mib} MiB/s");
     }
 
     #[test]

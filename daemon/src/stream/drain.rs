@@ -19,6 +19,10 @@ pub const AGE: Duration = Duration::from_millis(500);
 /// one; a call costs microseconds.
 pub const LOOK: Duration = Duration::from_millis(20);
 
+/// How often at most a throttled stream looks. It does so after an eighth of the time that the extent has
+/// taken so far, so that its end is noticed that exactly.
+const WATCH_MIN: Duration = Duration::from_millis(1);
+
 /// `fdatasync` waits for the whole file and, on NFS, sends a COMMIT; on a journal it writes a
 /// transaction. So its extents are that many times longer: as long as the three that streams hold
 /// where they drain by range, so that several don't want more than their device may hold.
@@ -32,8 +36,12 @@ const FILE_EXTENT_BYTES_MIN: u64 = 8 << 20;
 pub enum Pressure {
     /// There is something to write and room to write it.
     Flowing,
-    /// There is something to write, and the budget said no.
+    /// There is something to write, and the budget said no. Whoever gets pages clean may free what it
+    /// needs.
     Throttled,
+    /// There is something to write, and it is no turn of this stream, or not any more. Only its own pages
+    /// keep the turn from going on.
+    OutOfTurn,
     /// There is nothing to write.
     Idle,
 }
@@ -48,6 +56,9 @@ pub enum Next {
     Wait,
     /// Ask the kernel whether the oldest extent is clean; if so, wait for it.
     Look,
+    /// The same, and then wait for a grant as well, at most so long. Where the kernel can't tell, or nobody
+    /// has seen yet that it does, wait for the extent: what is granted meanwhile lies idle.
+    Watch(Duration),
     /// Sync the file: all of it is clean then.
     SyncFile,
     /// All of it is clean without a call.
@@ -92,10 +103,12 @@ fn by_range(extents: &Extents, pressure: Pressure, extent_bytes: u64, now: Durat
         Pressure::Flowing if extents.dirty_since().is_some_and(is_old) => Next::Start(extent_bytes),
         Pressure::Flowing if age.is_some_and(|age| age >= LOOK) => Next::Look,
         Pressure::Flowing => Next::Rest,
-        Pressure::Throttled | Pressure::Idle if extents.dirty_bytes() > 0 => {
-            Next::Start(extent_bytes)
-        }
-        Pressure::Throttled | Pressure::Idle => Next::Wait,
+        _ if extents.dirty_bytes() > 0 => Next::Start(extent_bytes),
+        Pressure::Throttled => match age {
+            Some(age) if age < AGE => Next::Watch((age / 8).clamp(WATCH_MIN, LOOK)),
+            _ => Next::Wait,
+        },
+        Pressure::OutOfTurn | Pressure::Idle => Next::Wait,
     }
 }
 
@@ -134,20 +147,37 @@ mod tests {
 
     #[test]
     fn a_throttled_or_idle_stream_gives_everything_back() {
-        for pressure in [Pressure::Throttled, Pressure::Idle] {
+        for pressure in [Pressure::Throttled, Pressure::OutOfTurn, Pressure::Idle] {
             let mut extents = Extents::new(4096, 0);
             extents.write(&(0..MIB), T0);
             extents.write(&(9 * MIB..9 * MIB + 1), T0);
             assert_eq!(flowing(&extents, T0), Next::Rest);
             while extents.charged_bytes() > 0 {
                 match next(&extents, RANGE, pressure, 4 * MIB, T0) {
-                    Next::Start(max) => assert!(extents.start_writeback(max, T0).is_some()),
-                    Next::Wait => assert!(extents.complete_oldest().is_some()),
+                    Next::Start(max) => {
+                        assert!(extents.start_writeback(max, T0).is_some());
+                        continue;
+                    }
+                    Next::Watch(_) => assert_eq!(pressure, Pressure::Throttled),
+                    Next::Wait => {}
                     other => panic!("{other:?} with bytes charged"),
                 }
+                assert!(extents.complete_oldest().is_some());
             }
             assert_eq!(next(&extents, RANGE, pressure, 4 * MIB, T0), Next::Rest);
         }
+    }
+
+    #[test]
+    fn a_throttled_stream_looks_after_an_eighth_of_the_time_that_it_takes_and_in_the_end_waits() {
+        let mut extents = Extents::new(4096, 0);
+        extents.write(&(0..MIB), T0);
+        assert!(extents.start_writeback(MIB, T0).is_some());
+        let ask = |now| next(&extents, RANGE, Pressure::Throttled, 4 * MIB, now);
+        assert_eq!(ask(T0), Next::Watch(Duration::from_millis(1)));
+        assert_eq!(ask(Duration::from_millis(80)), Next::Watch(Duration::from_millis(10)));
+        assert_eq!(ask(AGE / 2), Next::Watch(LOOK));
+        assert_eq!(ask(AGE), Next::Wait);
     }
 
     #[test]

@@ -181,7 +181,15 @@ impl<'a> File<'a> {
             Next::Rest => return Ok(false),
             Next::Start(bytes_max) => self.start(bytes_max)?,
             Next::Wait => self.wait(false)?,
-            Next::Look => return self.look(),
+            Next::Look => return self.look(drain::LOOK),
+            Next::Watch(_) if !self.ladder.has_sight() || self.ladder.wants_proof() => {
+                self.wait(false)?
+            }
+            Next::Watch(patience) => {
+                if !self.look(patience)? {
+                    self.account.wait(patience);
+                }
+            }
             Next::SyncFile => {
                 let began = self.clock.now();
                 self.calling("fdatasync", |storage| storage.sync_data())
@@ -221,10 +229,10 @@ impl<'a> File<'a> {
         self.evict()
     }
 
-    /// Asks the kernel whether the oldest extent is clean, but not all the time.
-    fn look(&mut self) -> Result<bool, StepError> {
+    /// Asks the kernel whether the oldest extent is clean, but not twice within `pause`.
+    fn look(&mut self, pause: Duration) -> Result<bool, StepError> {
         let now = self.clock.now();
-        let due = now.saturating_sub(self.looked) >= drain::LOOK;
+        let due = now.saturating_sub(self.looked) >= pause;
         let Some(range) = self.extents.oldest_writeback().map(|oldest| oldest.range.clone()) else {
             return Ok(false);
         };

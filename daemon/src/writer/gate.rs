@@ -88,7 +88,7 @@ impl Gate {
         let device = *books.devices.entry(device.to_owned()).or_insert(next);
         books.bells.insert(stream, Arc::clone(&bell));
         books.budget.join(stream, device, seeks, weight, self.clock.now());
-        let extent_bytes = books.budget.extent_bytes(stream);
+        let extent_bytes = books.budget.next_extent_bytes(stream);
         Account {
             gate: Arc::clone(self),
             stream,
@@ -178,7 +178,7 @@ impl Account {
         let stream = self.stream;
         self.extent_bytes = self.gate.change(|budget, now| {
             budget.complete(stream, completion, now);
-            budget.extent_bytes(stream)
+            budget.next_extent_bytes(stream)
         });
     }
 

@@ -283,9 +283,11 @@ impl<'a> Writer<'a> {
             if self.record.queue.aborted_by().is_some() {
                 return Err(Stop::Aborted);
             }
-            if !self.step(Pressure::Throttled)? {
-                has_waited = true;
-                self.record.throttled(hold);
+            has_waited = true;
+            self.record.throttled(hold);
+            let in_turns = self.account().takes_turns();
+            let pressure = if in_turns { Pressure::OutOfTurn } else { Pressure::Throttled };
+            if !self.step(pressure)? {
                 self.account().wait(ABORT_POLL);
             }
         }
