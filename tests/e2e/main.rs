@@ -17,6 +17,7 @@ mod leaks;
 mod limits;
 mod random_calls;
 mod reload;
+mod resume;
 mod sigterm;
 mod silent_clients;
 mod slots;

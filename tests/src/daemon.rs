@@ -21,6 +21,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub struct Daemon {
     child: Child,
+    /// Runs it once more.
+    command: Command,
     socket: PathBuf,
     log: PathBuf,
     /// Holds the socket and the log.
@@ -69,12 +71,42 @@ impl Daemon {
             .stderr(File::create(&log).expect("the log can be written"))
             .spawn()
             .expect("freemkvd starts");
-        let mut daemon = Self { child, socket, log, home };
-        let answers = wait_until(|| {
-            daemon.try_status().is_some() || !matches!(daemon.child.try_wait(), Ok(None))
-        });
-        assert!(answers && daemon.try_status().is_some(), "freemkvd: {}", daemon.log());
+        let mut daemon = Self { child, command, socket, log, home };
+        daemon.wait_until_it_answers();
         daemon
+    }
+
+    /// Kills it as `kill -9` does.
+    pub fn kill(&mut self) {
+        // Already gone is as good.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Starts it once more, on the same socket, and waits until it answers. Its log goes on.
+    ///
+    /// # Panics
+    /// When it does not start, or still runs.
+    pub fn start_again(&mut self) {
+        self.spawn_again();
+        self.wait_until_it_answers();
+    }
+
+    /// The same, without waiting.
+    ///
+    /// # Panics
+    /// When it still runs.
+    pub fn spawn_again(&mut self) {
+        assert!(self.ended().is_some(), "freemkvd still runs");
+        let log = File::options().append(true).open(&self.log).expect("the log is there");
+        self.child = self.command.stderr(log).spawn().expect("freemkvd starts");
+    }
+
+    fn wait_until_it_answers(&mut self) {
+        let answers = wait_until(|| {
+            self.try_status().is_some() || !matches!(self.child.try_wait(), Ok(None))
+        });
+        assert!(answers && self.try_status().is_some(), "freemkvd: {}", self.log());
     }
 
     /// Where it listens.

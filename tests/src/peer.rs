@@ -14,8 +14,8 @@ use std::time::Duration;
 use freemkvd_proto::hello::{ClientHello, DaemonHello, HELLO_BYTES};
 use freemkvd_proto::limits::WEIGHT_DEFAULT;
 use freemkvd_proto::{
-    Command, Decoder, Failure, Header, Kind, Open, OpenMode, Opened, Reply, Sender, SlotPart, Step,
-    Transfer, WirePath, WriteSlots,
+    Command, Decoder, Failure, Header, Kind, Open, OpenMode, Opened, Reply, Resumable, Resume,
+    Resumed, Sender, SlotPart, Step, Token, Transfer, WirePath, WriteSlots,
 };
 
 #[cfg(target_os = "linux")]
@@ -32,6 +32,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub struct Peer {
     stream: UnixStream,
     decoder: Decoder,
+    /// What its stream can be resumed by.
+    token: Option<Token>,
 }
 
 impl Peer {
@@ -46,7 +48,7 @@ impl Peer {
             .set_read_timeout(Some(PATIENCE))
             .and_then(|()| stream.set_write_timeout(Some(PATIENCE)));
         timeouts.expect("a socket has timeouts");
-        Self { stream, decoder: Decoder::new(Sender::Daemon) }
+        Self { stream, decoder: Decoder::new(Sender::Daemon), token: None }
     }
 
     /// Connects and agrees on a version.
@@ -159,7 +161,32 @@ impl Peer {
     pub fn opened(&mut self) -> Opened {
         match self.reply() {
             Some((0, Reply::Opened(opened))) => opened,
+            Some((0, Reply::Resumable(Resumable { token }))) if self.token.is_none() => {
+                self.token = Some(token);
+                self.opened()
+            }
             other => panic!("Open was answered by {other:?}"),
+        }
+    }
+
+    /// What its stream can be resumed by.
+    ///
+    /// # Panics
+    /// When the daemon did not say.
+    #[must_use]
+    pub fn token(&self) -> Token {
+        self.token.expect("the stream can be resumed")
+    }
+
+    /// Goes on with a stream.
+    ///
+    /// # Panics
+    /// When the daemon refuses.
+    pub fn resume(&mut self, from: Resume) -> Resumed {
+        self.command(0, &Command::Resume(from));
+        match self.reply() {
+            Some((0, Reply::Resumed(resumed))) => resumed,
+            other => panic!("Resume was answered by {other:?}"),
         }
     }
 

@@ -103,7 +103,7 @@ fn adopt_one(
         settings: config.root_settings(&path),
         path,
         window_bytes: entry.window_bytes,
-        origin: Origin::Kept { entry, descriptors },
+        origin: Origin::Kept { entry: Box::new(entry), descriptors },
     };
     let shop = Arc::clone(&server.shop);
     writer::spawn(shop, Arc::clone(&record), target, Some(claim)).map_err(|error| {

@@ -183,7 +183,7 @@ impl<'a> File<'a> {
             Next::Wait => self.wait(false)?,
             Next::Look => return self.look(drain::LOOK),
             Next::Watch(_) if !self.ladder.has_sight() || self.ladder.wants_proof() => {
-                self.wait(false)?
+                self.wait(false)?;
             }
             Next::Watch(patience) => {
                 if !self.look(patience)? {

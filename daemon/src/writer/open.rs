@@ -28,7 +28,7 @@ pub enum Origin {
     /// The daemon before had it open.
     Kept {
         /// What is known of it.
-        entry: Entry,
+        entry: Box<Entry>,
         /// Its file, if somebody has kept that open.
         descriptors: Option<Descriptors>,
     },

@@ -1,0 +1,295 @@
+//! A daemon that was killed or stopped, and the streams that go on with the next one, as the wire has it.
+
+use std::fs;
+
+use freemkvd_proto::hello::{ClientHello, DaemonHello};
+use freemkvd_proto::status::StreamState;
+use freemkvd_proto::{Command, ErrorCode, Mark, OpenMode, Reply, Resume, Seek, Token, Transfer};
+use freemkvd_tests::daemon::{Daemon, wait_until};
+use freemkvd_tests::peer::Peer;
+use rustix::process::Signal;
+
+use crate::support::scratch;
+
+fn from(token: Token, written: Mark, position: u64) -> Resume {
+    Resume { token, written, durable: Mark::default(), position, transfer: Transfer::Inline }
+}
+
+fn mark(sequence: u64, bytes: u64) -> Mark {
+    Mark { sequence, bytes }
+}
+
+/// Waits until everything up to `sequence` is written.
+fn wait_written(peer: &mut Peer, sequence: u64) -> Mark {
+    peer.until(|_, reply| match reply {
+        Reply::Progress(progress) if progress.written.sequence >= sequence => {
+            Some(progress.written)
+        }
+        _ => None,
+    })
+}
+
+#[test]
+fn a_stream_goes_on_where_its_client_knows_it_to_be_written() {
+    let root = scratch();
+    let path = root.path().join("film");
+    let mut daemon = Daemon::start(root.path(), "");
+    let mut peer = Peer::greet(daemon.socket());
+    let opened = peer.open(&path, OpenMode::CreateNew);
+    peer.content(1, b"hello, ");
+    peer.command(2, &Command::Flush);
+    assert_eq!(wait_written(&mut peer, 2), mark(2, 7));
+    // It may be written or not: the client has not heard.
+    peer.content(3, b"big world");
+    daemon.kill();
+    daemon.start_again();
+    let suspended = daemon.status();
+    assert_eq!(suspended.streams.len(), 1);
+    assert_eq!(suspended.streams[0].state, StreamState::Suspended);
+    assert_eq!(suspended.streams[0].id, opened.stream);
+
+    let mut again = Peer::greet(daemon.socket());
+    let resumed = again.resume(from(peer.token(), mark(2, 7), 7));
+    assert_eq!((resumed.stream, resumed.watched), (opened.stream, false));
+    again.content(3, b"big world");
+    again.command(4, &Command::Seek(Seek { offset: 7 }));
+    again.content(5, b"new");
+    again.command(6, &Command::Finish);
+    let finished = again.until(|_, reply| match reply {
+        Reply::Finished(finished) => Some(*finished),
+        _ => None,
+    });
+    assert_eq!((finished.len_bytes, finished.progress.durable), (16, mark(6, 19)));
+    assert_eq!(fs::read(&path).unwrap(), b"hello, new world");
+    // It has ended: nobody can go on with it, and nothing is kept.
+    drop(again);
+    let kept = daemon.socket().with_file_name("s.streams");
+    assert!(wait_until(|| fs::read_dir(&kept).unwrap().count() == 0));
+}
+
+#[test]
+fn what_was_finished_or_had_failed_is_answered_by_the_next_daemon() {
+    let root = scratch();
+    let path = root.path().join("film");
+    let mut daemon = Daemon::start(root.path(), "");
+    let mut peer = Peer::greet(daemon.socket());
+    let _ = peer.open(&path, OpenMode::CreateNew);
+    peer.content(1, b"all");
+    peer.command(2, &Command::Finish);
+    // It has not heard of it, and stays connected.
+    daemon.wait_for_log(&["finished", "film"]);
+    assert!(wait_until(|| daemon.status().streams.is_empty()));
+    daemon.kill();
+    daemon.start_again();
+    let mut again = Peer::greet(daemon.socket());
+    again.command(0, &Command::Resume(from(peer.token(), mark(0, 0), 0)));
+    let Some((_, Reply::Finished(finished))) = again.reply() else { panic!("not finished") };
+    assert_eq!((finished.len_bytes, finished.progress.durable.bytes), (3, 3));
+}
+
+#[test]
+fn a_planned_stop_writes_what_is_queued_and_tells_how_far_it_came() {
+    let root = scratch();
+    let path = root.path().join("film");
+    let mut daemon = Daemon::start(root.path(), "");
+    let mut peer = Peer::greet(daemon.socket());
+    let _ = peer.open(&path, OpenMode::CreateNew);
+    let content = vec![7; 3 << 20];
+    peer.content(1, &content);
+    daemon.wait_for("the content", |status| status.streams[0].accepted_bytes == 3 << 20);
+    daemon.signal(Signal::TERM);
+    let mut going_away = false;
+    let mut written = Mark::default();
+    while let Some((_, reply)) = peer.reply() {
+        match reply {
+            Reply::GoingAway(_) => going_away = true,
+            Reply::Progress(progress) => written = progress.written,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(going_away);
+    assert_eq!(written, mark(1, 3 << 20));
+    assert!(wait_until(|| daemon.ended().is_some()));
+    assert!(daemon.ended().unwrap().success());
+    daemon.start_again();
+    let mut again = Peer::greet(daemon.socket());
+    again.resume(from(peer.token(), written, 3 << 20));
+    again.content(2, b"end");
+    again.command(3, &Command::Sync);
+    again.until(|sequence, reply| (sequence == 3 && *reply == Reply::Synced).then_some(()));
+    let found = fs::read(&path).unwrap();
+    assert!(found[..3 << 20] == content && found[3 << 20..] == *b"end");
+}
+
+#[test]
+fn a_token_that_nobody_has_and_one_of_a_stream_with_a_connection_are_refused() {
+    let root = scratch();
+    let mut daemon = Daemon::start(root.path(), "");
+    let mut peer = Peer::greet(daemon.socket());
+    let _ = peer.open(root.path().join("film"), OpenMode::CreateNew);
+    let refused = |token, code| {
+        let mut other = Peer::greet(daemon.socket());
+        other.command(0, &Command::Resume(from(token, mark(0, 0), 0)));
+        assert_eq!(other.failure().code, code);
+    };
+    refused(Token([0; 16]), ErrorCode::NO_SUCH_TOKEN);
+    refused(peer.token(), ErrorCode::ATTACHED);
+    daemon.kill();
+    daemon.start_again();
+    let mut first = Peer::greet(daemon.socket());
+    first.resume(from(peer.token(), mark(0, 0), 0));
+    let mut second = Peer::greet(daemon.socket());
+    second.command(0, &Command::Resume(from(peer.token(), mark(0, 0), 0)));
+    assert_eq!(second.failure().code, ErrorCode::ATTACHED);
+}
+
+#[test]
+fn nonsense_in_a_resume_is_refused_and_the_stream_still_waits() {
+    let root = scratch();
+    let mut daemon = Daemon::start(root.path(), "");
+    let mut peer = Peer::greet(daemon.socket());
+    let _ = peer.open(root.path().join("film"), OpenMode::CreateNew);
+    daemon.kill();
+    daemon.start_again();
+    let good = from(peer.token(), mark(0, 0), 0);
+    for (bad, code) in [
+        (Resume { position: u64::MAX, ..good }, ErrorCode::OFFSET_RANGE),
+        (Resume { durable: mark(1, 0), ..good }, ErrorCode::OUT_OF_SEQUENCE),
+        (Resume { written: mark(0, u64::MAX), ..good }, ErrorCode::OFFSET_RANGE),
+        (Resume { transfer: Transfer::Shared { slots: 1 }, ..good }, ErrorCode::BAD_SLOTS),
+    ] {
+        let mut other = Peer::greet(daemon.socket());
+        other.command(0, &Command::Resume(bad));
+        assert_eq!(other.failure().code, code, "{bad:?}");
+    }
+    Peer::greet(daemon.socket()).resume(good);
+}
+
+#[test]
+fn a_stream_that_nobody_comes_back_for_is_closed_and_reported() {
+    let root = scratch();
+    let path = root.path().join("film");
+    let mut daemon = Daemon::start(root.path(), "[daemon]\nresume_grace = \"1s\"\n");
+    let mut peer = Peer::greet(daemon.socket());
+    let _ = peer.open(&path, OpenMode::CreateNew);
+    peer.content(1, b"half");
+    peer.command(2, &Command::Flush);
+    wait_written(&mut peer, 2);
+    daemon.kill();
+    daemon.start_again();
+    daemon.wait_for("its end", |status| status.streams[0].state == StreamState::Abandoned);
+    daemon.wait_for_log(&["has not come back", "film"]);
+    let mut late = Peer::greet(daemon.socket());
+    late.command(0, &Command::Resume(from(peer.token(), mark(2, 4), 4)));
+    assert_eq!(late.failure().code, ErrorCode::NO_SUCH_TOKEN);
+    // Its file is free again.
+    let _ = Peer::greet(daemon.socket()).open(&path, OpenMode::Existing);
+    assert_eq!(fs::read(&path).unwrap(), b"half");
+}
+
+#[test]
+fn until_it_is_resumed_or_given_up_nobody_else_writes_its_file() {
+    let root = scratch();
+    let path = root.path().join("film");
+    let mut daemon = Daemon::start(root.path(), "");
+    let mut peer = Peer::greet(daemon.socket());
+    let _ = peer.open(&path, OpenMode::CreateNew);
+    daemon.kill();
+    daemon.start_again();
+    let mut other = Peer::greet(daemon.socket());
+    other.ask_to_open(&path, OpenMode::Create);
+    assert_eq!(other.failure().code, ErrorCode::IN_USE);
+}
+
+#[test]
+fn a_file_that_was_removed_or_replaced_meanwhile_is_never_written() {
+    for (what, is_replaced) in [("was removed", false), ("was replaced by another file", true)] {
+        let root = scratch();
+        let path = root.path().join("film");
+        let mut daemon = Daemon::start(root.path(), "");
+        let mut peer = Peer::greet(daemon.socket());
+        let _ = peer.open(&path, OpenMode::CreateNew);
+        daemon.kill();
+        fs::remove_file(&path).unwrap();
+        if is_replaced {
+            // It gets the number of the one that was removed, on most file systems.
+            fs::write(&path, b"another").unwrap();
+        }
+        daemon.start_again();
+        let mut again = Peer::greet(daemon.socket());
+        again.command(0, &Command::Resume(from(peer.token(), mark(0, 0), 0)));
+        again.content(1, b"ours");
+        let failure = again.failure();
+        assert_eq!(failure.code, ErrorCode::FILE_CHANGED);
+        assert!(failure.message.contains(what), "{}", failure.message);
+        assert_eq!(fs::read(&path).ok(), is_replaced.then(|| b"another".to_vec()));
+    }
+}
+
+#[test]
+fn without_what_was_kept_the_client_hears_that_it_can_not_go_on() {
+    let root = scratch();
+    let path = root.path().join("film");
+    let mut daemon = Daemon::start(root.path(), "");
+    let mut peer = Peer::greet(daemon.socket());
+    let _ = peer.open(&path, OpenMode::CreateNew);
+    daemon.kill();
+    fs::remove_dir_all(daemon.socket().with_file_name("s.streams")).unwrap();
+    daemon.start_again();
+    let mut again = Peer::greet(daemon.socket());
+    again.command(0, &Command::Resume(from(peer.token(), mark(0, 0), 0)));
+    assert_eq!(again.failure().code, ErrorCode::NO_SUCH_TOKEN);
+}
+
+#[test]
+fn a_client_of_version_2_is_served_as_ever_and_one_of_a_later_version_as_one_of_this() {
+    let root = scratch();
+    let daemon = Daemon::start(root.path(), "");
+    let mut old = Peer::connect(daemon.socket());
+    let hello = old.hello(&ClientHello { lowest: 1, highest: 2 }.encode());
+    assert_eq!(hello, Some(DaemonHello::Accepted { version: 2 }));
+    old.ask_to_open(root.path().join("film"), OpenMode::CreateNew);
+    assert!(matches!(old.reply(), Some((0, Reply::Opened(_)))), "and nothing before it");
+    old.content(1, b"x");
+    old.command(2, &Command::Finish);
+    old.until(|_, reply| matches!(reply, Reply::Finished(_)).then_some(()));
+
+    let mut old = Peer::connect(daemon.socket());
+    old.hello(&ClientHello { lowest: 2, highest: 2 }.encode());
+    old.command(0, &Command::Drain);
+    assert_eq!(old.failure().code, ErrorCode::UNKNOWN_KIND);
+
+    let mut new = Peer::connect(daemon.socket());
+    let hello = new.hello(&ClientHello { lowest: 2, highest: 9 }.encode());
+    assert_eq!(hello, Some(DaemonHello::Accepted { version: 3 }));
+    let mut too_new = Peer::connect(daemon.socket());
+    let hello = too_new.hello(&ClientHello { lowest: 4, highest: 9 }.encode());
+    assert!(matches!(hello, Some(DaemonHello::Refused { lowest: 2, highest: 3, .. })), "{hello:?}");
+}
+
+#[test]
+fn asked_to_drain_it_answers_writes_what_is_queued_and_stops() {
+    let root = scratch();
+    let path = root.path().join("film");
+    let mut daemon = Daemon::start(root.path(), "");
+    let mut peer = Peer::greet(daemon.socket());
+    let _ = peer.open(&path, OpenMode::CreateNew);
+    peer.content(1, b"queued");
+    daemon.wait_for("the content", |status| status.streams[0].accepted_bytes == 6);
+    let mut other = Peer::greet(daemon.socket());
+    other.command(5, &Command::Drain);
+    assert_eq!(other.reply(), Some((5, Reply::Done)));
+    assert!(wait_until(|| daemon.ended().is_some()));
+    assert!(daemon.ended().unwrap().success());
+    assert_eq!(fs::read(&path).unwrap(), b"queued");
+}
+
+#[test]
+fn with_no_grace_streams_end_with_the_daemon() {
+    let root = scratch();
+    let daemon = Daemon::start(root.path(), "[daemon]\nresume_grace = \"0s\"\n");
+    let mut peer = Peer::greet(daemon.socket());
+    peer.ask_to_open(root.path().join("film"), OpenMode::CreateNew);
+    assert!(matches!(peer.reply(), Some((0, Reply::Opened(_)))), "and no token before it");
+    assert!(!daemon.socket().with_file_name("s.streams").exists());
+}
