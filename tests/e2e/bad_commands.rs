@@ -21,7 +21,7 @@ fn a_connection_begins_with_open_or_status() {
         (1, Command::Seek(Seek { offset: 0 })),
         opening(1),
     ];
-    let rule = "a connection begins with Open, numbered 0, or with a request";
+    let rule = "a connection begins with Open or Resume, numbered 0, or with a request";
     for (sequence, command) in &commands {
         let mut peer = Peer::greet(daemon.socket());
         peer.command(*sequence, command);

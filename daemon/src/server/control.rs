@@ -26,7 +26,7 @@ pub(super) async fn run(
 ) -> Option<Failure> {
     let (mut id, mut command) = first;
     // A daemon that was asked to stop does not before the answer is out.
-    let _last_answer = server.draining.subscribe();
+    let _last_answer = server.phase.subscribe();
     loop {
         let Some(reply) = answer(server, client, &command, receiver.version()) else {
             return Some(not_a_request());

@@ -89,10 +89,13 @@ fn bind(path: &Path, is_default: bool) -> io::Result<Listener> {
     Ok(listener)
 }
 
-/// A socket that nobody listens on is left over from a daemon that was killed.
+/// A socket that nobody listens on is left over from a daemon that was killed. So is one whose daemon was
+/// killed while a thread of it hangs in a dead disk: it can be connected to, and nobody will ever answer.
 #[cfg(unix)]
 fn remove_stale(path: &Path) -> io::Result<()> {
     match std::os::unix::net::UnixStream::connect(path) {
+        #[cfg(target_os = "linux")]
+        Ok(connection) if is_of_the_dead(&connection) => std::fs::remove_file(path),
         Ok(_) => Err(io::ErrorKind::AddrInUse.into()),
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
             use std::os::unix::fs::FileTypeExt;
@@ -105,6 +108,16 @@ fn remove_stale(path: &Path) -> io::Result<()> {
         }
         Err(_) => Ok(()),
     }
+}
+
+/// True when the process that listens has no main thread any more.
+#[cfg(target_os = "linux")]
+fn is_of_the_dead(connection: &std::os::unix::net::UnixStream) -> bool {
+    let peer = rustix::net::sockopt::socket_peercred(connection);
+    let process = peer.map(|peer| peer.pid.as_raw_pid());
+    let stat =
+        process.ok().and_then(|process| procfs::process::Process::new(process).ok()?.stat().ok());
+    stat.is_some_and(|stat| stat.state == 'Z')
 }
 
 #[cfg(not(unix))]

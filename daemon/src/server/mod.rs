@@ -10,6 +10,7 @@ mod passed;
 
 mod connection;
 mod control;
+mod drain;
 mod listener;
 mod resumed;
 mod socket;
@@ -24,7 +25,7 @@ use freemkvd_proto::status::Status;
 use interprocess::local_socket::tokio::{Listener, Stream, prelude::*};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tracing::{error, info, warn};
 
 pub use listener::{ListenError, listen};
@@ -33,11 +34,11 @@ pub use streams::Streams;
 
 use crate::budget::State;
 use crate::clock::Clock;
-use crate::config::{Config, ConfigError, Overrides, Size, Total};
+use crate::config::{Config, ConfigError, Overrides, Total};
 use crate::device::Devices;
 use crate::ledger::Ledger;
 use crate::storage::Open;
-use crate::writer::{Gate, OpenFiles, Queues, Record, Shop};
+use crate::writer::{Gate, OpenFiles, Queues, Shop};
 use crate::{platform, status, systemd};
 
 /// How often rates are measured and systemd is told how things are.
@@ -49,12 +50,6 @@ const REVIEW: Duration = Duration::from_secs(10);
 /// Connections beyond the limit that are told so at the same time.
 const REFUSALS_MAX: usize = 32;
 
-/// How long muxers may take to read the last answers after everything is written.
-const LAST_ANSWERS: Duration = Duration::from_secs(1);
-
-/// How long systemd is asked to wait at a time during a drain; asked again at every tick.
-const DRAIN_EXTENSION: Duration = Duration::from_secs(10);
-
 /// What the outside wants of the daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
@@ -62,6 +57,17 @@ pub enum Signal {
     Reload,
     /// Drain and stop; a second time: stop at once.
     Stop,
+}
+
+/// How far the daemon has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Phase {
+    /// It takes streams.
+    Serving,
+    /// It takes no new ones, and writes what was accepted.
+    Draining,
+    /// It waits for no stream any more.
+    Leaving,
 }
 
 /// How the daemon came to its end.
@@ -87,7 +93,7 @@ pub struct Source {
 pub struct Server {
     config: watch::Sender<Arc<Config>>,
     /// Whoever still has something to tell a muxer holds a receiver of it.
-    draining: watch::Sender<bool>,
+    phase: watch::Sender<Phase>,
     shop: Arc<Shop>,
     queues: Arc<Queues>,
     streams: Streams,
@@ -114,7 +120,7 @@ impl Server {
         Arc::new(Self {
             queues: Queues::new(config.queue_bytes, config.queue_total_bytes),
             config: watch::Sender::new(Arc::new(config)),
-            draining: watch::Sender::new(false),
+            phase: watch::Sender::new(Phase::Serving),
             shop: Arc::new(shop),
             streams: Streams::default(),
             ended: resumed::Ended::default(),
@@ -132,7 +138,7 @@ impl Server {
     /// True once the daemon takes no new streams.
     #[must_use]
     pub fn is_draining(&self) -> bool {
-        *self.draining.borrow()
+        *self.phase.borrow() != Phase::Serving
     }
 
     /// A snapshot, from memory alone.
@@ -257,76 +263,12 @@ pub async fn run(
     }
     // New connections are refused from here on: the socket's file is gone, or systemd keeps them.
     drop(listener);
-    drain(&server, &mut signals).await
+    drain::run(&server, &mut signals, connections).await
 }
 
 async fn accept(listener: &Listener, not_before: Instant) -> std::io::Result<Stream> {
     sleep_until(not_before).await;
     listener.accept().await
-}
-
-/// Writes what was accepted. Stops early at the deadline, or when asked a second time.
-async fn drain(server: &Server, signals: &mut mpsc::UnboundedReceiver<Signal>) -> Ending {
-    let deadline = Instant::now() + server.config().drain_timeout;
-    server.draining.send_replace(true);
-    let records = server.streams.open();
-    info!(streams = records.len(), "stopping: taking no new streams, writing what was accepted");
-    systemd::stopping();
-    // At once: the unit allows a second, so that a thread stuck in the kernel delays little.
-    systemd::extend(DRAIN_EXTENSION);
-    let mut ticks = interval(Duration::from_millis(20));
-    let mut since_tick = Duration::ZERO;
-    let why = loop {
-        if server.streams.open().is_empty() {
-            // That all is durable is of use to a muxer only if it hears of it.
-            let _ = timeout(LAST_ANSWERS, server.draining.closed()).await;
-            return drained(&records);
-        }
-        tokio::select! {
-            _ = ticks.tick() => {
-                since_tick += ticks.period();
-                if since_tick >= TICK {
-                    since_tick = Duration::ZERO;
-                    systemd::extend(DRAIN_EXTENSION);
-                    server.tick();
-                }
-            }
-            () = sleep_until(deadline) => break "daemon.drain_timeout has passed",
-            signal = signals.recv() => if signal != Some(Signal::Reload) {
-                break "asked a second time";
-            },
-        }
-    };
-    for record in server.streams.open() {
-        let seen = record.snapshot();
-        let lost = seen.progress.accepted.bytes - seen.progress.written.bytes;
-        error!(
-            stream = record.id,
-            path = %record.path.display(),
-            lost_bytes = lost,
-            not_durable_bytes = seen.progress.accepted.bytes - seen.progress.durable.bytes,
-            "stopped at once ({why}): {} accepted from the muxer were never written",
-            Size(lost)
-        );
-    }
-    Ending::Lost
-}
-
-/// What came of the streams that were open when the drain began.
-fn drained(records: &[Arc<Record>]) -> Ending {
-    let failed = records.iter().filter(|record| record.failure().is_some()).count();
-    if failed > 0 {
-        error!("stopped: {failed} streams failed meanwhile, see above; all others are durable");
-        return Ending::Lost;
-    }
-    match records.iter().filter(|record| record.is_left_open()).count() {
-        0 => info!("stopped: everything that was accepted is durable"),
-        left => info!(
-            streams = left,
-            "stopped: everything that was accepted is written; {left} streams wait for the next daemon"
-        ),
-    }
-    Ending::Drained
 }
 
 fn budget_bytes(config: &Config) -> u64 {

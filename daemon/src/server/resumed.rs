@@ -145,6 +145,10 @@ pub(super) fn attach(
     let commands = Commands::resumed(slots.as_ref().map_or(0, Slots::count), from)?;
     let shared = slots.is_some();
     let Some(watched) = record.resume(from, slots, wake) else {
+        if !record.is_attached() {
+            // Its time has passed, and it is being closed.
+            return Err(unknown());
+        }
         let message = format!("stream {} has a connection; try again soon", record.id);
         return Err(Failure::new(ErrorCode::ATTACHED, message));
     };

@@ -14,9 +14,9 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 use tracing::warn;
 
-use super::Server;
 use super::resumed::{self, Found};
 use super::socket::{self, Broken, Received, Receiver};
+use super::{Phase, Server};
 use crate::storage::Slots;
 use crate::stream::command::{Commands, Request};
 use crate::writer::{
@@ -123,13 +123,13 @@ async fn serve(
 ) {
     // Whatever becomes of this task, the writer must hear that nothing more comes.
     let _end = EndOfConnection(record);
-    let mut draining = server.draining.subscribe();
+    let mut phase = server.phase.subscribe();
     let mut sending = pin!(send_all(socket, record, outgoing, room));
     let stopped = tokio::select! {
         stopped = receive_all(socket, &mut receiver, commands, record, room) => stopped,
         // Either the last answer was sent, or there is nobody to send it to.
         () = &mut sending => Stopped::Gone,
-        _ = draining.wait_for(|draining| *draining) => {
+        _ = phase.wait_for(|phase| *phase >= Phase::Draining) => {
             let limit = server.config().drain_timeout;
             let drain_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
             record.answer(0, Reply::GoingAway(GoingAway { drain_ms }));
@@ -138,7 +138,11 @@ async fn serve(
         }
     };
     match stopped {
-        Stopped::Complete | Stopped::Closed => sending.await,
+        Stopped::Complete | Stopped::Closed => tokio::select! {
+            () = sending => {}
+            // Its writer hangs, and will be gone with the process.
+            _ = phase.wait_for(|phase| *phase == Phase::Leaving) => {}
+        },
         Stopped::Gone => record.queue.end(End::ClientGone),
         Stopped::Rule(failure) => {
             warn!(
@@ -155,7 +159,7 @@ async fn serve(
         }
     }
     // All is said.
-    drop(draining);
+    drop(phase);
     let _ = timeout(LINGER, socket::linger(socket)).await;
 }
 

@@ -229,3 +229,77 @@ fn nothing_outside_the_root_and_nothing_but_files() {
     assert_eq!(code(root.join("inside")), None);
     assert_eq!(std::fs::read(base.join("secret")).unwrap(), b"x");
 }
+
+/// A file that was written, and what is known of it.
+fn known(path: &Path) -> (Opened, Known) {
+    let mut opened = open(path, OpenMode::CreateNew).unwrap();
+    opened.storage.write_at(0, Content::Bytes(b"film"), Manner::Cached).unwrap();
+    let copies: Vec<_> =
+        opened.storage.lend().iter().map(|(_, lent)| lent.try_clone_to_owned().unwrap()).collect();
+    let [data, sentinel] = <[_; 2]>::try_from(copies).unwrap();
+    let known = Known {
+        id: opened.id,
+        born: opened.born,
+        reserved_bytes: 0,
+        descriptors: Some(Descriptors { data, sentinel }),
+    };
+    (opened, known)
+}
+
+fn reopen(path: &Path, known: Known) -> Result<Opened, OpenError> {
+    Disk.reopen(&[path.parent().unwrap().to_owned()], path, known)
+}
+
+#[test]
+fn a_file_that_was_kept_open_goes_on_wherever_it_was_moved_to() {
+    let dir = tempfile::tempdir_in(".").unwrap();
+    let path = dir.path().canonicalize().unwrap().join("a");
+    let (opened, known) = known(&path);
+    drop(opened);
+    let moved = path.with_file_name("b");
+    std::fs::rename(&path, &moved).unwrap();
+    std::fs::write(&path, b"another").unwrap();
+    let mut again = reopen(&path, known).unwrap();
+    assert_eq!(again.len_bytes, 4);
+    again.storage.write_at(4, Content::Bytes(b", part 2"), Manner::Cached).unwrap();
+    again.storage.sync().unwrap();
+    assert_eq!(std::fs::read(&moved).unwrap(), b"film, part 2");
+    assert_eq!(std::fs::read(&path).unwrap(), b"another");
+    // Its directory has no such name of it any more: nothing is removed there.
+    again.storage.unlink().unwrap();
+    assert!(path.exists());
+}
+
+#[test]
+fn a_file_that_was_kept_open_and_removed_can_not_go_on() {
+    let dir = tempfile::tempdir_in(".").unwrap();
+    let path = dir.path().canonicalize().unwrap().join("a");
+    let (opened, known) = known(&path);
+    drop(opened);
+    std::fs::remove_file(&path).unwrap();
+    assert!(matches!(reopen(&path, known), Err(OpenError::Changed { what: "was removed", .. })));
+}
+
+#[test]
+fn a_file_that_was_closed_is_known_by_more_than_its_number() {
+    let dir = tempfile::tempdir_in(".").unwrap();
+    let path = dir.path().canonicalize().unwrap().join("a");
+    let (opened, known) = known(&path);
+    let closed = |known: &Known| Known { descriptors: None, ..*known };
+    drop(opened);
+    let again = reopen(&path, closed(&known)).unwrap();
+    assert_eq!((again.len_bytes, again.created), (4, false));
+    let replaced = |known| {
+        let error = reopen(&path, known);
+        matches!(error, Err(OpenError::Changed { what: "was replaced by another file", .. }))
+    };
+    let inode = known.id.inode + 1;
+    assert!(replaced(Known { id: FileId { inode, ..known.id }, ..closed(&known) }));
+    // The number of a removed file goes to the next one.
+    if let Some((seconds, nanoseconds)) = known.born {
+        assert!(replaced(Known { born: Some((seconds - 1, nanoseconds)), ..closed(&known) }));
+    }
+    std::fs::remove_file(&path).unwrap();
+    let gone = reopen(&path, closed(&known));
+    assert!(matches!(gone, Err(OpenError::Changed { what: "was removed", .. })));
+}

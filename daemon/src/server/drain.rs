@@ -1,0 +1,146 @@
+//! The planned stop: nothing new is taken, muxers are told, what was accepted is written.
+//!
+//! A stream that its muxer can resume loses nothing by the stop, whatever is written of it: the muxer still
+//! has what is not. So it is waited for only while it gets on; one that hangs on a dead disk must not hold
+//! up all others. One that can't be resumed is waited for to the deadline.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, interval, sleep_until, timeout};
+use tracing::{error, info, warn};
+
+use super::{Ending, Phase, Server, Signal, TICK};
+use crate::budget::StreamId;
+use crate::config::Size;
+use crate::systemd;
+use crate::writer::Record;
+
+/// How long muxers may take to read the last answers after everything is written.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
+
+/// How long systemd is asked to wait at a time; asked again at every tick.
+const EXTENSION: Duration = Duration::from_secs(10);
+
+/// How long a stream that can be resumed may stand still before nobody waits for it. Longer than a healthy
+/// disk takes for what it may hold at once.
+const STILL: Duration = Duration::from_secs(1);
+
+/// How often it is looked.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Writes what was accepted. Stops early at the deadline, or when asked a second time.
+pub(super) async fn run(
+    server: &Server,
+    signals: &mut mpsc::UnboundedReceiver<Signal>,
+    mut connections: JoinSet<()>,
+) -> Ending {
+    let deadline = Instant::now() + server.config().drain_timeout;
+    server.phase.send_replace(Phase::Draining);
+    let records = server.streams.open();
+    info!(streams = records.len(), "stopping: taking no new streams, writing what was accepted");
+    systemd::stopping();
+    // At once: the unit allows a second, so that a thread stuck in the kernel delays little.
+    systemd::extend(EXTENSION);
+    let mut ticks = interval(LOOK);
+    let mut since_tick = Duration::ZERO;
+    let mut still = Still::default();
+    let why = loop {
+        let now = server.shop.clock.now();
+        if !server.streams.open().iter().any(|record| still.is_worth_waiting_for(record, now)) {
+            break None;
+        }
+        tokio::select! {
+            _ = ticks.tick() => {
+                since_tick += ticks.period();
+                if since_tick >= TICK {
+                    since_tick = Duration::ZERO;
+                    systemd::extend(EXTENSION);
+                    server.tick();
+                }
+            }
+            () = sleep_until(deadline) => break Some("daemon.drain_timeout has passed"),
+            signal = signals.recv() => if signal != Some(Signal::Reload) {
+                break Some("asked a second time");
+            },
+        }
+    };
+    server.phase.send_replace(Phase::Leaving);
+    // That all is durable is of use to a muxer only if it hears of it.
+    let _ = timeout(LAST_ANSWERS, server.phase.closed()).await;
+    // Closed here, and not by the end of the process: a thread that hangs in the kernel keeps all of its
+    // descriptors open, and muxers would wait for a daemon that is dead.
+    connections.shutdown().await;
+    report(server, &records, why)
+}
+
+/// How far each stream has come, and when that was seen first.
+#[derive(Default)]
+struct Still {
+    seen: BTreeMap<StreamId, (u64, Duration)>,
+}
+
+impl Still {
+    fn is_worth_waiting_for(&mut self, record: &Record, now: Duration) -> bool {
+        if !record.is_resumable() {
+            return true;
+        }
+        let written = record.written_mark().sequence;
+        let (last, since) = self.seen.entry(record.id).or_insert((written, now));
+        if *last != written {
+            (*last, *since) = (written, now);
+        }
+        now.saturating_sub(*since) < STILL
+    }
+}
+
+/// What came of the streams that were open when the drain began.
+fn report(server: &Server, records: &[Arc<Record>], why: Option<&str>) -> Ending {
+    let mut ending = Ending::Drained;
+    for record in server.streams.open() {
+        let seen = record.snapshot();
+        let left = seen.progress.accepted.bytes - seen.progress.written.bytes;
+        let (stream, path) = (record.id, record.path.display());
+        if record.is_resumable() {
+            let call = seen.call.map_or("the budget", |(name, _)| name);
+            warn!(
+                stream,
+                %path,
+                left_bytes = left,
+                "stopped while stream {stream} stood still in {call}: {} that were accepted will come again \
+                 from its muxer",
+                Size(left)
+            );
+            continue;
+        }
+        ending = Ending::Lost;
+        error!(
+            stream,
+            %path,
+            lost_bytes = left,
+            not_durable_bytes = seen.progress.accepted.bytes - seen.progress.durable.bytes,
+            "stopped at once ({}): {} accepted from the muxer were never written",
+            why.unwrap_or("asked to"),
+            Size(left)
+        );
+    }
+    let failed = records.iter().filter(|record| record.failure().is_some()).count();
+    if failed > 0 {
+        error!("stopped: {failed} streams failed meanwhile, see above");
+        return Ending::Lost;
+    }
+    if ending == Ending::Drained {
+        let goes_on = |record: &&Arc<Record>| record.is_left_open() || !record.has_ended();
+        match records.iter().filter(goes_on).count() {
+            0 => info!("stopped: everything that was accepted is durable"),
+            left => info!(
+                streams = left,
+                "stopped: everything that was accepted is written; {left} streams wait for the next daemon"
+            ),
+        }
+    }
+    ending
+}
