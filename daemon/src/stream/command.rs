@@ -225,7 +225,10 @@ impl Commands {
 
 /// Commands that are the first of a connection, or make it one of requests.
 fn begins_a_connection(command: &Command) -> bool {
-    matches!(command.kind(), Kind::Open | Kind::Resume | Kind::Status | Kind::SetWeight | Kind::Drain)
+    matches!(
+        command.kind(),
+        Kind::Open | Kind::Resume | Kind::Status | Kind::SetWeight | Kind::Drain
+    )
 }
 
 fn in_range(offset: u64) -> Result<(), Failure> {
