@@ -9,99 +9,15 @@
 set -euo pipefail
 
 here=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
-project=$(dirname "$(dirname "$here")")
 [[ $# -ge 2 ]] || { sed -n '2,4s/^# \?//p' "$0"; exit 2; }
 if [[ -z ${FREEMKVD_TEST_MOUNTS:-} ]]; then
     exec "$here/loops.sh" "${BASH_SOURCE[0]}" "$@"
 fi
 
-freemkvd=$(readlink -f "$1")
-freemkvctl=$(readlink -f "$2")
-config=$(readlink -f "${3:-$project/config.example.toml}")
-ext4=$(tr ',' '\n' <<<"$FREEMKVD_TEST_MOUNTS" | sed -n 's/^ext4=//p')
+# shellcheck source=tests/root/units.sh
+. "$here/units.sh" "$@"
 
-work=$(mktemp -d "${TMPDIR:-/var/tmp}/freemkvd-systemd.XXXXXX")
-host=$work/host
-passed=0
-failed=0
-
-finish() {
-    local code=$?
-    trap '' INT TERM HUP
-    "$here/systemd-pid1" down "$host" || code=1
-    rm -rf --one-file-system "$work"
-    exit "$code"
-}
-trap finish EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM HUP
-
-# A step that hangs fails. --foreground: its process group stays ours.
-within() { timeout --foreground 30 "$here/systemd-pid1" exec "$host" "$@"; }
-
-# as USER COMMAND...
-as() {
-    local user=$1
-    shift
-    within runuser -u "$user" -- "$@"
-}
-
-# check WHAT COMMAND...: prints what the command said only if it fails.
-check() {
-    local what=$1
-    shift
-    if "$@" >"$work/said" 2>&1; then
-        echo "ok - $what"
-        passed=$((passed + 1))
-    else
-        echo "not ok - $what"
-        sed 's/^/    /' "$work/said"
-        failed=$((failed + 1))
-    fi
-}
-
-# equal WANTED FOUND
-equal() {
-    [[ $1 == "$2" ]] || { printf 'wanted: %s\nfound:  %s\n' "$1" "$2"; return 1; }
-}
-
-# matches PATTERN FOUND
-matches() {
-    [[ $2 =~ $1 ]] || { printf 'wanted: %s\nfound:  %s\n' "$1" "$2"; return 1; }
-}
-
-# soon COMMAND...: the command holds within ten seconds; what its last try said is kept.
-soon() {
-    local end=$((SECONDS + 10))
-    until "$@" >"$work/tried" 2>&1; do
-        ((SECONDS < end)) || { cat "$work/tried"; return 1; }
-        sleep 0.1
-    done
-}
-
-property() { within systemctl show --value -p "$1" "${2:-freemkvd.service}"; }
-is() { equal "$2" "$(property "$1" "${3:-freemkvd.service}")"; }
-silent() { equal "" "$("$@" 2>&1)"; }
-journal() { within journalctl --unit freemkvd.service --output json --no-pager; }
-lines() { journal | wc -l; }
-
-# logged FILTER: an entry of the daemon itself (not of systemd about it) for which the jq filter holds.
-logged() {
-    journal | jq -es "map(select(._COMM == \"freemkvd\" and ($1))) | length > 0" >"$work/jq" && return
-    journal | jq -c 'with_entries(select(.key | test("^(_COMM|MESSAGE|FREEMKVD_.*|CODE_.*|TARGET)$")))' | tail -n 20
-    return 1
-}
-
-# --- the package
-
-"$here/systemd-pid1" boot "$host" "$ext4:/srv/rips" >/dev/null
-root=$("$here/systemd-pid1" root "$host")
-install -D "$freemkvd" "$freemkvctl" -t "$root/usr/bin"
-install -D -m 644 "$project"/systemd/freemkvd.{service,socket} -t "$root/usr/lib/systemd/system"
-install -D -m 644 "$project/systemd/freemkvd.sysusers" "$root/usr/lib/sysusers.d/freemkvd.conf"
-install -D -m 644 "$project/systemd/freemkvd.tmpfiles" "$root/usr/lib/tmpfiles.d/freemkvd.conf"
-install -D -m 644 "$config" "$root/etc/freemkvd/config.toml"
-
+echo "systemd $version"
 check "sysusers and tmpfiles have nothing to say" \
     silent within sh -c 'systemd-sysusers freemkvd.conf 2>&1 | grep -v "^Creating "
                          systemd-tmpfiles --create freemkvd.conf'
@@ -112,11 +28,7 @@ check "systemd-analyze verify prints nothing" \
 check "systemd-analyze security finds little exposed" \
     within systemd-analyze security --no-pager --threshold=20 freemkvd.service
 
-within useradd --groups freemkv --no-create-home muxer
-within useradd --no-create-home stranger
-within chown freemkv:freemkv /srv/rips
-within chmod 2775 /srv/rips
-within systemctl daemon-reload
+make_ready
 
 # --- by the service
 
@@ -129,13 +41,6 @@ check "the journal has its start, with fields" soon logged 'keys | any(startswit
 
 # --- a muxer
 
-# status USER FILTER: freemkvctl status --json answers, and the filter holds.
-status() {
-    local answer
-    answer=$(as "$1" freemkvctl status --json) || { echo "exit code $?"; return 1; }
-    # Slurped, because without any input jq 1.6 finds everything true.
-    jq -es "length == 1 and (.[0] | $2)" <<<"$answer" >/dev/null || { echo "not: $2"; echo "$answer"; return 1; }
-}
 check "a member of the group gets the status" status muxer '.version and .protocol and .state'
 check "the status is of this daemon" status muxer ".pid == $(property MainPID)"
 check "the status has budget, devices and streams" \
@@ -174,7 +79,7 @@ check "it ends at once: less than 900 ms" [ $(((${EPOCHREALTIME/./} - ${started/
 check "its result is success" is Result success
 check "it is inactive" is ActiveState inactive
 check "the socket unit still listens" is ActiveState active freemkvd.socket
-check "no process is left" eval '! within pgrep -x freemkvd'
+check "no process is left" no_process
 
 # --- by the socket
 
@@ -189,7 +94,7 @@ none() {
 }
 check "without a daemon freemkvctl exits with 3" none
 check "nothing failed on the way" equal "" "$(within systemctl --failed --no-legend --plain)"
-check "no process of the user is left" eval '! within pgrep -u freemkv'
+check "no process of the user is left" equal "" "$(within find /proc -maxdepth 1 -name '[0-9]*' -user freemkv)"
 
 echo "$passed passed, $failed failed"
 ((failed == 0))

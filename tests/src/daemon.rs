@@ -1,7 +1,8 @@
-//! A real daemon on a private socket, which ends with its owner.
+//! A real daemon on a private socket, which ends with its owner, and can be started again in its place.
 
 use std::fs::File;
 use std::io;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
@@ -21,7 +22,6 @@ const PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub struct Daemon {
     child: Child,
-    /// Runs it once more.
     command: Command,
     socket: PathBuf,
     log: PathBuf,
@@ -66,47 +66,41 @@ impl Daemon {
     #[must_use]
     pub fn start_as(home: tempfile::TempDir, socket: PathBuf, mut command: Command) -> Self {
         let log = home.path().join("log");
-        let child = command
-            .stdin(Stdio::null())
-            .stderr(File::create(&log).expect("the log can be written"))
-            .spawn()
-            .expect("freemkvd starts");
+        // Appended to, so that a daemon that comes later does not write over what this one said.
+        let file = File::options().create(true).append(true).open(&log);
+        command.stdin(Stdio::null()).stderr(file.expect("the log can be written"));
+        let child = command.spawn().expect("freemkvd starts");
         let mut daemon = Self { child, command, socket, log, home };
-        daemon.wait_until_it_answers();
+        daemon.wait_for_answer();
         daemon
     }
 
-    /// Kills it as `kill -9` does.
-    pub fn kill(&mut self) {
-        // Already gone is as good.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-
-    /// Starts it once more, on the same socket, and waits until it answers. Its log goes on.
-    ///
-    /// # Panics
-    /// When it does not start, or still runs.
-    pub fn start_again(&mut self) {
-        self.spawn_again();
-        self.wait_until_it_answers();
-    }
-
-    /// The same, without waiting.
-    ///
-    /// # Panics
-    /// When it still runs.
-    pub fn spawn_again(&mut self) {
-        assert!(self.ended().is_some(), "freemkvd still runs");
-        let log = File::options().append(true).open(&self.log).expect("the log is there");
-        self.child = self.command.stderr(log).spawn().expect("freemkvd starts");
-    }
-
-    fn wait_until_it_answers(&mut self) {
+    fn wait_for_answer(&mut self) {
         let answers = wait_until(|| {
             self.try_status().is_some() || !matches!(self.child.try_wait(), Ok(None))
         });
         assert!(answers && self.try_status().is_some(), "freemkvd: {}", self.log());
+    }
+
+    /// Kills it, as `kill -9` and the kernel without memory do, and returns when it is gone.
+    ///
+    /// # Panics
+    /// When it had ended before, or a thread of it is stuck in the kernel.
+    pub fn kill(&mut self) {
+        assert_eq!(self.ended(), None, "freemkvd ended by itself; log:\n{}", self.log());
+        self.signal(Signal::KILL);
+        let end = self.wait_for_end();
+        assert_eq!(end.signal(), Some(Signal::KILL.as_raw()), "{end}; log:\n{}", self.log());
+    }
+
+    /// Starts it again as it was started before, and waits until it answers.
+    ///
+    /// # Panics
+    /// When it runs, or does not start; its log is in the message.
+    pub fn start_again(&mut self) {
+        assert!(self.ended().is_some(), "freemkvd runs");
+        self.child = self.command.spawn().expect("freemkvd starts");
+        self.wait_for_answer();
     }
 
     /// Where it listens.
@@ -183,13 +177,18 @@ impl Daemon {
     /// # Panics
     /// When it does not.
     pub fn wait(mut self) -> (ExitStatus, String) {
-        let mut status = None;
-        let ended = wait_until(|| {
-            status = self.child.try_wait().ok().flatten();
-            status.is_some()
-        });
+        let end = self.wait_for_end();
+        (end, self.log())
+    }
+
+    /// Waits until it has ended by itself; it can be started again then.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub fn wait_for_end(&mut self) -> ExitStatus {
+        let ended = wait_until(|| self.ended().is_some());
         assert!(ended, "freemkvd did not end; log:\n{}", self.log());
-        (status.expect("it has ended"), self.log())
+        self.ended().expect("it has ended")
     }
 
     /// How it has ended, if it has.

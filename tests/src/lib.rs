@@ -4,7 +4,8 @@
 //! [`trace`] plays real muxers against any [`sink::Sink`], [`counted`] measures what that did to the
 //! caller, [`verify`] says whether the file is right, and [`ops`] tries what no muxer would.
 //! `peer` and `slots` break the rules of the wire, `hold` makes a thread hang as a dead device does, and
-//! [`pattern`] is content that can be checked at any length. `extents` counts the pieces of a file.
+//! `rips` are muxers that rip one title after the other and say what they felt of whatever happens to
+//! the daemon meanwhile. [`pattern`] is content that can be checked at any length. `extents` counts the pieces of a file.
 
 pub mod counted;
 #[cfg(unix)]
@@ -18,6 +19,7 @@ pub mod pattern;
 #[cfg(unix)]
 pub mod peer;
 pub mod programs;
+pub mod rips;
 pub mod sink;
 #[cfg(target_os = "linux")]
 pub mod slots;

@@ -2,7 +2,7 @@
 //! of any length can be checked without keeping what was written.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::path::Path;
 
 /// Fills `bytes` with the content of the file `seed` from `offset` on.
@@ -23,6 +23,23 @@ pub fn bytes(seed: u64, offset: u64, len: usize) -> Vec<u8> {
     let mut bytes = vec![0; len];
     fill(seed, offset, &mut bytes);
     bytes
+}
+
+/// Writes `len` bytes of the file `seed` from `offset` on to `out`, in pieces of 256 KiB.
+///
+/// # Errors
+/// Whatever writing says.
+pub fn write(out: &mut impl Write, seed: u64, offset: u64, len: u64) -> io::Result<()> {
+    let mut piece = vec![0; 256 << 10];
+    let mut at = offset;
+    while at < offset + len {
+        let left = usize::try_from(offset + len - at).unwrap_or(usize::MAX);
+        let count = left.min(piece.len());
+        fill(seed, at, &mut piece[..count]);
+        out.write_all(&piece[..count])?;
+        at += count as u64;
+    }
+    Ok(())
 }
 
 /// The length of the file at `path`, in bytes, if it is a prefix of the file `seed`.
