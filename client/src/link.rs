@@ -22,8 +22,8 @@ use freemkvd_proto as proto;
 use freemkvd_proto::limits::{SLOT_PARTS_MAX, WRITE_BYTES_MAX};
 use freemkvd_proto::{FrameError, Header, Kind, Mark, Reply};
 
-use self::command::{Numbered, in_slots, wire};
 pub(crate) use self::command::{Command, Part};
+use self::command::{Numbered, in_slots, wire};
 use crate::Error;
 use crate::slot::Pool;
 
@@ -63,7 +63,9 @@ pub(crate) struct Link {
     marks: proto::Progress,
     /// How content was offered to travel.
     transfer: proto::Transfer,
+    /// What it was opened with, and whether the daemon has said that it can be resumed by that.
     token: Option<proto::Token>,
+    is_resumable: bool,
     /// Set when nobody will push any more; the connection ends once this command is written.
     closing: Option<u64>,
     pub(crate) pool: Pool,
@@ -81,10 +83,14 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    /// A link whose first frame is `open`.
-    pub(crate) fn new(pool: Pool, open: proto::Open) -> Self {
+    /// A link whose first frame is `open`, with what to resume the stream by, if the daemon knows of that.
+    pub(crate) fn new(pool: Pool, open: proto::Open, token: Option<proto::Token>) -> Self {
         let transfer = open.transfer;
-        let open = Numbered { sequence: 0, command: Command::Open(open) };
+        let command = match token {
+            Some(token) => Command::OpenResumable(proto::OpenResumable { token, open }),
+            None => Command::Open(open),
+        };
+        let open = Numbered { sequence: 0, command };
         Self {
             outbox: VecDeque::from([open]),
             in_flight: VecDeque::new(),
@@ -101,7 +107,8 @@ impl Link {
             synced: 0,
             marks: proto::Progress::default(),
             transfer,
-            token: None,
+            token,
+            is_resumable: false,
             closing: None,
             pool,
             opened: None,
@@ -286,9 +293,11 @@ impl Link {
                     return Err(nonsense("that it shares slots which it was not offered"));
                 }
                 self.opened = Some(opened);
+                // The file is open; only what comes after that may have to be sent again.
+                self.settle(0);
             }
-            Reply::Resumable(resumable) if self.opened.is_none() => {
-                self.token = Some(resumable.token);
+            Reply::Resumable if self.opened.is_none() && self.token.is_some() => {
+                self.is_resumable = true;
             }
             Reply::Progress(marks) => self.progress(marks)?,
             Reply::Synced if sequence <= self.sent => {

@@ -265,6 +265,9 @@ impl Outlet for Local {
             written_bytes: self.written_bytes,
             durable_bytes: self.durable_bytes,
             frames_sent: 0,
+            resumes: 0,
+            unwatched_restarts: 0,
+            kept_bytes: 0,
         }
     }
 

@@ -149,9 +149,7 @@ impl Options {
     }
 
     /// Deadline for connecting, and again for opening the file. Default: 30 seconds. When the daemon is
-    /// restarted under an `open` or `create`, it is asked again within this time. It may have created the
-    /// file before it went: then, with [`create_new`](Self::create_new), the answer is that the file
-    /// exists, although nobody else has made it.
+    /// restarted under an `open` or `create`, it is asked again within this time.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
         self

@@ -25,7 +25,7 @@ use freemkvd_proto::{Failure, Reply};
 use interprocess::local_socket::Stream;
 
 use self::reconnect::Outage;
-pub(crate) use self::reconnect::{Backoff, Route};
+pub(crate) use self::reconnect::{Backoff, Route, passes};
 use crate::connection::{Answers, io_error, write_all};
 use crate::link::{Answered, Link, Part};
 use crate::memory::Memory;

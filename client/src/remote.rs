@@ -1,7 +1,8 @@
 //! [`Remote`]: an [`Outlet`] through the daemon.
 //!
 //! 1. Writing waits for a free slot and nothing else; everything is handed to the sender at once.
-//! 2. An `Open` to which nothing came back, because the daemon went away under it, is sent again.
+//! 2. An `OpenResumable` that was not answered, because the daemon went away under it, is sent again, with the
+//!    same token: the file is opened once.
 //! 3. No more than [`COMMANDS_MAX`] commands are kept. Slots bound those with content, this the rest.
 
 use std::collections::VecDeque;
@@ -11,14 +12,14 @@ use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use freemkvd_proto::{self as proto, OpenMode, Transfer, WirePath, limits};
+use freemkvd_proto::{self as proto, Kind, OpenMode, Token, Transfer, WirePath, limits};
 
 use crate::connection::{Limit, connect};
 use crate::link::{Command, Link, Part};
 use crate::memory::Memory;
 use crate::outlet::{Outlet, Patience, TICK};
 use crate::progress::Progress;
-use crate::pump::{Backoff, Route, Shared};
+use crate::pump::{Backoff, Route, Shared, passes};
 use crate::slot::{Pool, SLOT_BYTES, Slot};
 use crate::window::Leaving;
 use crate::{Error, memory};
@@ -70,10 +71,11 @@ impl Remote {
     pub(crate) fn open(opening: &Opening<'_>) -> Result<(Self, u64), Error> {
         let patience =
             Patience::new("opening", opening.halt.as_ref()).with_timeout(opening.timeout);
+        let token = (!opening.resume_timeout.is_zero()).then(token).flatten();
         let mut backoff = Backoff::new();
         let mut lost: Option<Error> = None;
         loop {
-            match Self::open_once(opening, &patience) {
+            match Self::open_once(opening, token, &patience) {
                 Ok(opened) => return Ok(opened),
                 Err(Attempt::Lost(error)) => {
                     lost.get_or_insert(error);
@@ -91,7 +93,8 @@ impl Remote {
                     Err(halted) => return Err(halted),
                 }
             }
-            if let (Err(Error::TimedOut { .. }), Some(lost)) = (patience.next(opening.path), &lost) {
+            if let (Err(Error::TimedOut { .. }), Some(lost)) = (patience.next(opening.path), &lost)
+            {
                 return Err(lost.clone());
             }
         }
@@ -99,6 +102,7 @@ impl Remote {
 
     fn open_once(
         opening: &Opening<'_>,
+        token: Option<Token>,
         patience: &Patience,
     ) -> Result<(Self, u64), Attempt> {
         let path = opening.path;
@@ -121,21 +125,29 @@ impl Remote {
             weight: opening.weight,
             window_bytes: opening.daemon_window_bytes,
         };
-        let connection = connect(opening.socket, Limit::of(opening.timeout))?;
-        let may_go_on = connection.version >= proto::Kind::Resume.since();
+        let connection = connect(opening.socket, Limit::of(opening.timeout)).map_err(|error| {
+            match error {
+                // It listened, and went away before it had said hello.
+                Error::Io { .. } => Attempt::Lost(error),
+                error => Attempt::Failed(error),
+            }
+        })?;
+        let token = token.filter(|_| connection.version >= Kind::OpenResumable.since());
         let route = Route {
             socket: opening.socket.to_owned(),
             step_timeout: opening.timeout,
             resume_timeout: opening.resume_timeout,
         };
-        let link = Link::new(pool, open);
+        let link = Link::new(pool, open, token);
         let shared = Shared::start(path, connection.stream, memory.map(Arc::new), link, route)?;
         let opened = shared.wait(patience, |link| link.opened).map_err(|error| {
             shared.give_up();
-            let is_untouched = shared.with(|link| link.is_untouched());
-            let again = may_go_on && is_untouched && !opening.resume_timeout.is_zero();
+            let again = shared.with(|link| link.is_to_be_opened_again());
             match error {
                 error @ Error::Lost { .. } if again => Attempt::Lost(error),
+                Error::Failed { ref failure, .. } if again && passes(failure.code) => {
+                    Attempt::Lost(error)
+                }
                 error => Attempt::Failed(error),
             }
         })?;
@@ -160,6 +172,13 @@ impl Remote {
         self.shared.with(|_| ());
         Ok(())
     }
+}
+
+/// Sixteen bytes that nobody guesses; `None` where the system has none to give.
+fn token() -> Option<Token> {
+    let mut token = [0; 16];
+    getrandom::fill(&mut token).ok()?;
+    Some(Token(token))
 }
 
 /// The slots of a stream: shared ones where that is wanted and the system has them to give, and at most

@@ -107,6 +107,7 @@ impl Command {
             Self::WriteSlots(_) => Kind::WriteSlots,
             Self::SetWeight(_) => Kind::SetWeight,
             Self::Resume(_) => Kind::Resume,
+            Self::OpenResumable(_) => Kind::OpenResumable,
             Self::Drain => Kind::Drain,
         }
     }
@@ -125,6 +126,7 @@ impl Command {
             Self::WriteSlots(body) => encode(kind, sequence, body),
             Self::SetWeight(body) => encode(kind, sequence, body),
             Self::Resume(body) => encode(kind, sequence, body),
+            Self::OpenResumable(body) => encode(kind, sequence, body),
             Self::Flush | Self::Sync | Self::Finish | Self::Abort | Self::Status | Self::Drain => {
                 Ok(Header::new(kind, 0, sequence)?.encode().to_vec())
             }
@@ -151,6 +153,7 @@ impl Command {
             Kind::WriteSlots => Self::WriteSlots(decode(kind, body)?),
             Kind::SetWeight => Self::SetWeight(decode(kind, body)?),
             Kind::Resume => Self::Resume(decode(kind, body)?),
+            Kind::OpenResumable => Self::OpenResumable(decode(kind, body)?),
             Kind::Drain => Self::Drain,
             _ => {
                 return Err(FrameError::UnknownKind { number: kind as u16 });
@@ -173,7 +176,7 @@ impl Reply {
             Self::GoingAway(_) => Kind::GoingAway,
             Self::StatusReport(_) => Kind::StatusReport,
             Self::Done => Kind::Done,
-            Self::Resumable(_) => Kind::Resumable,
+            Self::Resumable => Kind::Resumable,
             Self::Resumed(_) => Kind::Resumed,
         }
     }
@@ -191,9 +194,8 @@ impl Reply {
             Self::Failed(body) => encode(kind, sequence, body),
             Self::GoingAway(body) => encode(kind, sequence, body),
             Self::StatusReport(body) => encode(kind, sequence, body),
-            Self::Resumable(body) => encode(kind, sequence, body),
             Self::Resumed(body) => encode(kind, sequence, body),
-            Self::Synced | Self::Aborted | Self::Done => {
+            Self::Synced | Self::Aborted | Self::Done | Self::Resumable => {
                 Ok(Header::new(kind, 0, sequence)?.encode().to_vec())
             }
         }
@@ -216,7 +218,7 @@ impl Reply {
             Kind::GoingAway => Self::GoingAway(decode(kind, body)?),
             Kind::StatusReport => Self::StatusReport(decode(kind, body)?),
             Kind::Done => Self::Done,
-            Kind::Resumable => Self::Resumable(decode(kind, body)?),
+            Kind::Resumable => Self::Resumable,
             Kind::Resumed => Self::Resumed(decode(kind, body)?),
             _ => {
                 return Err(FrameError::UnknownKind { number: kind as u16 });

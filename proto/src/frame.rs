@@ -40,6 +40,8 @@ pub enum Kind {
     WriteSlots = 0x0A,
     /// Goes on with a stream whose connection was lost.
     Resume = 0x0B,
+    /// Opens the connection's stream, which is to outlive the daemon.
+    OpenResumable = 0x0C,
     /// Asks for a status report.
     Status = 0x40,
     /// Changes the weight of a stream.
@@ -60,7 +62,7 @@ pub enum Kind {
     Failed = 0x86,
     /// The daemon is about to stop.
     GoingAway = 0x87,
-    /// Says by which token the stream can be resumed.
+    /// Says that the stream can be resumed.
     Resumable = 0x88,
     /// Answers `Resume`.
     Resumed = 0x89,
@@ -84,6 +86,7 @@ impl Kind {
         Self::Abort,
         Self::WriteSlots,
         Self::Resume,
+        Self::OpenResumable,
         Self::Status,
         Self::SetWeight,
         Self::Drain,
@@ -110,7 +113,7 @@ impl Kind {
     #[must_use]
     pub const fn since(self) -> u16 {
         match self {
-            Self::Resume | Self::Drain | Self::Resumable | Self::Resumed => 3,
+            Self::Resume | Self::OpenResumable | Self::Drain | Self::Resumable | Self::Resumed => 3,
             _ => 2,
         }
     }
@@ -128,7 +131,7 @@ impl Kind {
             Self::Write => limits::WRITE_BYTES_MAX,
             Self::Flush | Self::Sync | Self::Finish | Self::Abort => 0,
             Self::Status | Self::Drain => 0,
-            Self::Synced | Self::Aborted | Self::Done => 0,
+            Self::Synced | Self::Aborted | Self::Done | Self::Resumable => 0,
             _ => match self.sender() {
                 Sender::Client => limits::CONTROL_BYTES_MAX,
                 Sender::Daemon => limits::REPLY_BYTES_MAX,

@@ -43,13 +43,14 @@
 //!
 //! # Commands
 //!
-//! One stream per connection. The first frame is `Open` or `Resume` with sequence number 0; every command
+//! One stream per connection. The first frame is `Open`, `OpenResumable` or `Resume` with sequence number 0; every command
 //! after `Open` is numbered 1, 2, 3 and so on, without a gap. A stream has a position, which starts at 0;
 //! `Write` and `WriteZeroes` move it.
 //!
 //! | kind | body | answered by |
 //! |---|---|---|
 //! | `Open` | [`Open`] | `Opened`, or `Failed` and the connection ends |
+//! | `OpenResumable` | [`OpenResumable`] | `Resumable` if the stream will outlive the daemon, and then as `Open` |
 //! | `Resume` | [`Resume`] | `Resumed`; or `Finished` or `Failed`, and the connection ends |
 //! | `Write` | 1 byte to 4 MiB of content for the position | `Progress`, sooner or later |
 //! | `WriteSlots` | [`WriteSlots`]: where content for the position lies in shared slots | `Progress`, sooner or later |
@@ -93,8 +94,10 @@
 //!
 //! # Resuming
 //!
-//! Since version 3 a stream outlives its daemon. Where it can, the daemon sends `Resumable` with a
-//! [`Token`] right before `Opened`. When the connection ends although the client has not seen `Finished`,
+//! Since version 3 a stream can outlive its daemon. The client opens it by [`OpenResumable`], with a [`Token`]
+//! of its own, and the daemon says `Resumable` right before `Opened` if it is able to. A client that has lost
+//! the connection before `Opened` sends the same `OpenResumable` again: whether the file was opened or not, it
+//! is opened once. Later, when the connection ends although the client has not seen `Finished`,
 //! `Aborted` or `Failed`, the client connects again, as often as it takes, and its first frame is
 //! [`Resume`] with that token. It says up to which command it knows that all is *written*; the numbering
 //! goes on from there, and so does the position.
@@ -133,7 +136,7 @@
 //!
 //! | kind | body | meaning |
 //! |---|---|---|
-//! | `Resumable` | [`Resumable`] | since version 3: by which token the stream can be resumed |
+//! | `Resumable` | empty | since version 3: the stream outlives the daemon |
 //! | `Resumed` | [`Resumed`] | since version 3: the stream goes on |
 //! | `Opened` | [`Opened`] | the stream's number, the file's length, the limits that hold |
 //! | `Progress` | [`Progress`] | the three watermarks below; never goes back |
@@ -189,7 +192,7 @@ pub use code::ErrorCode;
 pub use codec::{Decoder, Step};
 pub use frame::{FrameError, HEADER_BYTES, Header, Kind, Sender};
 pub use message::{
-    Command, Failure, Finished, GoingAway, Mark, Open, OpenMode, Opened, Progress, Reply,
-    Resumable, Resume, Resumed, Seek, SetLen, SetWeight, SlotPart, Token, Transfer, WirePath,
+    Command, Failure, Finished, GoingAway, Mark, Open, OpenMode, OpenResumable, Opened, Progress,
+    Reply, Resume, Resumed, Seek, SetLen, SetWeight, SlotPart, Token, Transfer, WirePath,
     WriteSlots, WriteZeroes,
 };

@@ -138,7 +138,8 @@ pub struct SetWeight {
     pub weight: u32,
 }
 
-/// What names a stream to the daemon that comes after this one: 16 random bytes, a secret of the two sides.
+/// What names a stream to this daemon and to the one that comes after it: 16 random bytes that the client
+/// chooses, a secret of the two sides.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Token(pub [u8; 16]);
@@ -150,17 +151,20 @@ impl std::fmt::Debug for Token {
     }
 }
 
-/// Body of `Resumable`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Resumable {
-    /// What to resume the stream by.
+/// Body of `OpenResumable`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenResumable {
+    /// What the stream is resumed by. Also by another `OpenResumable`, when the client has not heard what
+    /// came of this one: it never opens a file twice.
     pub token: Token,
+    /// The rest is as in `Open`.
+    pub open: Open,
 }
 
 /// Body of `Resume`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resume {
-    /// What `Resumable` has said.
+    /// That of its `OpenResumable`.
     pub token: Token,
     /// How far the client knows that its commands were *written*. The next command is the one after it.
     pub written: Mark,
@@ -289,6 +293,8 @@ pub enum Command {
     Resume(Resume),
     /// Asks the daemon to write what it has accepted, and to stop.
     Drain,
+    /// Opens the connection's stream, which is to outlive the daemon.
+    OpenResumable(OpenResumable),
 }
 
 /// Everything the daemon sends.
@@ -312,8 +318,8 @@ pub enum Reply {
     StatusReport(Status),
     /// Answers `SetWeight` and `Drain`.
     Done,
-    /// Says by which token the stream can be resumed.
-    Resumable(Resumable),
+    /// Says that the stream can be resumed.
+    Resumable,
     /// Answers `Resume`.
     Resumed(Resumed),
 }

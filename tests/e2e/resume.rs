@@ -4,12 +4,16 @@ use std::fs;
 
 use freemkvd_proto::hello::{ClientHello, DaemonHello};
 use freemkvd_proto::status::StreamState;
-use freemkvd_proto::{Command, ErrorCode, Mark, OpenMode, Reply, Resume, Seek, Token, Transfer};
+use freemkvd_proto::{
+    Command, ErrorCode, Mark, OpenMode, OpenResumable, Reply, Resume, Seek, Token, Transfer,
+};
 use freemkvd_tests::daemon::{Daemon, wait_until};
-use freemkvd_tests::peer::Peer;
+use freemkvd_tests::peer::{Peer, opening};
 use rustix::process::Signal;
 
 use crate::support::scratch;
+
+const TOKEN: Token = Token(*b"a streams secret");
 
 fn from(token: Token, written: Mark, position: u64) -> Resume {
     Resume { token, written, durable: Mark::default(), position, transfer: Transfer::Inline }
@@ -35,7 +39,7 @@ fn a_stream_goes_on_where_its_client_knows_it_to_be_written() {
     let path = root.path().join("film");
     let mut daemon = Daemon::start(root.path(), "");
     let mut peer = Peer::greet(daemon.socket());
-    let opened = peer.open(&path, OpenMode::CreateNew);
+    let opened = peer.open_resumable(&path, OpenMode::CreateNew, TOKEN);
     peer.content(1, b"hello, ");
     peer.command(2, &Command::Flush);
     assert_eq!(wait_written(&mut peer, 2), mark(2, 7));
@@ -49,7 +53,7 @@ fn a_stream_goes_on_where_its_client_knows_it_to_be_written() {
     assert_eq!(suspended.streams[0].id, opened.stream);
 
     let mut again = Peer::greet(daemon.socket());
-    let resumed = again.resume(from(peer.token(), mark(2, 7), 7));
+    let resumed = again.resume(from(TOKEN, mark(2, 7), 7));
     assert_eq!((resumed.stream, resumed.watched), (opened.stream, false));
     again.content(3, b"big world");
     again.command(4, &Command::Seek(Seek { offset: 7 }));
@@ -73,7 +77,7 @@ fn what_was_finished_or_had_failed_is_answered_by_the_next_daemon() {
     let path = root.path().join("film");
     let mut daemon = Daemon::start(root.path(), "");
     let mut peer = Peer::greet(daemon.socket());
-    let _ = peer.open(&path, OpenMode::CreateNew);
+    let _ = peer.open_resumable(&path, OpenMode::CreateNew, TOKEN);
     peer.content(1, b"all");
     peer.command(2, &Command::Finish);
     // It has not heard of it, and stays connected.
@@ -82,7 +86,7 @@ fn what_was_finished_or_had_failed_is_answered_by_the_next_daemon() {
     daemon.kill();
     daemon.start_again();
     let mut again = Peer::greet(daemon.socket());
-    again.command(0, &Command::Resume(from(peer.token(), mark(0, 0), 0)));
+    again.command(0, &Command::Resume(from(TOKEN, mark(0, 0), 0)));
     let Some((_, Reply::Finished(finished))) = again.reply() else { panic!("not finished") };
     assert_eq!((finished.len_bytes, finished.progress.durable.bytes), (3, 3));
 }
@@ -93,7 +97,7 @@ fn a_planned_stop_writes_what_is_queued_and_tells_how_far_it_came() {
     let path = root.path().join("film");
     let mut daemon = Daemon::start(root.path(), "");
     let mut peer = Peer::greet(daemon.socket());
-    let _ = peer.open(&path, OpenMode::CreateNew);
+    let _ = peer.open_resumable(&path, OpenMode::CreateNew, TOKEN);
     let content = vec![7; 3 << 20];
     peer.content(1, &content);
     daemon.wait_for("the content", |status| status.streams[0].accepted_bytes == 3 << 20);
@@ -113,7 +117,7 @@ fn a_planned_stop_writes_what_is_queued_and_tells_how_far_it_came() {
     assert!(daemon.ended().unwrap().success());
     daemon.start_again();
     let mut again = Peer::greet(daemon.socket());
-    again.resume(from(peer.token(), written, 3 << 20));
+    again.resume(from(TOKEN, written, 3 << 20));
     again.content(2, b"end");
     again.command(3, &Command::Sync);
     again.until(|sequence, reply| (sequence == 3 && *reply == Reply::Synced).then_some(()));
@@ -126,21 +130,45 @@ fn a_token_that_nobody_has_and_one_of_a_stream_with_a_connection_are_refused() {
     let root = scratch();
     let mut daemon = Daemon::start(root.path(), "");
     let mut peer = Peer::greet(daemon.socket());
-    let _ = peer.open(root.path().join("film"), OpenMode::CreateNew);
+    let _ = peer.open_resumable(root.path().join("film"), OpenMode::CreateNew, TOKEN);
     let refused = |token, code| {
         let mut other = Peer::greet(daemon.socket());
         other.command(0, &Command::Resume(from(token, mark(0, 0), 0)));
         assert_eq!(other.failure().code, code);
     };
     refused(Token([0; 16]), ErrorCode::NO_SUCH_TOKEN);
-    refused(peer.token(), ErrorCode::ATTACHED);
+    refused(TOKEN, ErrorCode::ATTACHED);
     daemon.kill();
     daemon.start_again();
     let mut first = Peer::greet(daemon.socket());
-    first.resume(from(peer.token(), mark(0, 0), 0));
+    first.resume(from(TOKEN, mark(0, 0), 0));
     let mut second = Peer::greet(daemon.socket());
-    second.command(0, &Command::Resume(from(peer.token(), mark(0, 0), 0)));
+    second.command(0, &Command::Resume(from(TOKEN, mark(0, 0), 0)));
     assert_eq!(second.failure().code, ErrorCode::ATTACHED);
+}
+
+#[test]
+fn an_open_that_was_not_answered_is_asked_again_and_opens_once() {
+    let root = scratch();
+    let path = root.path().join("film");
+    let mut daemon = Daemon::start(root.path(), "");
+    let mut peer = Peer::greet(daemon.socket());
+    let opened = peer.open_resumable(&path, OpenMode::CreateNew, TOKEN);
+    let mut other = Peer::greet(daemon.socket());
+    let open = opening(&path, OpenMode::CreateNew, Transfer::Inline);
+    let again = Command::OpenResumable(OpenResumable { token: TOKEN, open });
+    other.command(0, &again);
+    assert_eq!(other.failure().code, ErrorCode::ATTACHED);
+    daemon.kill();
+    daemon.start_again();
+    // As if it had not heard.
+    let mut peer = Peer::greet(daemon.socket());
+    let again = peer.open_resumable(&path, OpenMode::CreateNew, TOKEN);
+    assert_eq!((again.stream, again.len_bytes), (opened.stream, 0));
+    peer.content(1, b"film");
+    peer.command(2, &Command::Finish);
+    peer.until(|_, reply| matches!(reply, Reply::Finished(_)).then_some(()));
+    assert_eq!(fs::read(&path).unwrap(), b"film");
 }
 
 #[test]
@@ -148,10 +176,10 @@ fn nonsense_in_a_resume_is_refused_and_the_stream_still_waits() {
     let root = scratch();
     let mut daemon = Daemon::start(root.path(), "");
     let mut peer = Peer::greet(daemon.socket());
-    let _ = peer.open(root.path().join("film"), OpenMode::CreateNew);
+    let _ = peer.open_resumable(root.path().join("film"), OpenMode::CreateNew, TOKEN);
     daemon.kill();
     daemon.start_again();
-    let good = from(peer.token(), mark(0, 0), 0);
+    let good = from(TOKEN, mark(0, 0), 0);
     for (bad, code) in [
         (Resume { position: u64::MAX, ..good }, ErrorCode::OFFSET_RANGE),
         (Resume { durable: mark(1, 0), ..good }, ErrorCode::OUT_OF_SEQUENCE),
@@ -171,7 +199,7 @@ fn a_stream_that_nobody_comes_back_for_is_closed_and_reported() {
     let path = root.path().join("film");
     let mut daemon = Daemon::start(root.path(), "[daemon]\nresume_grace = \"1s\"\n");
     let mut peer = Peer::greet(daemon.socket());
-    let _ = peer.open(&path, OpenMode::CreateNew);
+    let _ = peer.open_resumable(&path, OpenMode::CreateNew, TOKEN);
     peer.content(1, b"half");
     peer.command(2, &Command::Flush);
     wait_written(&mut peer, 2);
@@ -180,7 +208,7 @@ fn a_stream_that_nobody_comes_back_for_is_closed_and_reported() {
     daemon.wait_for("its end", |status| status.streams[0].state == StreamState::Abandoned);
     daemon.wait_for_log(&["has not come back", "film"]);
     let mut late = Peer::greet(daemon.socket());
-    late.command(0, &Command::Resume(from(peer.token(), mark(2, 4), 4)));
+    late.command(0, &Command::Resume(from(TOKEN, mark(2, 4), 4)));
     assert_eq!(late.failure().code, ErrorCode::NO_SUCH_TOKEN);
     // Its file is free again.
     let _ = Peer::greet(daemon.socket()).open(&path, OpenMode::Existing);
@@ -193,7 +221,7 @@ fn until_it_is_resumed_or_given_up_nobody_else_writes_its_file() {
     let path = root.path().join("film");
     let mut daemon = Daemon::start(root.path(), "");
     let mut peer = Peer::greet(daemon.socket());
-    let _ = peer.open(&path, OpenMode::CreateNew);
+    let _ = peer.open_resumable(&path, OpenMode::CreateNew, TOKEN);
     daemon.kill();
     daemon.start_again();
     let mut other = Peer::greet(daemon.socket());
@@ -208,7 +236,7 @@ fn a_file_that_was_removed_or_replaced_meanwhile_is_never_written() {
         let path = root.path().join("film");
         let mut daemon = Daemon::start(root.path(), "");
         let mut peer = Peer::greet(daemon.socket());
-        let _ = peer.open(&path, OpenMode::CreateNew);
+        let _ = peer.open_resumable(&path, OpenMode::CreateNew, TOKEN);
         daemon.kill();
         fs::remove_file(&path).unwrap();
         if is_replaced {
@@ -217,7 +245,7 @@ fn a_file_that_was_removed_or_replaced_meanwhile_is_never_written() {
         }
         daemon.start_again();
         let mut again = Peer::greet(daemon.socket());
-        again.command(0, &Command::Resume(from(peer.token(), mark(0, 0), 0)));
+        again.command(0, &Command::Resume(from(TOKEN, mark(0, 0), 0)));
         again.content(1, b"ours");
         let failure = again.failure();
         assert_eq!(failure.code, ErrorCode::FILE_CHANGED);
@@ -232,12 +260,12 @@ fn without_what_was_kept_the_client_hears_that_it_can_not_go_on() {
     let path = root.path().join("film");
     let mut daemon = Daemon::start(root.path(), "");
     let mut peer = Peer::greet(daemon.socket());
-    let _ = peer.open(&path, OpenMode::CreateNew);
+    let _ = peer.open_resumable(&path, OpenMode::CreateNew, TOKEN);
     daemon.kill();
     fs::remove_dir_all(daemon.socket().with_file_name("s.streams")).unwrap();
     daemon.start_again();
     let mut again = Peer::greet(daemon.socket());
-    again.command(0, &Command::Resume(from(peer.token(), mark(0, 0), 0)));
+    again.command(0, &Command::Resume(from(TOKEN, mark(0, 0), 0)));
     assert_eq!(again.failure().code, ErrorCode::NO_SUCH_TOKEN);
 }
 
@@ -273,7 +301,7 @@ fn asked_to_drain_it_answers_writes_what_is_queued_and_stops() {
     let path = root.path().join("film");
     let mut daemon = Daemon::start(root.path(), "");
     let mut peer = Peer::greet(daemon.socket());
-    let _ = peer.open(&path, OpenMode::CreateNew);
+    let _ = peer.open_resumable(&path, OpenMode::CreateNew, TOKEN);
     peer.content(1, b"queued");
     daemon.wait_for("the content", |status| status.streams[0].accepted_bytes == 6);
     let mut other = Peer::greet(daemon.socket());
@@ -289,7 +317,8 @@ fn with_no_grace_streams_end_with_the_daemon() {
     let root = scratch();
     let daemon = Daemon::start(root.path(), "[daemon]\nresume_grace = \"0s\"\n");
     let mut peer = Peer::greet(daemon.socket());
-    peer.ask_to_open(root.path().join("film"), OpenMode::CreateNew);
-    assert!(matches!(peer.reply(), Some((0, Reply::Opened(_)))), "and no token before it");
+    let open = opening(root.path().join("film"), OpenMode::CreateNew, Transfer::Inline);
+    peer.command(0, &Command::OpenResumable(OpenResumable { token: TOKEN, open }));
+    assert!(matches!(peer.reply(), Some((0, Reply::Opened(_)))), "and not that it is resumable");
     assert!(!daemon.socket().with_file_name("s.streams").exists());
 }

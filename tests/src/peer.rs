@@ -14,7 +14,7 @@ use std::time::Duration;
 use freemkvd_proto::hello::{ClientHello, DaemonHello, HELLO_BYTES};
 use freemkvd_proto::limits::WEIGHT_DEFAULT;
 use freemkvd_proto::{
-    Command, Decoder, Failure, Header, Kind, Open, OpenMode, Opened, Reply, Resumable, Resume,
+    Command, Decoder, Failure, Header, Kind, Open, OpenMode, OpenResumable, Opened, Reply, Resume,
     Resumed, Sender, SlotPart, Step, Token, Transfer, WirePath, WriteSlots,
 };
 
@@ -32,8 +32,6 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub struct Peer {
     stream: UnixStream,
     decoder: Decoder,
-    /// What its stream can be resumed by.
-    token: Option<Token>,
 }
 
 impl Peer {
@@ -48,7 +46,7 @@ impl Peer {
             .set_read_timeout(Some(PATIENCE))
             .and_then(|()| stream.set_write_timeout(Some(PATIENCE)));
         timeouts.expect("a socket has timeouts");
-        Self { stream, decoder: Decoder::new(Sender::Daemon), token: None }
+        Self { stream, decoder: Decoder::new(Sender::Daemon) }
     }
 
     /// Connects and agrees on a version.
@@ -161,21 +159,24 @@ impl Peer {
     pub fn opened(&mut self) -> Opened {
         match self.reply() {
             Some((0, Reply::Opened(opened))) => opened,
-            Some((0, Reply::Resumable(Resumable { token }))) if self.token.is_none() => {
-                self.token = Some(token);
-                self.opened()
-            }
             other => panic!("Open was answered by {other:?}"),
         }
     }
 
-    /// What its stream can be resumed by.
+    /// Opens a stream that can be resumed by `token`.
     ///
     /// # Panics
-    /// When the daemon did not say.
-    #[must_use]
-    pub fn token(&self) -> Token {
-        self.token.expect("the stream can be resumed")
+    /// When the daemon refuses, or can't have it resumed.
+    pub fn open_resumable(
+        &mut self,
+        path: impl AsRef<Path>,
+        mode: OpenMode,
+        token: Token,
+    ) -> Opened {
+        let open = opening(path, mode, Transfer::Inline);
+        self.command(0, &Command::OpenResumable(OpenResumable { token, open }));
+        assert_eq!(self.reply(), Some((0, Reply::Resumable)));
+        self.opened()
     }
 
     /// Goes on with a stream.

@@ -14,6 +14,7 @@ use crate::slot::Slot;
 #[derive(Debug)]
 pub(crate) enum Command {
     Open(proto::Open),
+    OpenResumable(proto::OpenResumable),
     Write { offset: u64, parts: Vec<Part> },
     WriteZeroes { offset: u64, len: u64 },
     Seek { offset: u64 },
@@ -83,6 +84,7 @@ pub(super) fn in_slots(parts: &[Part]) -> proto::Command {
 pub(super) fn wire(command: &Command) -> proto::Command {
     match command {
         Command::Open(open) => proto::Command::Open(open.clone()),
+        Command::OpenResumable(open) => proto::Command::OpenResumable(open.clone()),
         Command::Seek { offset } => proto::Command::Seek(proto::Seek { offset: *offset }),
         Command::WriteZeroes { len, .. } => {
             proto::Command::WriteZeroes(proto::WriteZeroes { len: *len })

@@ -17,10 +17,10 @@ use super::{Command, Link, nonsense};
 use crate::slot::SLOT_BYTES;
 
 impl Link {
-    /// What a new connection begins with; `None` when there is nothing to go on with: the daemon has
-    /// given no token, the file is not open yet, or the stream is over.
+    /// What a new connection begins with; `None` when there is nothing to go on with: the daemon can't, the
+    /// file is not open yet, or the stream is over.
     pub(crate) fn resume(&self) -> Option<proto::Resume> {
-        if self.ended || self.opened.is_none() {
+        if self.ended || self.opened.is_none() || !self.is_resumable {
             return None;
         }
         Some(proto::Resume {
@@ -33,9 +33,9 @@ impl Link {
         })
     }
 
-    /// Nothing came back on this connection, not even what comes before `Opened`.
-    pub(crate) fn is_untouched(&self) -> bool {
-        self.opened.is_none() && self.token.is_none()
+    /// The file may be opened or not, and the same `OpenResumable` finds out.
+    pub(crate) fn is_to_be_opened_again(&self) -> bool {
+        self.opened.is_none() && self.token.is_some()
     }
 
     /// Takes the answer to what [`resume`](Self::resume) has said, and queues what is to be sent again.

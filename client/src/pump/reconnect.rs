@@ -39,6 +39,11 @@ const PASSING: [ErrorCode; 4] = [
     ErrorCode::HANDSHAKE_TIMEOUT,
 ];
 
+/// Whether a refusal is to be taken for "not yet".
+pub(crate) fn passes(code: ErrorCode) -> bool {
+    PASSING.contains(&code)
+}
+
 /// Where the daemon is, and how long it is looked for.
 #[derive(Clone, Debug)]
 pub(crate) struct Route {
@@ -63,7 +68,9 @@ impl Backoff {
     pub(crate) fn wait(&mut self) -> Duration {
         let longest = self.0;
         self.0 = (longest * 2).min(LONGEST_WAIT);
-        longest.mul_f64(fastrand::f64())
+        // Without chance it is merely less polite.
+        let chance = getrandom::u32().unwrap_or(u32::MAX);
+        longest.mul_f64(f64::from(chance) / f64::from(u32::MAX))
     }
 }
 
@@ -138,8 +145,7 @@ impl Shared {
                         since.elapsed().as_secs_f64(),
                         outage.tries
                     );
-                    let error =
-                        self.lost_because(&state.link, io::Error::new(cause.kind(), told));
+                    let error = self.lost_because(&state.link, io::Error::new(cause.kind(), told));
                     self.fail(&mut state.link, error);
                     return None;
                 }

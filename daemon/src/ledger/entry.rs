@@ -33,6 +33,8 @@ pub struct Entry {
     pub inode: u64,
     /// When it was made, where its file system tells.
     pub born: Option<(i64, u32)>,
+    /// How long it was when it was opened, in bytes.
+    pub len_bytes: u64,
     /// Up to where space was reserved.
     pub reserved_bytes: u64,
     /// The thread that writes it. Until that is gone nobody else may write to the file: a call that hangs in

@@ -141,6 +141,7 @@ mod tests {
             device: 1,
             inode: 2,
             born: Some((3, 4)),
+            len_bytes: 0,
             reserved_bytes: 0,
             thread: None,
             outcome: None,

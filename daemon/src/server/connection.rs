@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use freemkvd_proto::limits::{PATH_BYTES_MAX, WEIGHTS};
-use freemkvd_proto::{Command, ErrorCode, Failure, Kind, Open, Reply, Resume, Transfer};
+use freemkvd_proto::{
+    Command, ErrorCode, Failure, Open, OpenResumable, Reply, Resume, Token, Transfer,
+};
 use interprocess::local_socket::tokio::{Stream, prelude::*};
 use tokio::time::{timeout, timeout_at};
 use tracing::warn;
@@ -59,7 +61,14 @@ pub(super) async fn serve(server: Arc<Server>, socket: Stream) {
     let mut receiver = Receiver::new(&socket, version);
     let failure = match timeout_at(deadline, receiver.receive_first()).await {
         Ok(Ok((Received::Command(0, Command::Open(open)), descriptors))) => {
-            match check_open(&server, open, descriptors, version) {
+            match check_open(&server, open, None, descriptors) {
+                Ok(opening) => transfer::open(&server, &socket, receiver, client, opening).await,
+                Err(failure) => Some(failure),
+            }
+        }
+        Ok(Ok((Received::Command(0, Command::OpenResumable(opening)), descriptors))) => {
+            let OpenResumable { token, open } = opening;
+            match check_open(&server, open, Some(token), descriptors) {
                 Ok(opening) => transfer::open(&server, &socket, receiver, client, opening).await,
                 Err(failure) => Some(failure),
             }
@@ -124,8 +133,8 @@ fn client_of(socket: &Stream) -> Client {
 fn check_open(
     server: &Server,
     open: Open,
+    token: Option<Token>,
     descriptors: Vec<Descriptor>,
-    version: u16,
 ) -> Result<Opening, Failure> {
     refuse_while_draining(server)?;
     let bad = |what: &str| {
@@ -144,8 +153,7 @@ fn check_open(
         return Err(Failure::new(ErrorCode::BAD_WEIGHT, control::out_of_range(open.weight)));
     }
     let slots = slots(open.transfer, descriptors)?;
-    let is_resumable = Kind::Resume.since() <= version;
-    Ok(Opening { open, path, slots, is_resumable })
+    Ok(Opening { open, path, slots, token })
 }
 
 /// The same for a `Resume`.

@@ -3,10 +3,11 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use freemkvd_proto::{ErrorCode, Failure, Finished, Reply, Resume, Resumed};
+use freemkvd_proto::{ErrorCode, Failure, Finished, Mark, Reply, Resume, Resumed};
 use tracing::{error, info, warn};
 
 use super::Server;
+use super::transfer::Opening;
 use crate::ledger::{Entry, Outcome};
 use crate::storage::{Descriptors, FileId, Slots};
 use crate::stream::command::Commands;
@@ -89,7 +90,7 @@ fn adopt_one(
     let client = Client { pid: entry.client_pid, uid: entry.client_uid };
     let record = Arc::new(Record::new(stream, path.clone(), client, queue, server.shop.clock));
     record.set_weight(entry.weight);
-    record.suspend(entry.token, descriptors.is_some());
+    record.suspend(entry.token, descriptors.is_some(), (entry.len_bytes, entry.window_bytes));
     // Before any client is served: nobody else may begin to write this file.
     let id = FileId { device: entry.device, inode: entry.inode };
     let claim = server
@@ -144,14 +145,7 @@ pub(super) fn attach(
     }
     let commands = Commands::resumed(slots.as_ref().map_or(0, Slots::count), from)?;
     let shared = slots.is_some();
-    let Some(watched) = record.resume(from, slots, wake) else {
-        if !record.is_attached() {
-            // Its time has passed, and it is being closed.
-            return Err(unknown());
-        }
-        let message = format!("stream {} has a connection; try again soon", record.id);
-        return Err(Failure::new(ErrorCode::ATTACHED, message));
-    };
+    let watched = record.resume(from, slots, wake).ok_or_else(|| not_now(&record))?;
     info!(
         stream = record.id,
         client_pid = client.pid,
@@ -164,6 +158,51 @@ pub(super) fn attach(
     let resumed = Resumed { stream: record.id, queue_limit_bytes, shared, watched };
     record.answer(0, Reply::Resumed(resumed));
     Ok(Found::Stream(record, commands))
+}
+
+/// The stream that the daemon before has opened for this very `Open`, of which the client has not heard.
+pub(super) fn opened_before(
+    server: &Server,
+    client: Client,
+    opening: &Opening,
+) -> Result<Option<Arc<Record>>, Failure> {
+    let Some(record) = opening.token.and_then(|token| server.streams.called(&token)) else {
+        return Ok(None);
+    };
+    if !is_owner(client.uid, record.client.uid) || record.path != opening.path {
+        return Err(unknown());
+    }
+    Ok(Some(record))
+}
+
+/// Answers it as the daemon before would have.
+pub(super) fn begin_again(
+    record: &Record,
+    opening: Opening,
+    wake: impl Fn() + Send + Sync + 'static,
+) -> Result<(), Failure> {
+    if let Some(failure) = record.failure() {
+        record.expire();
+        return Err(failure);
+    }
+    let token = opening.token.ok_or_else(unknown)?;
+    let transfer = opening.open.transfer;
+    let (written, durable) = (Mark::default(), Mark::default());
+    let start = Resume { token, written, durable, position: 0, transfer };
+    record.resume(&start, opening.slots, wake).ok_or_else(|| not_now(record))?;
+    let (len_bytes, window_bytes) = record.opened_as();
+    record.answer_open(len_bytes, window_bytes);
+    Ok(())
+}
+
+/// Nobody waits for a client there.
+fn not_now(record: &Record) -> Failure {
+    if record.is_attached() {
+        let message = format!("stream {} has a connection; try again soon", record.id);
+        return Failure::new(ErrorCode::ATTACHED, message);
+    }
+    // Its time has passed, and it is being closed.
+    unknown()
 }
 
 /// Lets go of streams whose clients have not come back within `grace`.

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BufMut;
-use freemkvd_proto::{Command, ErrorCode, Failure, GoingAway, Header, Kind, Open, Reply, Resume};
+use freemkvd_proto::{
+    Command, ErrorCode, Failure, GoingAway, Header, Kind, Open, Reply, Resume, Token,
+};
 use interprocess::local_socket::tokio::Stream;
 use tokio::io::AsyncReadExt;
 use tokio::sync::Notify;
@@ -36,8 +38,8 @@ pub(super) struct Opening {
     pub(super) path: PathBuf,
     /// `None` when content goes inline.
     pub(super) slots: Option<Slots>,
-    /// The client knows how to resume.
-    pub(super) is_resumable: bool,
+    /// What it is to be resumed by.
+    pub(super) token: Option<Token>,
 }
 
 /// Why nothing more is received.
@@ -78,7 +80,12 @@ pub(super) async fn open(
     opening: Opening,
 ) -> Option<Failure> {
     let wakes = Wakes::default();
-    match begin(server, client, opening, wakes.both()) {
+    let begun = match resumed::opened_before(server, client, &opening) {
+        Ok(Some(record)) => resumed::begin_again(&record, opening, wakes.both()).map(|()| record),
+        Ok(None) => begin(server, client, opening, wakes.both()),
+        Err(failure) => Err(failure),
+    };
+    match begun {
         Ok(record) => {
             let commands = Commands::new(record.slots().map_or(0, |slots| slots.count()));
             serve(server, socket, receiver, &record, commands, &wakes).await;
@@ -176,7 +183,7 @@ impl Drop for EndOfConnection<'_> {
 fn begin(
     server: &Server,
     client: Client,
-    Opening { open, path, slots, is_resumable }: Opening,
+    Opening { open, path, slots, token }: Opening,
     wake: impl Fn() + Send + Sync + 'static,
 ) -> Result<Arc<Record>, Failure> {
     let config = server.config();
@@ -201,7 +208,7 @@ fn begin(
         origin: Origin::New {
             mode: open.mode,
             size_hint_bytes: open.size_hint_bytes,
-            is_resumable: is_resumable && !config.resume_grace.is_zero(),
+            token: token.filter(|_| !config.resume_grace.is_zero()),
         },
     };
     let shop = Arc::clone(&server.shop);

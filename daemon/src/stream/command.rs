@@ -155,6 +155,7 @@ impl Commands {
                 Request::WriteSlots { offset: self.forward(len)?.start, parts, len }
             }
             Command::Open(_)
+            | Command::OpenResumable(_)
             | Command::Resume(_)
             | Command::Status
             | Command::SetWeight(_)
@@ -227,7 +228,12 @@ impl Commands {
 fn begins_a_connection(command: &Command) -> bool {
     matches!(
         command.kind(),
-        Kind::Open | Kind::Resume | Kind::Status | Kind::SetWeight | Kind::Drain
+        Kind::Open
+            | Kind::OpenResumable
+            | Kind::Resume
+            | Kind::Status
+            | Kind::SetWeight
+            | Kind::Drain
     )
 }
 

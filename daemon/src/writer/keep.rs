@@ -1,8 +1,6 @@
 //! What a stream leaves to the daemon that comes next, from its opening to its end: an entry in the ledger,
 //! and its file's descriptors with systemd.
 
-use std::io;
-
 use freemkvd_proto::{Reply, Token, WirePath};
 use tracing::warn;
 
@@ -16,30 +14,34 @@ use crate::thread::Thread;
 
 /// Keeps a stream that was just opened, and lets its client know by what to resume it. Where that can't be
 /// done the stream ends with the daemon, as all did once.
-pub(super) fn begin(shop: &Shop, record: &Record, target: &Target, opened: &Opened, hint: u64) {
+pub(super) fn begin(
+    shop: &Shop,
+    record: &Record,
+    target: &Target,
+    opened: &Opened,
+    (token, hint): (Token, u64),
+) {
     let Some(path) = WirePath::from_path(&target.path).filter(|_| shop.ledger.is_kept()) else {
         return;
     };
-    let kept = token().and_then(|token| {
-        shop.ledger.keep(Entry {
-            stream: record.id,
-            token,
-            path,
-            client_pid: record.client.pid,
-            client_uid: record.client.uid,
-            weight: record.weight(),
-            window_bytes: target.window_bytes,
-            device: opened.id.device,
-            inode: opened.id.inode,
-            born: opened.born,
-            reserved_bytes: hint,
-            thread: Thread::current(),
-            outcome: None,
-        })?;
-        Ok(token)
+    let kept = shop.ledger.keep(Entry {
+        stream: record.id,
+        token,
+        path,
+        client_pid: record.client.pid,
+        client_uid: record.client.uid,
+        weight: record.weight(),
+        window_bytes: target.window_bytes,
+        device: opened.id.device,
+        inode: opened.id.inode,
+        born: opened.born,
+        len_bytes: opened.len_bytes,
+        reserved_bytes: hint,
+        thread: Thread::current(),
+        outcome: None,
     });
     match kept {
-        Ok(token) => {
+        Ok(()) => {
             systemd::keep(record.id, &opened.storage.lend());
             record.resumable(token);
         }
@@ -72,10 +74,4 @@ pub(super) fn ended(shop: &Shop, record: &Record, last: Option<&(u64, Reply)>) {
         None => shop.ledger.forget(record.id),
     }
     systemd::forget(record.id);
-}
-
-fn token() -> io::Result<Token> {
-    let mut token = [0; 16];
-    getrandom::fill(&mut token)?;
-    Ok(Token(token))
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use freemkvd_proto::{ErrorCode, Failure, OpenMode, Opened, Reply};
+use freemkvd_proto::{ErrorCode, Failure, OpenMode, Reply, Token};
 use tracing::{error, info, warn};
 
 use super::file::File;
@@ -79,9 +79,9 @@ fn live(
 ) -> Option<(u64, Reply)> {
     let path = target.path.display().to_string();
     let opened = match &mut target.origin {
-        Origin::New { mode, size_hint_bytes, is_resumable } => {
-            let (mode, hint, is_resumable) = (*mode, size_hint_bytes.unwrap_or(0), *is_resumable);
-            open_new(shop, record, &target, mode, hint, is_resumable)
+        Origin::New { mode, size_hint_bytes, token } => {
+            let (mode, hint, token) = (*mode, size_hint_bytes.unwrap_or(0), *token);
+            open_new(shop, record, &target, (mode, hint, token))
         }
         Origin::Kept { entry, descriptors } => {
             let (entry, descriptors) = (entry.clone(), descriptors.take());
@@ -104,27 +104,16 @@ fn open_new(
     shop: &Shop,
     record: &Record,
     target: &Target,
-    mode: OpenMode,
-    hint: u64,
-    is_resumable: bool,
+    (mode, hint, token): (OpenMode, u64, Option<Token>),
 ) -> Result<(storage::Opened, Option<Claim>), Failure> {
     let (file, claim) = record.calling("open", shop.clock.now(), || {
         open::open(&*shop.disk, &shop.files, record.id, target, mode, hint)
     })?;
-    if is_resumable {
-        keep::begin(shop, record, target, &file, hint);
+    if let Some(token) = token {
+        keep::begin(shop, record, target, &file, (token, hint));
     }
     record.set_activity(Activity::Idle);
-    record.answer(
-        0,
-        Reply::Opened(Opened {
-            stream: record.id,
-            len_bytes: file.len_bytes,
-            queue_limit_bytes: record.queue.limit_bytes(),
-            window_bytes: target.window_bytes,
-            shared: record.is_shared(),
-        }),
-    );
+    record.answer_open(file.len_bytes, target.window_bytes);
     Ok((file, Some(claim)))
 }
 

@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use freemkvd_proto::{ErrorCode, Failure, OpenMode};
+use freemkvd_proto::{ErrorCode, Failure, OpenMode, Token};
 
 use crate::budget::StreamId;
 use crate::config::RootSettings;
@@ -22,8 +22,8 @@ pub enum Origin {
         mode: OpenMode,
         /// How long it is likely to become, in bytes.
         size_hint_bytes: Option<u64>,
-        /// Its client knows how to resume it, and the configuration wants that.
-        is_resumable: bool,
+        /// What its client resumes it by, if it can and the configuration wants that.
+        token: Option<Token>,
     },
     /// The daemon before had it open.
     Kept {

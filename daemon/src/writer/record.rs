@@ -10,7 +10,7 @@ use std::time::Duration;
 use freemkvd_proto::limits::SLOT_BYTES;
 use freemkvd_proto::limits::WEIGHT_DEFAULT;
 use freemkvd_proto::status::StreamState;
-use freemkvd_proto::{Failure, Kind, Mark, Progress, Reply, Resumable, Resume, Token};
+use freemkvd_proto::{Failure, Kind, Mark, Opened, Progress, Reply, Resume, Token};
 
 use super::queue::Queue;
 use crate::budget::{Hold, StreamId};
@@ -58,6 +58,8 @@ struct Inner {
     suspended: Option<Duration>,
     /// Its file was not closed between the daemon before and this one.
     was_watched: bool,
+    /// Length and window in the answer of the daemon before.
+    opened_as: (u64, u64),
     /// Its file was left as it is, for the next daemon.
     is_left_open: bool,
     /// Its content comes in shared slots, also after they were let go of.
@@ -151,6 +153,7 @@ impl Record {
             token: None,
             suspended: None,
             was_watched: false,
+            opened_as: (0, 0),
             is_left_open: false,
             is_shared: false,
             slots: None,
@@ -203,12 +206,19 @@ impl Record {
 
     /// It goes on after a restart, as soon as its client comes back with this token. `watched` says that its
     /// file was never closed meanwhile.
-    pub fn suspend(&self, token: Token, watched: bool) {
+    pub fn suspend(&self, token: Token, watched: bool, opened_as: (u64, u64)) {
         self.set_activity(Activity::Suspended);
         let mut inner = self.lock();
         inner.token = Some(token);
         inner.suspended = Some(self.clock.now());
         inner.was_watched = watched;
+        inner.opened_as = opened_as;
+    }
+
+    /// How long its file was when the daemon before opened it, and the window that it said.
+    #[must_use]
+    pub fn opened_as(&self) -> (u64, u64) {
+        self.lock().opened_as
     }
 
     /// Nobody comes back for it any more.
@@ -266,11 +276,23 @@ impl Record {
         self.lock().token.is_some()
     }
 
-    /// Its client can resume it by this token from now on, and is told so.
+    /// Its client can resume it by this token from now on.
     pub fn resumable(&self, token: Token) {
+        self.lock().token = Some(token);
+    }
+
+    /// Tells the client that its file is open, and how long it is.
+    pub fn answer_open(&self, len_bytes: u64, window_bytes: u64) {
+        let queue_limit_bytes = self.queue.limit_bytes();
         let mut inner = self.lock();
-        inner.token = Some(token);
-        inner.answers.push_back((0, Reply::Resumable(Resumable { token })));
+        if inner.token.is_some() {
+            inner.answers.push_back((0, Reply::Resumable));
+        }
+        let (stream, shared) = (self.id, inner.is_shared);
+        let opened = Opened { stream, len_bytes, queue_limit_bytes, window_bytes, shared };
+        inner.answers.push_back((0, Reply::Opened(opened)));
+        drop(inner);
+        self.wake();
     }
 
     /// True when its content comes in shared slots.

@@ -51,6 +51,17 @@ fn every_command() -> Vec<Command> {
             transfer: Transfer::Shared { slots: 56 },
         }),
         Command::Drain,
+        Command::OpenResumable(OpenResumable {
+            token: Token(*b"0123456789abcdef"),
+            open: Open {
+                path: WirePath(b"/rips/a.mkv".to_vec()),
+                mode: OpenMode::Create,
+                size_hint_bytes: None,
+                transfer: Transfer::Inline,
+                weight: 100,
+                window_bytes: None,
+            },
+        }),
     ]
 }
 
@@ -80,7 +91,7 @@ fn every_reply() -> Vec<Reply> {
         }),
         Reply::GoingAway(GoingAway { drain_ms: 1000 }),
         Reply::Done,
-        Reply::Resumable(Resumable { token: Token(*b"0123456789abcdef") }),
+        Reply::Resumable,
         Reply::Resumed(Resumed {
             stream: 7,
             queue_limit_bytes: 32 << 20,
@@ -169,6 +180,7 @@ const GOLDEN: &[&str] = &[
     "4100000003000000090000000000000007c801",
     "0b0000001900000009000000000000003031323334353637383961626364656602c8010164ac020138",
     "42000000000000000900000000000000",
+    "0c000000210000000900000000000000303132333435363738396162636465660b2f726970732f612e6d6b760100006400",
     "810000000b00000009000000000000000700808080108080802001",
     "8200000008000000090000000000000003ac0202c8010164",
     "83000000000000000900000000000000",
@@ -177,7 +189,7 @@ const GOLDEN: &[&str] = &[
     "860000000a0000000900000000000000ac02010a018020026e6f",
     "87000000020000000900000000000000e807",
     "c1000000000000000900000000000000",
-    "8800000010000000090000000000000030313233343536373839616263646566",
+    "88000000000000000900000000000000",
     "8900000007000000090000000000000007808080100100",
 ];
 
@@ -202,7 +214,10 @@ fn frames_are_these_bytes_for_ever() {
 fn what_version_3_brought_is_unknown_to_version_2() {
     let of = |version: u16| Kind::ALL.iter().filter(move |kind| kind.since() == version);
     let new: Vec<_> = of(3).copied().collect();
-    assert_eq!(new, [Kind::Resume, Kind::Drain, Kind::Resumable, Kind::Resumed]);
+    assert_eq!(
+        new,
+        [Kind::Resume, Kind::OpenResumable, Kind::Drain, Kind::Resumable, Kind::Resumed]
+    );
     assert_eq!(of(2).count() + new.len(), Kind::ALL.len());
     let mut suspended = status();
     suspended.streams[0].state = StreamState::Suspended;
