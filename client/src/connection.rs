@@ -1,15 +1,15 @@
 //! One connection to the daemon: connect, hello, and reading answers.
 //!
-//! 1. [`connect`] returns by its deadline on every platform. Named pipes have no timeouts, and a
-//!    Unix connect waits while the daemon's backlog is full, so both happen in a thread of their own
-//!    that is hung up on when it is late.
+//! 1. [`connect`] and [`ask`] return by their deadline on every platform, and within a tick when nobody
+//!    wants them any more. Named pipes have no timeouts, and a Unix connect waits while the daemon's backlog
+//!    is full, so both happen in a thread of their own that is hung up on when it is late.
 //! 2. What [`connect`] returns has agreed on a version.
 //! 3. [`Answers::next`] believes no length before the decoder has checked it.
 
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, Read, Write};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,43 @@ use freemkvd_proto::hello::{ClientHello, DaemonHello, HELLO_BYTES};
 use freemkvd_proto::{Decoder, ErrorCode, FrameError, Reply, Sender, Step};
 use interprocess::local_socket::{ConnectOptions, GenericFilePath, Stream, ToFsName};
 
+use crate::memory::{Memory, send_with};
+use crate::outlet::TICK;
 use crate::{Error, platform};
+
+/// A connection that has agreed on a version.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) stream: Arc<Stream>,
+    pub(crate) version: u16,
+}
+
+/// How long a step may take, and whether anybody still waits for it.
+#[derive(Clone, Copy)]
+pub(crate) struct Limit<'a> {
+    pub(crate) timeout: Duration,
+    pub(crate) is_wanted: &'a dyn Fn() -> bool,
+}
+
+impl Limit<'_> {
+    /// A step that is wanted until its end.
+    pub(crate) fn of(timeout: Duration) -> Self {
+        Self { timeout, is_wanted: &|| true }
+    }
+
+    /// What comes from a thread, or nothing when it is late or not wanted.
+    fn wait<T>(self, deadline: Option<Instant>, from: &mpsc::Receiver<T>) -> Option<T> {
+        while (self.is_wanted)() {
+            let left = deadline.map_or(TICK, |at| at.saturating_duration_since(Instant::now()));
+            match from.recv_timeout(left.min(TICK)) {
+                Ok(value) => return Some(value),
+                Err(RecvTimeoutError::Timeout) if left > TICK || deadline.is_none() => {}
+                Err(_) => return None,
+            }
+        }
+        None
+    }
+}
 
 /// What the connecting thread has reached.
 enum Reached {
@@ -25,9 +61,10 @@ enum Reached {
     Answered([u8; HELLO_BYTES]),
 }
 
-/// Connects and agrees on a version, within `timeout`.
-pub(crate) fn connect(socket: &Path, timeout: Duration) -> Result<Arc<Stream>, Error> {
-    let deadline = Instant::now() + timeout;
+/// Connects and agrees on a version.
+pub(crate) fn connect(socket: &Path, limit: Limit<'_>) -> Result<Connection, Error> {
+    // A timeout beyond what the clock can count is none.
+    let deadline = Instant::now().checked_add(limit.timeout);
     let (sender, reached) = mpsc::channel();
     let target = socket.to_owned();
     thread::Builder::new()
@@ -43,23 +80,72 @@ pub(crate) fn connect(socket: &Path, timeout: Duration) -> Result<Arc<Stream>, E
 
     let mut connection = None;
     loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        match reached.recv_timeout(left) {
-            Ok(Ok(Reached::Connected(stream))) => connection = Some(stream),
-            Ok(Ok(Reached::Answered(bytes))) => {
-                check_answer(socket, &bytes)?;
-                return connection.ok_or_else(|| late(socket, timeout));
+        match limit.wait(deadline, &reached) {
+            Some(Ok(Reached::Connected(stream))) => connection = Some(stream),
+            Some(Ok(Reached::Answered(bytes))) => {
+                let version = check_answer(socket, &bytes)?;
+                let connected = connection.map(|stream| Connection { stream, version });
+                return connected.ok_or_else(|| late(socket, limit.timeout));
             }
-            Ok(Err(error)) if connection.is_none() => {
+            Some(Err(error)) if connection.is_none() => {
                 return Err(Error::NoDaemon { socket: socket.to_owned(), source: Arc::new(error) });
             }
-            Ok(Err(error)) => return Err(io_error(socket, "greet freemkvd at", error)),
-            Err(_) => {
+            Some(Err(error)) => return Err(io_error(socket, "greet freemkvd at", error)),
+            None => {
                 if let Some(stream) = connection {
                     platform::hang_up(&stream);
                 }
-                return Err(late(socket, timeout));
+                return Err(late(socket, limit.timeout));
             }
+        }
+    }
+}
+
+/// Sends the first frame of a connection, and the memory with it, and waits for its answer. More answers
+/// may follow from what is returned.
+pub(crate) fn ask(
+    socket: &Path,
+    stream: &Arc<Stream>,
+    frame: Vec<u8>,
+    memory: Option<&Arc<Memory>>,
+    limit: Limit<'_>,
+) -> Result<(Answers, u64, Reply), Error> {
+    let deadline = Instant::now().checked_add(limit.timeout);
+    let (sender, answered) = mpsc::channel();
+    let (connection, memory) = (Arc::clone(stream), memory.cloned());
+    thread::Builder::new()
+        .name("freemkv-ask".into())
+        .spawn(move || {
+            // Nobody listens any more when the deadline has passed.
+            let _ = sender.send(exchange(connection, &frame, memory.as_deref()));
+        })
+        .map_err(|cause| io_error(socket, "start a thread to ask", cause))?;
+    match limit.wait(deadline, &answered) {
+        Some(Ok(answer)) => Ok(answer),
+        Some(Err(cause)) => Err(io_error(socket, "talk to freemkvd at", cause)),
+        None => {
+            platform::hang_up(stream);
+            Err(Error::TimedOut {
+                path: socket.to_owned(),
+                operation: "asking freemkvd at",
+                after: limit.timeout,
+            })
+        }
+    }
+}
+
+fn exchange(
+    stream: Arc<Stream>,
+    frame: &[u8],
+    memory: Option<&Memory>,
+) -> io::Result<(Answers, u64, Reply)> {
+    write_all(&stream, memory, &mut [IoSlice::new(frame)])?;
+    let mut answers = Answers::new(stream);
+    loop {
+        match answers.next()? {
+            // Before it stops, the daemon says so to everybody.
+            (_, Reply::GoingAway(_)) => {}
+            (sequence, reply) => return Ok((answers, sequence, reply)),
         }
     }
 }
@@ -78,14 +164,15 @@ fn greet(socket: &Path, reached: &mpsc::Sender<io::Result<Reached>>) -> io::Resu
     Ok(())
 }
 
-fn check_answer(socket: &Path, bytes: &[u8; HELLO_BYTES]) -> Result<(), Error> {
+/// The version that the daemon chose.
+fn check_answer(socket: &Path, bytes: &[u8; HELLO_BYTES]) -> Result<u16, Error> {
     let refused = |code, message| Err(Error::Refused { socket: socket.to_owned(), code, message });
     let ours = ClientHello::THIS;
     match DaemonHello::decode(bytes) {
         Ok(DaemonHello::Accepted { version })
             if (ours.lowest..=ours.highest).contains(&version) =>
         {
-            Ok(())
+            Ok(version)
         }
         Ok(DaemonHello::Accepted { version }) => refused(
             ErrorCode::VERSION,
@@ -110,6 +197,32 @@ fn late(socket: &Path, after: Duration) -> Error {
 
 pub(crate) fn io_error(path: &Path, operation: &'static str, cause: io::Error) -> Error {
     Error::Io { path: path.to_owned(), operation, offset: None, cause: Arc::new(cause) }
+}
+
+/// Writes the frames' heads and the content, in one system call where the socket takes it all; with
+/// their first byte goes the memory.
+pub(crate) fn write_all(
+    mut stream: &Stream,
+    mut memory: Option<&Memory>,
+    mut left: &mut [IoSlice<'_>],
+) -> io::Result<()> {
+    IoSlice::advance_slices(&mut left, 0);
+    while !left.is_empty() {
+        let written = match memory {
+            Some(memory) => send_with(stream, memory, &left[0]),
+            None => stream.write_vectored(left),
+        };
+        match written {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => {
+                memory = None;
+                IoSlice::advance_slices(&mut left, count);
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// The answers of one connection, in order.

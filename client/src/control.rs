@@ -12,12 +12,15 @@ use std::thread;
 use std::time::Duration;
 
 use freemkvd_proto::status::Status;
-use freemkvd_proto::{Command, ErrorCode, Failure, Reply, SetWeight};
+use freemkvd_proto::{Command, ErrorCode, Failure, Kind, Reply, SetWeight};
 use interprocess::local_socket::Stream;
 
-use crate::connection::{Answers, connect, io_error};
+use crate::connection::{Answers, Connection, Limit, connect, io_error};
 use crate::locate::locate;
 use crate::{Error, platform};
+
+/// What [`Control::drain`] does, in an error's words.
+const DRAIN: &str = "drain freemkvd at";
 
 /// A connection for control requests.
 #[derive(Debug)]
@@ -26,6 +29,8 @@ pub struct Control {
     timeout: Duration,
     /// `None` after a failure (rule 2).
     stream: Option<Arc<Stream>>,
+    /// The protocol version of the connection.
+    version: u16,
     /// Number of the last request.
     request: u64,
 }
@@ -39,8 +44,8 @@ impl Control {
     /// [`Error::Refused`]; [`Error::TimedOut`].
     pub fn connect(socket: Option<&Path>, timeout: Duration) -> Result<Self, Error> {
         let socket = locate(socket).socket()?;
-        let stream = connect(&socket, timeout)?;
-        Ok(Self { socket, timeout, stream: Some(stream), request: 0 })
+        let Connection { stream, version } = connect(&socket, Limit::of(timeout))?;
+        Ok(Self { socket, timeout, stream: Some(stream), version, request: 0 })
     }
 
     /// The socket that it is connected to.
@@ -72,6 +77,28 @@ impl Control {
         match self.request(Command::SetWeight(SetWeight { stream, weight }))? {
             Reply::Done => Ok(()),
             Reply::Failed(failure) => Err(self.failed("set a weight with freemkvd at", failure)),
+            other => Err(self.nonsense(&other)),
+        }
+    }
+
+    /// Asks the daemon to write and make durable what it has accepted, and then to stop, as by `SIGTERM`.
+    /// Streams go on with the daemon that comes after it. `Ok` says that it has begun, not that it is over.
+    ///
+    /// # Errors
+    /// [`Error::Failed`]: the daemon is too old to know this request (protocol version 2), or does not let
+    /// this user; else as [`status`](Self::status).
+    pub fn drain(&mut self) -> Result<(), Error> {
+        if self.version < Kind::Drain.since() {
+            let message = format!(
+                "it speaks protocol version {}, which has no such request; upgrade it, or stop it with \
+                 SIGTERM",
+                self.version
+            );
+            return Err(self.failed(DRAIN, Failure::new(ErrorCode::VERSION, message)));
+        }
+        match self.request(Command::Drain)? {
+            Reply::Done => Ok(()),
+            Reply::Failed(failure) => Err(self.failed(DRAIN, failure)),
             other => Err(self.nonsense(&other)),
         }
     }

@@ -7,47 +7,25 @@
 //! 2. Numbers go up by one, in the order of sending.
 //! 3. A `Seek` goes before a command only if the daemon's position is not its offset already.
 //! 4. The first failure is latched. Afterwards nothing is sent and no answer changes anything.
-//! 5. A daemon that says what can't be (a watermark beyond what was sent, or one that goes back) is
-//!    not believed; the connection ends.
+//! 5. A daemon that says what can't be (a watermark beyond what was sent, or one that goes back; an
+//!    ending that nobody asked for) is not believed; the connection ends.
+//! 6. A command is settled when it is known to be written; then `written` and `settled_position` say how
+//!    far the file is, together, and that is where another connection goes on (`resume`).
+
+mod command;
+mod resume;
 
 use std::collections::VecDeque;
 use std::io;
-use std::ops::Range;
-use std::sync::Arc;
 
 use freemkvd_proto as proto;
 use freemkvd_proto::limits::{SLOT_PARTS_MAX, WRITE_BYTES_MAX};
-use freemkvd_proto::{FrameError, Header, Kind, Reply};
+use freemkvd_proto::{FrameError, Header, Kind, Mark, Reply};
 
+pub(crate) use self::command::{Command, Part};
+use self::command::{Numbered, in_slots, wire};
 use crate::Error;
-use crate::slot::{Pool, Slot};
-
-/// A command as it is kept.
-#[derive(Debug)]
-pub(crate) enum Command {
-    Open(proto::Open),
-    Write { offset: u64, parts: Vec<Part> },
-    WriteZeroes { offset: u64, len: u64 },
-    Seek { offset: u64 },
-    SetLen { len: u64 },
-    Flush,
-    Sync,
-    Finish,
-    Abort,
-}
-
-/// `slot[range]`, a piece of a `Write`'s content.
-#[derive(Clone, Debug)]
-pub(crate) struct Part {
-    pub(crate) slot: Arc<Slot>,
-    pub(crate) range: Range<usize>,
-}
-
-#[derive(Debug)]
-struct Numbered {
-    sequence: u64,
-    command: Command,
-}
+use crate::slot::Pool;
 
 /// Whether more answers are to be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,15 +43,27 @@ pub(crate) struct Link {
     /// Number of the last command pushed, and of the last one sent.
     last: u64,
     sent: u64,
+    /// The highest number that was ever sent, on any connection.
+    told: u64,
     /// Numbers of the last `Flush` and `Sync` pushed; 0 for none.
     last_flush: u64,
     last_sync: u64,
+    finish: Option<u64>,
+    is_aborting: bool,
     /// Where the daemon's position is after everything in `outbox`.
     position: u64,
-    /// Every command up to this one is written: the watermark, or a `Sync` that was answered.
-    written: u64,
+    /// Every command up to this one is written: the watermark, or a `Sync` that was answered. What is
+    /// above the watermark's bytes was counted here, as the daemon does.
+    written: Mark,
+    /// Where the daemon's position is after what is written.
+    settled_position: u64,
+    /// Number of the last `Sync` that was answered.
     synced: u64,
+    /// What this connection's daemon has said.
     marks: proto::Progress,
+    /// How content was offered to travel.
+    transfer: proto::Transfer,
+    token: Option<proto::Token>,
     /// Set when nobody will push any more; the connection ends once this command is written.
     closing: Option<u64>,
     pub(crate) pool: Pool,
@@ -85,23 +75,33 @@ pub(crate) struct Link {
     /// Both threads are to return.
     pub(crate) ended: bool,
     pub(crate) frames_sent: u64,
+    /// How often it went on with another connection, and how often of these the file was not watched.
+    pub(crate) resumes: u64,
+    pub(crate) unwatched_restarts: u64,
 }
 
 impl Link {
     /// A link whose first frame is `open`.
     pub(crate) fn new(pool: Pool, open: proto::Open) -> Self {
+        let transfer = open.transfer;
         let open = Numbered { sequence: 0, command: Command::Open(open) };
         Self {
             outbox: VecDeque::from([open]),
             in_flight: VecDeque::new(),
             last: 0,
             sent: 0,
+            told: 0,
             last_flush: 0,
             last_sync: 0,
+            finish: None,
+            is_aborting: false,
             position: 0,
-            written: 0,
+            written: Mark::default(),
+            settled_position: 0,
             synced: 0,
             marks: proto::Progress::default(),
+            transfer,
+            token: None,
             closing: None,
             pool,
             opened: None,
@@ -111,6 +111,8 @@ impl Link {
             failed: None,
             ended: false,
             frames_sent: 0,
+            resumes: 0,
+            unwatched_restarts: 0,
         }
     }
 
@@ -126,8 +128,9 @@ impl Link {
     /// to as much as a frame holds.
     pub(crate) fn push_write(&mut self, offset: u64, part: Part) {
         let len = part.range.len();
-        let last = self.outbox.back_mut().map(|last| &mut last.command);
-        if let Some(Command::Write { offset: begin, parts }) = last {
+        // What was sent once is sent again as it was.
+        let last = self.outbox.back_mut().filter(|last| last.sequence > self.told);
+        if let Some(Command::Write { offset: begin, parts }) = last.map(|last| &mut last.command) {
             let so_far: usize = parts.iter().map(|part| part.range.len()).sum();
             if *begin + so_far as u64 == offset
                 && so_far + len <= WRITE_BYTES_MAX as usize
@@ -154,6 +157,9 @@ impl Link {
     fn number(&mut self, command: Command) -> u64 {
         self.last += 1;
         let sequence = self.last;
+        if matches!(command, Command::Finish) {
+            self.finish = Some(sequence);
+        }
         self.outbox.push_back(Numbered { sequence, command });
         sequence
     }
@@ -169,7 +175,7 @@ impl Link {
     /// Asks for progress when nobody has asked and been answered since. For a caller that waits for
     /// a slot while the daemon takes its time with telling that some are written.
     pub(crate) fn nudge(&mut self) {
-        if self.last_flush <= self.written && self.last > self.written {
+        if self.is_written(self.last_flush) && !self.is_all_written() {
             self.flush();
         }
     }
@@ -185,7 +191,10 @@ impl Link {
 
     /// Drops what was not sent yet and gives the stream up. The numbers stay without a gap.
     pub(crate) fn abort(&mut self) {
-        self.outbox.clear();
+        self.is_aborting = true;
+        while let Some(dropped) = self.outbox.pop_front() {
+            self.release(dropped.command);
+        }
         self.last = self.sent;
         self.number(Command::Abort);
     }
@@ -209,19 +218,30 @@ impl Link {
     }
 
     pub(crate) fn is_written(&self, sequence: u64) -> bool {
-        self.written >= sequence
+        self.written.sequence >= sequence
     }
 
     pub(crate) fn is_all_written(&self) -> bool {
-        self.written == self.last
+        self.written.sequence == self.last
     }
 
     pub(crate) fn is_synced(&self, sequence: u64) -> bool {
         self.synced >= sequence
     }
 
+    /// What the daemon has said; after it was lost, what is known of that.
     pub(crate) fn marks(&self) -> proto::Progress {
         self.marks
+    }
+
+    /// Number of the last command that is known to be written.
+    pub(crate) fn written_sequence(&self) -> u64 {
+        self.written.sequence
+    }
+
+    /// Bytes that are known to be written.
+    pub(crate) fn written_bytes(&self) -> u64 {
+        self.written.bytes
     }
 
     /// Moves the next commands from the outbox to what is in flight: their bytes are put behind
@@ -243,6 +263,7 @@ impl Link {
                 control => head.extend(wire(control).encode(*sequence)?),
             }
             self.sent = *sequence;
+            self.told = self.told.max(self.sent);
             self.frames_sent += 1;
             self.in_flight.push_back(next);
             if !body.is_empty() {
@@ -266,16 +287,19 @@ impl Link {
                 }
                 self.opened = Some(opened);
             }
+            Reply::Resumable(resumable) if self.opened.is_none() => {
+                self.token = Some(resumable.token);
+            }
             Reply::Progress(marks) => self.progress(marks)?,
             Reply::Synced if sequence <= self.sent => {
                 self.synced = self.synced.max(sequence);
                 self.settle(sequence);
             }
-            Reply::Finished(finished) => {
+            Reply::Finished(finished) if self.finish.is_some() => {
                 self.progress(finished.progress)?;
                 self.finished = Some(finished);
             }
-            Reply::Aborted => self.aborted = true,
+            Reply::Aborted if self.is_aborting => self.aborted = true,
             Reply::GoingAway(_) => self.going_away = true,
             other => return Err(nonsense(&format!("unexpected {:?}", other.kind()))),
         }
@@ -292,26 +316,38 @@ impl Link {
         let goes_back = marks.accepted.sequence < old.accepted.sequence
             || marks.written.sequence < old.written.sequence
             || marks.durable.sequence < old.durable.sequence;
-        if goes_back || marks.written.sequence > self.sent {
+        let is_ordered = marks.durable.sequence <= marks.written.sequence;
+        if goes_back || !is_ordered || marks.written.sequence > self.sent {
             return Err(nonsense("watermarks that can't be"));
         }
         self.marks = marks;
         self.settle(marks.written.sequence);
+        if marks.written.sequence == self.written.sequence {
+            self.written = marks.written;
+        }
         Ok(())
     }
 
-    /// Commands up to `written` need not be kept any longer.
+    /// Commands up to `written` need not be kept any longer (rule 6).
     fn settle(&mut self, written: u64) {
-        self.written = self.written.max(written);
-        while let Some(oldest) = self.in_flight.front() {
-            if oldest.sequence > self.written {
-                break;
+        while self.in_flight.front().is_some_and(|oldest| oldest.sequence <= written) {
+            let Some(Numbered { sequence, command }) = self.in_flight.pop_front() else {
+                return;
+            };
+            self.written.sequence = sequence;
+            self.written.bytes += command.content_bytes();
+            if let Some(position) = command.moves_to() {
+                self.settled_position = position;
             }
-            let settled = self.in_flight.pop_front();
-            if let Some(Command::Write { parts, .. }) = settled.map(|settled| settled.command) {
-                for part in parts {
-                    self.pool.put(part.slot);
-                }
+            self.release(command);
+        }
+    }
+
+    /// Its slots are nobody's, as far as this command goes.
+    fn release(&mut self, command: Command) {
+        if let Command::Write { parts, .. } = command {
+            for part in parts {
+                self.pool.put(part.slot);
             }
         }
     }
@@ -321,34 +357,7 @@ fn nonsense(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("the daemon sent {what}"))
 }
 
-/// Where the content lies. Every slot of a link that shares them has a number.
-fn in_slots(parts: &[Part]) -> proto::Command {
-    let parts = parts.iter().filter_map(|part| {
-        let number = |value: usize| u32::try_from(value).ok();
-        Some(proto::SlotPart {
-            slot: part.slot.number()?,
-            start: number(part.range.start)?,
-            len: number(part.range.len())?,
-        })
-    });
-    proto::Command::WriteSlots(proto::WriteSlots { parts: parts.collect() })
-}
-
-fn wire(command: &Command) -> proto::Command {
-    match command {
-        Command::Open(open) => proto::Command::Open(open.clone()),
-        Command::Seek { offset } => proto::Command::Seek(proto::Seek { offset: *offset }),
-        Command::WriteZeroes { len, .. } => {
-            proto::Command::WriteZeroes(proto::WriteZeroes { len: *len })
-        }
-        Command::SetLen { len } => proto::Command::SetLen(proto::SetLen { len: *len }),
-        // A `Write` is not a control command; its caller has dealt with it.
-        Command::Flush | Command::Write { .. } => proto::Command::Flush,
-        Command::Sync => proto::Command::Sync,
-        Command::Finish => proto::Command::Finish,
-        Command::Abort => proto::Command::Abort,
-    }
-}
-
+#[cfg(test)]
+mod replay;
 #[cfg(test)]
 mod tests;

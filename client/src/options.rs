@@ -48,6 +48,7 @@ pub struct Options {
     sync_timeout: Duration,
     connect_timeout: Duration,
     drop_wait: Duration,
+    resume_timeout: Duration,
     fallback_to_local: bool,
 }
 
@@ -68,6 +69,8 @@ impl Options {
             // A disk that has to spin up takes 15 s to open a file.
             connect_timeout: Duration::from_secs(30),
             drop_wait: Duration::from_secs(10),
+            // An upgrade of the package, or a stop that has to wait for a slow disk and then a start.
+            resume_timeout: Duration::from_secs(120),
             fallback_to_local: false,
         }
     }
@@ -145,7 +148,10 @@ impl Options {
         self
     }
 
-    /// Deadline for connecting, and again for opening the file. Default: 30 seconds.
+    /// Deadline for connecting, and again for opening the file. Default: 30 seconds. When the daemon is
+    /// restarted under an `open` or `create`, it is asked again within this time. It may have created the
+    /// file before it went: then, with [`create_new`](Self::create_new), the answer is that the file
+    /// exists, although nobody else has made it.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
         self
@@ -154,6 +160,16 @@ impl Options {
     /// How long dropping or aborting a stream waits at most. Default: 10 seconds.
     pub fn drop_wait(mut self, wait: Duration) -> Self {
         self.drop_wait = wait;
+        self
+    }
+
+    /// How long a stream looks for another daemon after its connection was lost; a restart of the daemon
+    /// is nothing else. Meanwhile calls wait, with their own deadlines and the halt flag; what was not
+    /// written is kept and sent again, so the memory limit holds. When the time has passed, the stream fails
+    /// with [`Error::Lost`], which says what is written and durable. Default: 2 minutes. Zero: never, a lost
+    /// connection is an error at once, as it always is with a daemon of protocol version 2.
+    pub fn resume_timeout(mut self, timeout: Duration) -> Self {
+        self.resume_timeout = timeout;
         self
     }
 
@@ -198,9 +214,10 @@ impl Options {
                     weight: self.weight,
                     daemon_window_bytes: self.daemon_window_bytes,
                     timeout: self.connect_timeout,
+                    resume_timeout: self.resume_timeout,
                     halt: self.halt.clone(),
                 };
-                match Remote::open(opening) {
+                match Remote::open(&opening) {
                     Ok((remote, len)) => {
                         let together = self.slots_at_once(slots);
                         Ok(self.file(path, Box::new(remote), len, together))

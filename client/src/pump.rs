@@ -1,14 +1,21 @@
 //! The two threads of a remote stream, and what they share with the muxer's.
 //!
-//! 1. The sender alone writes to the socket, the receiver alone reads from it. The muxer's thread
-//!    only touches memory and waits on `progress`, so a blocked socket never blocks a halt.
+//! 1. The sender alone sends commands, the receiver alone reads answers. The muxer's thread only touches
+//!    memory and waits on `progress`, so neither a blocked socket nor a missing daemon blocks a halt.
 //! 2. No lock is held during I/O.
 //! 3. The receiver alone says that the connection is lost: when the sender fails, an answer that
 //!    says why may still be unread.
-//! 4. Both threads return when the link has ended or failed, or the daemon closes the connection.
-//!    They may outlive the `RipFile`, to hand over what it held.
+//! 4. The receiver alone gets another connection (`reconnect`). It has let go of the old one before, so no
+//!    answer of that is taken for one of the new. A line's generation tells the sender which of them it
+//!    was that failed.
+//! 5. While there is no line nothing is sent, and nothing moves from the outbox. What the sender is still
+//!    busy with is in flight already, and is told again from there.
+//! 6. Both threads return when the link has ended or failed, or the connection is lost and the stream can't
+//!    go on. They may outlive the `RipFile`, to hand over what it held.
 
-use std::io::{self, IoSlice, Write};
+mod reconnect;
+
+use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -17,9 +24,11 @@ use std::thread;
 use freemkvd_proto::{Failure, Reply};
 use interprocess::local_socket::Stream;
 
-use crate::connection::{Answers, io_error};
+use self::reconnect::Outage;
+pub(crate) use self::reconnect::{Backoff, Route};
+use crate::connection::{Answers, io_error, write_all};
 use crate::link::{Answered, Link, Part};
-use crate::memory::{Memory, send_with};
+use crate::memory::Memory;
 use crate::outlet::Patience;
 use crate::{Error, platform};
 
@@ -27,16 +36,33 @@ use crate::{Error, platform};
 #[derive(Debug)]
 pub(crate) struct Shared {
     path: PathBuf,
-    stream: Arc<Stream>,
-    /// Goes with the first frame.
-    memory: Option<Memory>,
-    link: Mutex<Link>,
-    /// The outbox is not empty, or the link has ended.
+    route: Route,
+    /// Goes with the first frame of each connection.
+    memory: Option<Arc<Memory>>,
+    state: Mutex<State>,
+    /// The outbox is not empty and there is a line, or the link has ended.
     work: Condvar,
     /// An answer came, or a slot is free.
     progress: Condvar,
+    /// The link has ended.
+    ending: Condvar,
     /// `Link::failed` is set; to be read without the lock.
     failed: AtomicBool,
+}
+
+#[derive(Debug)]
+struct State {
+    link: Link,
+    /// Where frames go; `None` while there is no connection.
+    line: Option<Line>,
+}
+
+/// One connection of a stream.
+#[derive(Clone, Debug)]
+struct Line {
+    stream: Arc<Stream>,
+    /// Counts the stream's connections.
+    generation: u64,
 }
 
 impl Shared {
@@ -44,42 +70,42 @@ impl Shared {
     pub(crate) fn start(
         path: &Path,
         stream: Arc<Stream>,
-        memory: Option<Memory>,
+        memory: Option<Arc<Memory>>,
         link: Link,
+        route: Route,
     ) -> Result<Arc<Self>, Error> {
+        let line = Some(Line { stream: Arc::clone(&stream), generation: 0 });
         let shared = Arc::new(Self {
             path: path.to_owned(),
-            stream,
+            route,
             memory,
-            link: Mutex::new(link),
+            state: Mutex::new(State { link, line }),
             work: Condvar::new(),
             progress: Condvar::new(),
+            ending: Condvar::new(),
             failed: AtomicBool::new(false),
         });
-        let spawn = |name: &str, run: fn(&Self)| {
-            let shared = Arc::clone(&shared);
-            thread::Builder::new()
-                .name(name.into())
-                .spawn(move || run(&shared))
-                .map_err(|cause| io_error(path, "start a thread for", cause))
-        };
-        spawn("freemkv-send", Self::send_all)
-            .and_then(|_| spawn("freemkv-receive", Self::receive_all))
+        let (sending, receiving) = (Arc::clone(&shared), Arc::clone(&shared));
+        let send = thread::Builder::new().name("freemkv-send".into());
+        let receive = thread::Builder::new().name("freemkv-receive".into());
+        send.spawn(move || sending.send_all())
+            .and_then(|_| receive.spawn(move || receiving.receive_all(stream)))
+            .map_err(|cause| io_error(path, "start a thread for", cause))
             .inspect_err(|_| shared.give_up())?;
         Ok(shared)
     }
 
-    /// The link. A thread that panicked while it held it left nothing half done that matters more
-    /// than not panicking in a muxer's drop.
-    pub(crate) fn link(&self) -> MutexGuard<'_, Link> {
-        self.link.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The link and its line. A thread that panicked while it held them left nothing half done that
+    /// matters more than not panicking in a muxer's drop.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Changes the link and wakes the sender if there is work for it.
     pub(crate) fn with<T>(&self, change: impl FnOnce(&mut Link) -> T) -> T {
-        let mut link = self.link();
-        let result = change(&mut link);
-        if link.has_work() {
+        let mut state = self.state();
+        let result = change(&mut state.link);
+        if state.link.has_work() {
             self.work.notify_one();
         }
         result
@@ -95,56 +121,67 @@ impl Shared {
         patience: &Patience,
         mut ready: impl FnMut(&mut Link) -> Option<T>,
     ) -> Result<T, Error> {
-        let mut link = self.link();
+        let mut state = self.state();
         loop {
-            if let Some(error) = &link.failed {
+            if let Some(error) = &state.link.failed {
                 return Err(error.clone());
             }
-            if let Some(result) = ready(&mut link) {
+            if let Some(result) = ready(&mut state.link) {
                 return Ok(result);
             }
-            if link.has_work() {
+            if state.link.has_work() {
                 self.work.notify_one();
             }
             let left = patience.next(&self.path)?;
-            (link, _) =
-                self.progress.wait_timeout(link, left).unwrap_or_else(PoisonError::into_inner);
+            (state, _) =
+                self.progress.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
     /// Ends both threads and the connection, whatever is unsent.
     pub(crate) fn give_up(&self) {
-        self.link().ended = true;
-        self.work.notify_one();
-        platform::hang_up(&self.stream);
+        let mut state = self.state();
+        state.link.ended = true;
+        if let Some(line) = state.line.take() {
+            platform::hang_up(&line.stream);
+        }
+        self.wake();
     }
 
     fn fail(&self, link: &mut Link, error: Error) {
         link.failed.get_or_insert(error);
         link.ended = true;
         self.failed.store(true, Ordering::Relaxed);
+        self.wake();
+    }
+
+    /// Something has changed that everybody has to know.
+    fn wake(&self) {
+        self.work.notify_one();
+        self.progress.notify_one();
+        self.ending.notify_one();
     }
 
     fn send_all(&self) {
         let mut head = Vec::new();
-        let mut memory = self.memory.as_ref();
-        while let Some(body) = self.next_frames(&mut head) {
+        // With the first frame of a later connection it goes before that has a line.
+        let mut memory = self.memory.as_deref();
+        while let Some((line, body)) = self.next_frames(&mut head) {
             let mut slices = vec![IoSlice::new(&head)];
             slices.extend(body.iter().map(|part| IoSlice::new(&part.slot[part.range.clone()])));
-            if write_all(&self.stream, memory.take(), &mut slices).is_err() {
+            let sent = write_all(&line.stream, memory.take(), &mut slices);
+            let mut state = self.state();
+            if sent.is_err() {
                 // The receiver reads what is left and then the end (rule 3).
-                platform::hang_up(&self.stream);
-                return;
+                platform::hang_up(&line.stream);
+                state.line.take_if(|current| current.generation == line.generation);
             }
-            if body.is_empty() {
-                continue;
-            }
-            let mut link = self.link();
+            // Also when it was not sent: what is in flight has references of its own.
             let mut is_one_free = false;
             for part in body {
-                is_one_free |= link.pool.put(part.slot);
+                is_one_free |= state.link.pool.put(part.slot);
             }
-            drop(link);
+            drop(state);
             if is_one_free {
                 self.progress.notify_one();
             }
@@ -152,69 +189,84 @@ impl Shared {
     }
 
     /// The next bytes for the socket, or `None` when there will be no more.
-    fn next_frames(&self, head: &mut Vec<u8>) -> Option<Vec<Part>> {
+    fn next_frames(&self, head: &mut Vec<u8>) -> Option<(Line, Vec<Part>)> {
         head.clear();
-        let mut link = self.link();
+        let mut state = self.state();
         loop {
-            if link.ended {
+            if state.link.ended {
                 return None;
             }
-            if link.has_work() {
-                return match link.send(head) {
-                    Ok(body) => Some(body),
+            if let Some(line) = state.line.clone().filter(|_| state.link.has_work()) {
+                return match state.link.send(head) {
+                    Ok(body) => Some((line, body)),
                     Err(error) => {
                         let cause = io::Error::new(io::ErrorKind::InvalidInput, error);
-                        self.fail(&mut link, io_error(&self.path, "encode a command for", cause));
-                        self.progress.notify_one();
+                        let error = io_error(&self.path, "encode a command for", cause);
+                        self.fail(&mut state.link, error);
                         None
                     }
                 };
             }
-            link = self.work.wait(link).unwrap_or_else(PoisonError::into_inner);
+            state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
-    fn receive_all(&self) {
-        let mut answers = Answers::new(Arc::clone(&self.stream));
-        loop {
-            let answer = answers.next();
-            let mut link = self.link();
-            let answered = match answer {
-                Ok((_, Reply::Failed(failure))) => {
-                    let error = self.refusal(&link, failure);
-                    self.fail(&mut link, error);
-                    Ok(Answered::Ended)
-                }
-                Ok((sequence, reply)) => link.answer(sequence, reply),
-                Err(error) => Err(error),
-            };
-            let is_over = match answered {
-                Ok(answered) => answered == Answered::Ended,
-                Err(cause) => {
-                    let error = self.lost(&link, cause);
-                    self.fail(&mut link, error);
-                    true
-                }
-            };
-            drop(link);
-            self.progress.notify_one();
-            if is_over {
-                self.work.notify_one();
-                return;
+    fn receive_all(&self, stream: Arc<Stream>) {
+        let mut answers = Answers::new(stream);
+        let mut outage = Outage::none_yet();
+        while let Some(cause) = self.receive(&mut answers) {
+            match self.go_on(cause, &mut outage) {
+                Some(next) => answers = next,
+                None => return,
             }
         }
     }
 
-    fn refusal(&self, link: &Link, failure: Failure) -> Error {
-        Error::Failed {
-            path: self.path.clone(),
-            operation: if link.opened.is_some() { "write" } else { "open" },
-            failure,
+    /// Takes the answers of one connection. Returns how it was lost if the stream may go on with another
+    /// one.
+    fn receive(&self, answers: &mut Answers) -> Option<io::Error> {
+        loop {
+            let answer = answers.next();
+            let mut state = self.state();
+            let link = &mut state.link;
+            let answered = match answer {
+                Ok((_, Reply::Failed(failure))) => {
+                    let operation = if link.opened.is_some() { "write" } else { "open" };
+                    self.fail(link, self.refusal(operation, failure));
+                    Ok(Answered::Ended)
+                }
+                Ok((sequence, reply)) => link.answer(sequence, reply),
+                Err(cause) => Err(cause),
+            };
+            match answered {
+                Ok(Answered::GoesOn) => {
+                    drop(state);
+                    self.progress.notify_one();
+                }
+                Ok(Answered::Ended) => {
+                    self.wake();
+                    return None;
+                }
+                Err(cause) => {
+                    if let Some(line) = state.line.take() {
+                        platform::hang_up(&line.stream);
+                    }
+                    if self.may_go_on(&state.link, &cause) {
+                        return Some(cause);
+                    }
+                    let error = self.lost(&state.link, cause);
+                    self.fail(&mut state.link, error);
+                    return None;
+                }
+            }
         }
     }
 
+    fn refusal(&self, operation: &'static str, failure: Failure) -> Error {
+        Error::Failed { path: self.path.clone(), operation, failure }
+    }
+
     fn lost(&self, link: &Link, cause: io::Error) -> Error {
-        let marks = link.marks();
         let cause = match cause.kind() {
             _ if link.going_away => io::Error::new(cause.kind(), "it was shutting down"),
             // Which of them depends on what was unread when it closed.
@@ -223,37 +275,15 @@ impl Shared {
             | io::ErrorKind::BrokenPipe => io::Error::new(cause.kind(), "it closed the connection"),
             _ => cause,
         };
+        self.lost_because(link, cause)
+    }
+
+    fn lost_because(&self, link: &Link, cause: io::Error) -> Error {
         Error::Lost {
             path: self.path.clone(),
-            written_bytes: marks.written.bytes,
-            durable_bytes: marks.durable.bytes,
+            written_bytes: link.written_bytes(),
+            durable_bytes: link.marks().durable.bytes,
             cause: Arc::new(cause),
         }
     }
-}
-
-/// Writes the frames' heads and the content, in one system call where the socket takes it all; with
-/// their first byte goes the memory.
-fn write_all(
-    mut stream: &Stream,
-    mut memory: Option<&Memory>,
-    mut left: &mut [IoSlice<'_>],
-) -> io::Result<()> {
-    IoSlice::advance_slices(&mut left, 0);
-    while !left.is_empty() {
-        let written = match memory {
-            Some(memory) => send_with(stream, memory, &left[0]),
-            None => stream.write_vectored(left),
-        };
-        match written {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(count) => {
-                memory = None;
-                IoSlice::advance_slices(&mut left, count);
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
 }

@@ -1,22 +1,24 @@
 //! [`Remote`]: an [`Outlet`] through the daemon.
 //!
 //! 1. Writing waits for a free slot and nothing else; everything is handed to the sender at once.
-//! 2. No more than [`COMMANDS_MAX`] commands are kept. Slots bound those with content, this the rest.
+//! 2. An `Open` to which nothing came back, because the daemon went away under it, is sent again.
+//! 3. No more than [`COMMANDS_MAX`] commands are kept. Slots bound those with content, this the rest.
 
 use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use freemkvd_proto::{self as proto, OpenMode, Transfer, WirePath, limits};
 
-use crate::connection::connect;
+use crate::connection::{Limit, connect};
 use crate::link::{Command, Link, Part};
 use crate::memory::Memory;
 use crate::outlet::{Outlet, Patience, TICK};
 use crate::progress::Progress;
-use crate::pump::Shared;
+use crate::pump::{Backoff, Route, Shared};
 use crate::slot::{Pool, SLOT_BYTES, Slot};
 use crate::window::Leaving;
 use crate::{Error, memory};
@@ -30,7 +32,19 @@ const COMMANDS_MAX: usize = 4096;
 pub(crate) struct Remote {
     shared: Arc<Shared>,
     halt: Option<Arc<AtomicBool>>,
-    stream_id: u64,
+}
+
+/// Why a try to open did not come to anything.
+enum Attempt {
+    /// The connection was lost before anything came back.
+    Lost(Error),
+    Failed(Error),
+}
+
+impl From<Error> for Attempt {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
 }
 
 /// What a stream is opened with.
@@ -46,12 +60,45 @@ pub(crate) struct Opening<'a> {
     pub(crate) weight: u32,
     pub(crate) daemon_window_bytes: Option<u64>,
     pub(crate) timeout: Duration,
+    /// How long another daemon is looked for after one was lost.
+    pub(crate) resume_timeout: Duration,
     pub(crate) halt: Option<Arc<AtomicBool>>,
 }
 
 impl Remote {
-    /// Connects and opens the file. With it comes the file's length in bytes.
-    pub(crate) fn open(opening: Opening<'_>) -> Result<(Self, u64), Error> {
+    /// Connects and opens the file, again where rule 2 says so. With it comes the file's length in bytes.
+    pub(crate) fn open(opening: &Opening<'_>) -> Result<(Self, u64), Error> {
+        let patience =
+            Patience::new("opening", opening.halt.as_ref()).with_timeout(opening.timeout);
+        let mut backoff = Backoff::new();
+        let mut lost: Option<Error> = None;
+        loop {
+            match Self::open_once(opening, &patience) {
+                Ok(opened) => return Ok(opened),
+                Err(Attempt::Lost(error)) => {
+                    lost.get_or_insert(error);
+                }
+                // The daemon was there, and will be there again.
+                Err(Attempt::Failed(Error::NoDaemon { .. })) if lost.is_some() => {}
+                Err(Attempt::Failed(error)) => return Err(error),
+            }
+            let until = Instant::now() + backoff.wait();
+            while let Some(left) = until.checked_duration_since(Instant::now()) {
+                match patience.next(opening.path) {
+                    Ok(tick) => thread::sleep(left.min(tick)),
+                    // Not its own timeout, which would only say that it took long.
+                    Err(Error::TimedOut { .. }) => break,
+                    Err(halted) => return Err(halted),
+                }
+            }
+            if let (Err(Error::TimedOut { .. }), Some(lost)) = (patience.next(opening.path), &lost)
+            {
+                return Err(lost.clone());
+            }
+        }
+    }
+
+    fn open_once(opening: &Opening<'_>, patience: &Patience) -> Result<(Self, u64), Attempt> {
         let path = opening.path;
         let wire_path = WirePath::from_path(path)
             .filter(|wire| wire.0.len() <= limits::PATH_BYTES_MAX)
@@ -72,13 +119,25 @@ impl Remote {
             weight: opening.weight,
             window_bytes: opening.daemon_window_bytes,
         };
-        let patience =
-            Patience::new("opening", opening.halt.as_ref()).with_timeout(opening.timeout);
-        let stream = connect(opening.socket, opening.timeout)?;
-        let shared = Shared::start(path, stream, memory, Link::new(pool, open))?;
-        let opened =
-            shared.wait(&patience, |link| link.opened).inspect_err(|_| shared.give_up())?;
-        let remote = Self { shared, halt: opening.halt, stream_id: opened.stream };
+        let connection = connect(opening.socket, Limit::of(opening.timeout))?;
+        let may_go_on = connection.version >= proto::Kind::Resume.since();
+        let route = Route {
+            socket: opening.socket.to_owned(),
+            step_timeout: opening.timeout,
+            resume_timeout: opening.resume_timeout,
+        };
+        let link = Link::new(pool, open);
+        let shared = Shared::start(path, connection.stream, memory.map(Arc::new), link, route)?;
+        let opened = shared.wait(patience, |link| link.opened).map_err(|error| {
+            shared.give_up();
+            let is_untouched = shared.with(|link| link.is_untouched());
+            let again = may_go_on && is_untouched && !opening.resume_timeout.is_zero();
+            match error {
+                error @ Error::Lost { .. } if again => Attempt::Lost(error),
+                error => Attempt::Failed(error),
+            }
+        })?;
+        let remote = Self { shared, halt: opening.halt.clone() };
         Ok((remote, opened.len_bytes))
     }
 
@@ -118,7 +177,7 @@ impl Outlet for Remote {
     }
 
     fn failure(&self) -> Option<Error> {
-        self.shared.link().failed.clone()
+        self.shared.with(|link| link.failed.clone())
     }
 
     fn slot(&mut self) -> Result<Arc<Slot>, Error> {
@@ -218,17 +277,21 @@ impl Outlet for Remote {
     }
 
     fn progress(&self) -> Progress {
-        let link = self.shared.link();
-        let marks = link.marks();
-        Progress {
-            accepted_bytes: marks.accepted.bytes,
-            written_bytes: marks.written.bytes,
-            durable_bytes: marks.durable.bytes,
-            frames_sent: link.frames_sent,
-        }
+        self.shared.with(|link| {
+            let marks = link.marks();
+            Progress {
+                accepted_bytes: marks.accepted.bytes,
+                written_bytes: marks.written.bytes,
+                durable_bytes: marks.durable.bytes,
+                frames_sent: link.frames_sent,
+                resumes: link.resumes,
+                unwatched_restarts: link.unwatched_restarts,
+                kept_bytes: link.kept_bytes(),
+            }
+        })
     }
 
     fn stream_id(&self) -> Option<u64> {
-        Some(self.stream_id)
+        self.shared.with(|link| link.opened).map(|opened| opened.stream)
     }
 }

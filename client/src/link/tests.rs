@@ -1,6 +1,7 @@
 //! The link by itself: numbers, seeks, and what it does not believe.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use freemkvd_proto::{Decoder, Mark, OpenMode, Opened, Progress, Sender, Step, WirePath};
 
