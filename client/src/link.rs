@@ -286,6 +286,8 @@ impl Link {
                     return Err(nonsense("that it shares slots which it was not offered"));
                 }
                 self.opened = Some(opened);
+                // The `Open` has done what it could, and is never sent again.
+                self.settle(0);
             }
             Reply::Resumable(resumable) if self.opened.is_none() => {
                 self.token = Some(resumable.token);

@@ -25,7 +25,7 @@ use crate::{Error, memory};
 
 /// Most commands kept at once. A command without content is 64 bytes here; nobody has a reason to
 /// queue thousands of them, but a loop of `set_len` must not eat the muxer's memory.
-const COMMANDS_MAX: usize = 4096;
+pub(crate) const COMMANDS_MAX: usize = 4096;
 
 /// A stream of the daemon.
 #[derive(Debug)]
