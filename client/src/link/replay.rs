@@ -9,27 +9,30 @@
 //! 2. When a `Sync` was reported, one with that number or a higher one had been executed; when the script
 //!    had waited for it, what it covers is in the durable file, byte for byte.
 //! 3. `Finished` came once, and no slot is in use.
-//! 4. At no time were more slots kept than the pool has, or more commands than their bound.
+//! 4. What was sent again under a number was the same, and each `Resume` told number, bytes and position that
+//!    belong together.
+//! 5. At no time were more slots kept than the pool has, or more commands than their bound.
 //!
 //! `REPLAY_SEED=7 cargo test -p freemkvd-client replay` runs one seed; a failure prints its own.
 
-use std::collections::{BTreeSet, VecDeque};
+mod model;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
 
 use fastrand::Rng;
 use freemkvd_proto::{
-    Command as Wire, Decoder, OpenMode, Opened, Progress, Resume, Resumed, Sender, Step, Token,
-    Transfer, WirePath,
+    Command as Wire, Decoder, OpenMode, Opened, Sender, Step, Transfer, WirePath,
 };
 
+use self::model::{Frame, Model, TOKEN, put, read, set_len};
 use super::*;
 use crate::memory::{self, Memory};
 use crate::slot::SLOT_BYTES;
 
 const SLOTS: usize = 4;
-const TOKEN: Token = Token([3; 16]);
 /// A script's file is not longer than this. Short, so that most commands touch what others wrote.
 const FILE_MAX: u64 = 400;
 
@@ -74,19 +77,6 @@ fn script(rng: &mut Rng) -> Vec<Op> {
     ops
 }
 
-fn put(file: &mut Vec<u8>, offset: u64, bytes: &[u8]) {
-    let from = usize::try_from(offset).unwrap();
-    let to = from + bytes.len();
-    if !bytes.is_empty() {
-        file.resize(file.len().max(to), 0);
-        file[from..to].copy_from_slice(bytes);
-    }
-}
-
-fn set_len(file: &mut Vec<u8>, len: u64) {
-    file.resize(usize::try_from(len).unwrap(), 0);
-}
-
 /// Applies a step of the script to what the file should be.
 fn expect(file: &mut Vec<u8>, op: &Op) {
     match op {
@@ -97,146 +87,6 @@ fn expect(file: &mut Vec<u8>, op: &Op) {
     }
 }
 
-/// A frame on its way to the daemon.
-#[derive(Clone, Debug)]
-enum Frame {
-    Inline(u64, Vec<u8>),
-    Control(u64, Wire),
-}
-
-impl Frame {
-    fn sequence(&self) -> u64 {
-        match self {
-            Self::Inline(sequence, _) | Self::Control(sequence, _) => *sequence,
-        }
-    }
-}
-
-/// The daemon, as far as a client can tell.
-struct Model {
-    file: Vec<u8>,
-    durable: Vec<u8>,
-    /// The highest `Sync` or `Finish` executed.
-    synced: u64,
-    finished: Option<proto::Finished>,
-    /// Whether it has told, so that the daemons after it know.
-    remembers: bool,
-    // What a cut loses:
-    queue: VecDeque<Frame>,
-    position: u64,
-    progress: Progress,
-    is_shared: bool,
-}
-
-impl Model {
-    fn new() -> Self {
-        Self {
-            file: Vec::new(),
-            durable: Vec::new(),
-            synced: 0,
-            finished: None,
-            remembers: true,
-            queue: VecDeque::new(),
-            position: 0,
-            progress: Progress::default(),
-            is_shared: false,
-        }
-    }
-
-    /// Takes a frame into its queue.
-    fn accept(&mut self, frame: Frame) {
-        let next = self.progress.accepted.sequence + 1;
-        assert_eq!(frame.sequence(), next, "a gap in the numbers");
-        self.progress.accepted.sequence = next;
-        self.queue.push_back(frame);
-    }
-
-    /// Executes the first of its queue, or only so many of its bytes. Returns what is to be answered.
-    fn execute(&mut self, memory: Option<&Memory>, torn: Option<usize>) -> Option<(u64, Reply)> {
-        let frame = self.queue.pop_front()?;
-        let sequence = frame.sequence();
-        let content = match &frame {
-            Frame::Inline(_, content) => {
-                assert!(!self.is_shared, "content inline although slots are shared");
-                Some(content.clone())
-            }
-            Frame::Control(_, Wire::WriteSlots(write)) => {
-                assert!(self.is_shared, "slots that were not shared");
-                Some(write.parts.iter().flat_map(|part| read(memory, part)).collect())
-            }
-            Frame::Control(_, Wire::WriteZeroes(zeroes)) => {
-                Some(vec![0; usize::try_from(zeroes.len).unwrap()])
-            }
-            Frame::Control(..) => None,
-        };
-        if let Some(content) = content {
-            let len = torn.unwrap_or(content.len()).min(content.len());
-            put(&mut self.file, self.position, &content[..len]);
-            if torn.is_some() {
-                return None;
-            }
-            self.position += content.len() as u64;
-            self.progress.written.bytes += content.len() as u64;
-        }
-        self.progress.written.sequence = sequence;
-        let Frame::Control(_, command) = frame else {
-            return None;
-        };
-        match command {
-            Wire::Seek(seek) => self.position = seek.offset,
-            Wire::SetLen(set) => set_len(&mut self.file, set.len),
-            Wire::Sync => {
-                self.sync(sequence);
-                return Some((sequence, Reply::Synced));
-            }
-            Wire::Finish => {
-                self.sync(sequence);
-                self.progress.accepted = self.progress.written;
-                let (len_bytes, progress) = (self.file.len() as u64, self.progress);
-                let finished = proto::Finished { len_bytes, progress };
-                self.finished = Some(finished);
-                return Some((sequence, Reply::Finished(finished)));
-            }
-            _ => {}
-        }
-        None
-    }
-
-    fn sync(&mut self, sequence: u64) {
-        self.durable.clone_from(&self.file);
-        self.synced = self.synced.max(sequence);
-        self.progress.durable = self.progress.written;
-    }
-
-    fn progress(&self) -> Reply {
-        // Its queue counts bytes when they are written, which is all that this client believes.
-        let mut progress = self.progress;
-        progress.accepted.bytes = progress.written.bytes;
-        Reply::Progress(progress)
-    }
-
-    /// Another one, that was told this.
-    fn resume(&mut self, resume: &Resume, shared: bool, watched: bool) -> Reply {
-        assert_eq!(resume.token, TOKEN);
-        assert!(resume.durable.sequence <= resume.written.sequence);
-        assert!(resume.durable.bytes <= resume.written.bytes);
-        if let Some(finished) = self.finished.filter(|_| self.remembers) {
-            return Reply::Finished(finished);
-        }
-        let (accepted, written, durable) = (resume.written, resume.written, resume.durable);
-        self.progress = Progress { accepted, written, durable };
-        self.position = resume.position;
-        self.is_shared = shared;
-        self.queue.clear();
-        Reply::Resumed(Resumed { stream: 1, queue_limit_bytes: 1, shared, watched })
-    }
-}
-
-fn read(memory: Option<&Memory>, part: &proto::SlotPart) -> Vec<u8> {
-    let at = u64::from(part.slot) * SLOT_BYTES as u64 + u64::from(part.start);
-    memory.expect("slots were shared").read(at, part.len as usize)
-}
-
 /// One run: the script against the model, with cuts.
 struct Run {
     rng: Rng,
@@ -244,6 +94,8 @@ struct Run {
     memory: Option<Memory>,
     model: Model,
     to_daemon: VecDeque<Frame>,
+    /// Kind and content of every number that was sent.
+    told: BTreeMap<u64, (Kind, Vec<u8>)>,
     to_client: VecDeque<(u64, Reply)>,
     /// Messages that have arrived so far, and after which of them the connection ends.
     messages: usize,
@@ -289,6 +141,7 @@ impl Run {
             memory,
             model,
             to_daemon: VecDeque::new(),
+            told: BTreeMap::new(),
             to_client: VecDeque::new(),
             messages: 0,
             cuts,
@@ -408,14 +261,30 @@ impl Run {
                 Step::Write(header) => {
                     assert_eq!(header.body_bytes() as usize, content.len());
                     let content = std::mem::take(&mut content);
+                    self.tell(header.sequence(), Kind::Write, content.clone());
                     self.to_daemon.push_back(Frame::Inline(header.sequence(), content));
                 }
                 Step::Control(header, body) => {
                     let command = Wire::decode(&header, body).unwrap();
+                    let (kind, body) = match &command {
+                        Wire::WriteSlots(write) => {
+                            let memory = self.memory.as_ref();
+                            let parts = write.parts.iter().flat_map(|part| read(memory, part));
+                            (Kind::Write, parts.collect())
+                        }
+                        command => (command.kind(), body.to_vec()),
+                    };
+                    self.tell(header.sequence(), kind, body);
                     self.to_daemon.push_back(Frame::Control(header.sequence(), command));
                 }
             }
         }
+    }
+
+    fn tell(&mut self, sequence: u64, kind: Kind, content: Vec<u8>) {
+        let now = (kind, content);
+        let before = self.told.entry(sequence).or_insert_with(|| now.clone());
+        assert_eq!(*before, now, "number {sequence} is something else now");
     }
 
     fn execute(&mut self) {
