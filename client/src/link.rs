@@ -293,7 +293,7 @@ impl Link {
                     return Err(nonsense("that it shares slots which it was not offered"));
                 }
                 self.opened = Some(opened);
-                // The file is open; only what comes after that may have to be sent again.
+                // The `Open` has done what it could, and is never sent again.
                 self.settle(0);
             }
             Reply::Resumable if self.opened.is_none() && self.token.is_some() => {

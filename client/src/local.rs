@@ -264,10 +264,7 @@ impl Outlet for Local {
             accepted_bytes: self.written_bytes,
             written_bytes: self.written_bytes,
             durable_bytes: self.durable_bytes,
-            frames_sent: 0,
-            resumes: 0,
-            unwatched_restarts: 0,
-            kept_bytes: 0,
+            ..Progress::default()
         }
     }
 

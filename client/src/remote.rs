@@ -26,7 +26,7 @@ use crate::{Error, memory};
 
 /// Most commands kept at once. A command without content is 64 bytes here; nobody has a reason to
 /// queue thousands of them, but a loop of `set_len` must not eat the muxer's memory.
-const COMMANDS_MAX: usize = 4096;
+pub(crate) const COMMANDS_MAX: usize = 4096;
 
 /// A stream of the daemon.
 #[derive(Debug)]
@@ -144,7 +144,7 @@ impl Remote {
             shared.give_up();
             let again = shared.with(|link| link.is_to_be_opened_again());
             match error {
-                error @ Error::Lost { .. } if again => Attempt::Lost(error),
+                Error::Lost { .. } if again => Attempt::Lost(error),
                 Error::Failed { ref failure, .. } if again && passes(failure.code) => {
                     Attempt::Lost(error)
                 }

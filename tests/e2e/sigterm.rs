@@ -29,7 +29,9 @@ fn a_stop_writes_what_was_accepted(way: Way) {
     let (ends, log) = std::thread::scope(|scope| {
         let writers: Vec<_> = (0..4)
             .map(|number| {
-                let mut file = way.options(&daemon).create(path(number)).unwrap();
+                // These can't be resumed.
+                let options = way.options(&daemon).resume_timeout(Duration::ZERO);
+                let mut file = options.create(path(number)).unwrap();
                 scope.spawn(move || {
                     let end = (0..).find_map(|mib| {
                         std::thread::sleep(Duration::from_millis(2));
@@ -122,7 +124,8 @@ fn a_stop_says_so_on_the_wire_and_takes_no_new_streams() {
 fn an_interrupt_from_the_keyboard_is_a_stop() {
     let root = scratch();
     let daemon = Daemon::start(root.path(), "");
-    let mut file = daemon.options().create(root.path().join("film.mkv")).unwrap();
+    let options = daemon.options().resume_timeout(Duration::ZERO);
+    let mut file = options.create(root.path().join("film.mkv")).unwrap();
     write_pattern(&mut file, 1, 0, 10 * MIB).unwrap();
     daemon.signal(Signal::INT);
     let (end, log) = daemon.wait();

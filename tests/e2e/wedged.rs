@@ -2,9 +2,10 @@
 //! is held from outside, which looks the same to everybody else in the daemon.
 
 use std::io::{Seek, SeekFrom, Write};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use freemkvd_client::{Error, RipFile};
+use freemkvd_client::{Error, Options, RipFile};
 use freemkvd_tests::daemon::Daemon;
 use freemkvd_tests::hold::Held;
 use freemkvd_tests::pattern;
@@ -12,9 +13,13 @@ use rustix::process::Signal;
 
 use crate::support::{MIB, Neighbour, inside, scratch, write_pattern};
 
-/// A stream whose thread is stuck, with 20 MiB in its queue.
-fn stuck(daemon: &Daemon, path: &std::path::Path) -> (RipFile, Held) {
-    let options = daemon.options().drop_wait(Duration::from_millis(100));
+/// A stream that ends with its daemon and whose thread is stuck, with 20 MiB in its queue.
+fn stuck(daemon: &Daemon, path: &Path) -> (RipFile, Held) {
+    stuck_with(daemon, path, daemon.options().resume_timeout(Duration::ZERO))
+}
+
+fn stuck_with(daemon: &Daemon, path: &Path, options: Options) -> (RipFile, Held) {
+    let options = options.drop_wait(Duration::from_millis(100));
     let mut file = options.window_bytes(MIB).create(path).unwrap();
     let held = Held::writer(daemon, file.stream_id().unwrap());
     write_pattern(&mut file, 1, 0, 20 * MIB).unwrap();
@@ -77,6 +82,28 @@ fn a_second_stop_does_not_wait_for_a_stuck_stream() {
     assert!(!log.contains("everything that was accepted is durable"), "{log}");
     assert_eq!(pattern::prefix_len(2, &path).unwrap(), 20 * MIB);
     drop(file);
+}
+
+#[test]
+fn a_stop_leaves_a_stuck_stream_to_its_muxer_who_goes_on_with_the_next_daemon() {
+    let root = scratch();
+    let mut daemon = Daemon::start(root.path(), "");
+    let path = root.path().join("stuck.mkv");
+    let (mut file, held) = stuck_with(&daemon, &path, daemon.options());
+    let since = Instant::now();
+    daemon.signal(Signal::TERM);
+    held.wait_for_end();
+    let end = daemon.wait_for_end();
+    let log = daemon.log();
+    // A second of standing still, and one for those who may not read their last answers.
+    assert!(since.elapsed() < Duration::from_secs(10), "{:?}\n{log}", since.elapsed());
+    assert!(end.success(), "{log}");
+    assert!(log.contains("20.0 MiB that were accepted will come again from its muxer"), "{log}");
+    daemon.start_again();
+    file.sync_all().unwrap();
+    assert_eq!(file.progress().resumes, 1);
+    file.finish().unwrap();
+    assert_eq!(pattern::prefix_len(1, &path).unwrap(), 20 * MIB);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use freemkvd::budget::{Ask, Budget, Completion, DeviceId, Reserve, StreamId};
+use freemkvd::budget::{Ask, Budget, Completion, DeviceId, Hold, Reserve, StreamId};
 
 use crate::books::By;
 use crate::world::{Task, World};
@@ -109,6 +109,10 @@ impl Account {
         let stream = self.stream;
         let by = By::Cancel { stream, released_bytes: 0 };
         self.task.world().change(by, |budget, now| budget.cancel(stream, now));
+    }
+
+    pub fn waits_for_itself(&self, hold: Hold) -> bool {
+        self.task.world().books.budget.waits_for_itself(self.stream, hold)
     }
 
     pub fn is_active(&self) -> bool {

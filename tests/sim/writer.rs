@@ -149,8 +149,10 @@ impl Writer {
             let since =
                 waiting.get_or_insert_with(|| Waiting::begin(&self.task, self.device, stream));
             since.for_pool |= hold == Hold::Total;
-            let in_turns = self.file.account.takes_turns();
-            let pressure = if in_turns { Pressure::OutOfTurn } else { Pressure::Throttled };
+            let pressure = match self.file.account.waits_for_itself(hold) {
+                true => Pressure::Held,
+                false => Pressure::Throttled,
+            };
             if !self.file.step(pressure).await {
                 self.file.account.wait(ABORT_POLL).await;
             } else if self.task.now() - now >= LONG_CALL {

@@ -1,6 +1,7 @@
 //! The link by itself: numbers, seeks, and what it does not believe.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use freemkvd_proto::{Decoder, Mark, OpenMode, Opened, Progress, Sender, Step, WirePath};
 
@@ -15,7 +16,7 @@ fn link() -> Link {
         weight: 100,
         window_bytes: None,
     };
-    Link::new(Pool::new(4), open)
+    Link::new(Pool::new(4), open, None)
 }
 
 fn write(link: &mut Link, offset: u64, len: usize) {

@@ -1,8 +1,13 @@
 //! A daemon that does what a test tells it: it speaks the wire and writes into memory.
 //!
 //! What it can be told: to stop and go on reading, answering, and syncing; to fail after so many
-//! bytes; to close after so many bytes; to answer the hello or `Open` in another way, or never.
+//! bytes; to close after so many bytes, or at one frame of all; to answer the hello, `Open` or `Resume` in
+//! another way, or never; to be away.
+//!
+//! What it has executed it remembers over connections, as the kernel does, and what it had said it does not,
+//! as a daemon that was killed. Each `Resume` says where it goes on.
 
+use std::collections::{BTreeSet, VecDeque};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex};
@@ -10,8 +15,9 @@ use std::thread;
 
 use freemkvd_proto::hello::{ClientHello, DaemonHello, HELLO_BYTES};
 use freemkvd_proto::{
-    Command, Decoder, ErrorCode, Failure, Finished, GoingAway, Kind, Mark, Open, OpenMode, Opened,
-    Progress, Reply, Sender, SetWeight, Step, Transfer,
+    Command, Decoder, ErrorCode, Failure, Finished, GoingAway, Kind, Mark, Open, OpenMode,
+    OpenResumable, Opened, Progress, Reply, Resume, Resumed, Sender, SetWeight, Step, Token,
+    Transfer,
 };
 use interprocess::local_socket::{
     GenericFilePath, ListenerOptions, Stream, ToFsName, traits::Listener,
@@ -39,6 +45,40 @@ pub(crate) struct Script {
     pub(crate) fails_sync: Option<Failure>,
     /// Shared slots are offered in vain.
     pub(crate) wants_no_slots: bool,
+    /// It gives a token.
+    pub(crate) resumable: bool,
+    /// The connection ends instead of these frames, counted from 0 over all connections.
+    pub(crate) cuts_before: BTreeSet<usize>,
+    /// It ends after them, and they are not answered.
+    pub(crate) cuts_after: BTreeSet<usize>,
+    /// What it does with the next `Resume`s; with those beyond it does what it should.
+    pub(crate) on_resume: VecDeque<OnResume>,
+    /// It has had the file closed meanwhile.
+    pub(crate) unwatched: bool,
+}
+
+/// How a `Resume` is answered.
+#[derive(Clone, Debug)]
+pub(crate) enum OnResume {
+    /// As it should be, but content goes inline.
+    Inline,
+    /// By this.
+    Failed(Failure),
+    /// By saying that the file is complete.
+    Finished,
+    /// By the end of the connection.
+    Close,
+    /// Never.
+    Hang,
+    /// With version 2, which has no `Resume`.
+    Old,
+}
+
+impl Script {
+    /// A healthy daemon whose streams can be resumed.
+    pub(crate) fn resumable() -> Self {
+        Self { resumable: true, ..Self::default() }
+    }
 }
 
 /// Open: work goes on. Closed: it stops there until the test opens it.
@@ -95,6 +135,13 @@ struct File {
     is_over: bool,
     out: Option<Arc<Stream>>,
     open: Option<Open>,
+    token: Option<Token>,
+    /// Of the connection that the last frame came from.
+    shares_slots: bool,
+    frames: usize,
+    on_resume: VecDeque<OnResume>,
+    resumes: Vec<Resume>,
+    drains: u64,
 }
 
 #[derive(Debug)]
@@ -127,7 +174,8 @@ impl Daemon {
         } else {
             dir.path().join("freemkvd.sock")
         };
-        let file = File { content: script.content.clone(), ..File::default() };
+        let on_resume = script.on_resume.clone();
+        let file = File { content: script.content.clone(), on_resume, ..File::default() };
         let state = Arc::new(State {
             script,
             reading: Gate::new(),
@@ -143,10 +191,14 @@ impl Daemon {
                 let state = Arc::clone(&serving);
                 thread::spawn(move || {
                     // A client that hangs up is what some tests are about.
-                    let _ = state.serve(&Arc::new(stream));
+                    let stream = Arc::new(stream);
+                    let _ = state.serve(&stream);
                     let mut file = state.file.lock().unwrap();
-                    file.is_over = true;
-                    file.out = None;
+                    // Of a stream that has not gone on elsewhere.
+                    if file.out.as_ref().is_none_or(|out| Arc::ptr_eq(out, &stream)) {
+                        file.is_over = true;
+                        file.out = None;
+                    }
                 });
             }
         });
@@ -194,6 +246,41 @@ impl Daemon {
         self.state.file.lock().unwrap().open.clone()
     }
 
+    /// Every `Resume` that came.
+    pub(crate) fn resumes(&self) -> Vec<Resume> {
+        self.state.file.lock().unwrap().resumes.clone()
+    }
+
+    /// How often it was asked to drain.
+    pub(crate) fn drains(&self) -> u64 {
+        self.state.file.lock().unwrap().drains
+    }
+
+    /// It answers the next `Resume` so.
+    pub(crate) fn on_next_resume(&self, how: OnResume) {
+        self.state.file.lock().unwrap().on_resume.push_back(how);
+    }
+
+    /// The connection of the stream ends, now.
+    #[cfg(unix)]
+    pub(crate) fn cut(&self) {
+        let file = self.state.file.lock().unwrap();
+        if let Some(Stream::UdSocket(socket)) = file.out.as_deref() {
+            socket.inner().shutdown(std::net::Shutdown::Both).unwrap();
+        }
+    }
+
+    /// It is not there for new connections, or there again.
+    #[cfg(unix)]
+    pub(crate) fn set_away(&self, is_away: bool) {
+        let elsewhere = self.socket.with_extension("away");
+        let (from, to) = match is_away {
+            true => (&self.socket, &elsewhere),
+            false => (&elsewhere, &self.socket),
+        };
+        std::fs::rename(from, to).unwrap();
+    }
+
     /// The connection has ended.
     pub(crate) fn is_over(&self) -> bool {
         self.state.file.lock().unwrap().is_over
@@ -208,7 +295,16 @@ impl State {
             return park(stream);
         }
         let answer = ClientHello::decode(&hello).unwrap().answer();
-        (&**stream).write_all(&self.script.hello.unwrap_or(answer).encode())?;
+        let is_old = {
+            let mut file = self.file.lock().unwrap();
+            let is_old = matches!(file.on_resume.front(), Some(OnResume::Old));
+            // Only after the stream was opened is there something to resume.
+            let is_old = is_old && file.open.is_some();
+            is_old.then(|| file.on_resume.pop_front()).is_some()
+        };
+        let old = DaemonHello::Accepted { version: 2 };
+        let answer = self.script.hello.unwrap_or(if is_old { old } else { answer });
+        (&**stream).write_all(&answer.encode())?;
         let mut decoder = Decoder::new(Sender::Client);
         let mut slots = None;
         loop {
@@ -219,16 +315,34 @@ impl State {
             }
             // Again: the gate may have been closed while this waited for the first byte.
             self.reading.pass();
+            let mut is_cut = false;
             let (sequence, replies) = match decoder.advance(count).unwrap() {
                 Step::More => continue,
                 Step::Write(header) => {
                     let mut body = vec![0; header.body_bytes() as usize];
                     (&**stream).read_exact(&mut body)?;
+                    let Some(number) = self.next_frame() else { return Ok(()) };
+                    is_cut |= self.script.cuts_after.contains(&number);
                     (header.sequence(), self.write(header.sequence(), &body, false))
                 }
                 Step::Control(header, body) => {
                     let command = Command::decode(&header, body).unwrap();
-                    if matches!(command, Command::Open(_)) {
+                    let Some(number) = self.next_frame() else { return Ok(()) };
+                    is_cut |= self.script.cuts_after.contains(&number);
+                    if let Command::Resume(resume) = &command {
+                        let Some(reply) = self.resume(stream, resume) else {
+                            return Ok(());
+                        };
+                        let goes_on = matches!(reply, Reply::Resumed(_));
+                        if !is_cut {
+                            (&**stream).write_all(&reply.encode(0).unwrap())?;
+                        }
+                        if is_cut || !goes_on {
+                            return Ok(());
+                        }
+                        continue;
+                    }
+                    if matches!(command, Command::Open(_) | Command::OpenResumable(_)) {
                         if self.script.never_opens {
                             return park(stream);
                         }
@@ -245,7 +359,7 @@ impl State {
                     (sequence, replies)
                 }
             };
-            let Some(replies) = replies else {
+            let Some(replies) = replies.filter(|_| !is_cut) else {
                 return Ok(());
             };
             let mut is_over = false;
@@ -258,6 +372,51 @@ impl State {
                 return Ok(());
             }
         }
+    }
+
+    /// The number of a frame that has come; `None` closes the connection.
+    fn next_frame(&self) -> Option<usize> {
+        let mut file = self.file.lock().unwrap();
+        file.frames += 1;
+        let number = file.frames - 1;
+        (!self.script.cuts_before.contains(&number)).then_some(number)
+    }
+
+    /// `None` closes the connection.
+    fn resume(&self, stream: &Arc<Stream>, resume: &Resume) -> Option<Reply> {
+        let mut file = self.file.lock().unwrap();
+        assert_eq!(Some(resume.token), file.token);
+        file.resumes.push(*resume);
+        let how = file.on_resume.pop_front();
+        match how {
+            Some(OnResume::Failed(failure)) => return Some(Reply::Failed(failure)),
+            Some(OnResume::Close | OnResume::Old) => return None,
+            Some(OnResume::Hang) => {
+                drop(file);
+                let _ = park(stream);
+                return None;
+            }
+            Some(OnResume::Finished) => {
+                let len_bytes = file.content.len() as u64;
+                return Some(Reply::Finished(Finished { len_bytes, progress: file.progress }));
+            }
+            Some(OnResume::Inline) | None => {}
+        }
+        assert!(resume.written.sequence <= file.progress.written.sequence, "{resume:?}");
+        assert!(resume.durable.sequence <= resume.written.sequence, "{resume:?}");
+        let (accepted, written, durable) = (resume.written, resume.written, resume.durable);
+        file.progress = Progress { accepted, written, durable };
+        file.position = usize::try_from(resume.position).unwrap();
+        file.out = Some(Arc::clone(stream));
+        file.is_over = false;
+        let shared = matches!(resume.transfer, Transfer::Shared { .. }) && how.is_none();
+        file.shares_slots = shared;
+        Some(Reply::Resumed(Resumed {
+            stream: 7,
+            queue_limit_bytes: 32 << 20,
+            shared,
+            watched: !self.script.unwatched,
+        }))
     }
 
     /// `None` closes the connection.
@@ -276,6 +435,7 @@ impl State {
             }
             return None;
         }
+        assert_eq!(file.shares_slots, is_shared, "content took the wrong way");
         let (from, to) = (file.position, file.position + body.len());
         if file.content.len() < to {
             file.content.resize(to, 0);
@@ -308,13 +468,19 @@ impl State {
     }
 
     fn command(&self, sequence: u64, command: Command) -> Option<Vec<Reply>> {
+        let (command, token) = match command {
+            Command::OpenResumable(OpenResumable { token, open }) => {
+                (Command::Open(open), Some(token))
+            }
+            command => (command, None),
+        };
         if matches!(command, Command::Sync) {
             self.syncing.pass();
         }
         let kind = command.kind();
         let mut file = self.file.lock().unwrap();
         let (mut offset, mut len) = (file.position, 0);
-        let mut answer = None;
+        let mut answers = Vec::new();
         match command {
             Command::Open(open) => {
                 if let Some(failure) = &self.script.refuses_open {
@@ -323,13 +489,16 @@ impl State {
                 if open.mode != OpenMode::Existing {
                     file.content.clear();
                 }
-                answer = Some(Reply::Opened(Opened {
+                file.shares_slots =
+                    matches!(open.transfer, Transfer::Shared { .. }) && !self.script.wants_no_slots;
+                file.token = token.filter(|_| self.script.resumable);
+                answers.extend(file.token.map(|_| Reply::Resumable));
+                answers.push(Reply::Opened(Opened {
                     stream: 7,
                     len_bytes: file.content.len() as u64,
                     queue_limit_bytes: 32 << 20,
                     window_bytes: open.window_bytes.unwrap_or(64 << 20),
-                    shared: matches!(open.transfer, Transfer::Shared { .. })
-                        && !self.script.wants_no_slots,
+                    shared: file.shares_slots,
                 }));
                 file.open = Some(open);
             }
@@ -351,26 +520,32 @@ impl State {
                 file.content.resize(len, 0);
             }
             Command::Sync => match &self.script.fails_sync {
-                Some(failure) => answer = Some(Reply::Failed(failure.clone())),
-                None => answer = Some(Reply::Synced),
+                Some(failure) => answers.push(Reply::Failed(failure.clone())),
+                None => answers.push(Reply::Synced),
             },
-            Command::Abort => answer = Some(Reply::Aborted),
+            Command::Abort => answers.push(Reply::Aborted),
             Command::Flush | Command::Finish => {}
             Command::Status => return self.status(),
             Command::SetWeight(set) => return Some(vec![weighed(set)]),
-            Command::WriteSlots(_) => unreachable!("content, and the caller's business"),
+            Command::Drain => {
+                file.drains += 1;
+                return Some(vec![Reply::Done]);
+            }
+            Command::WriteSlots(_) | Command::Resume(_) | Command::OpenResumable(_) => {
+                unreachable!("dealt with before")
+            }
         }
         let mut replies = self.written(&mut file, kind, sequence, offset, len);
         if matches!(kind, Kind::Sync | Kind::Finish) {
             file.progress.durable = file.progress.written;
         }
         if kind == Kind::Finish {
-            answer = Some(Reply::Finished(Finished {
+            answers.push(Reply::Finished(Finished {
                 len_bytes: file.content.len() as u64,
                 progress: file.progress,
             }));
         }
-        replies.splice(0..0, answer);
+        replies.splice(0..0, answers);
         Some(replies)
     }
 

@@ -10,11 +10,11 @@ use std::thread;
 #[cfg(unix)]
 use std::time::Duration;
 
-use freemkvd_proto::hello::{ClientHello, HELLO_BYTES};
+use freemkvd_proto::hello::{ClientHello, DaemonHello, HELLO_BYTES};
 use freemkvd_proto::status::Status;
 use freemkvd_proto::{
-    Command, Decoder, ErrorCode, Failure, Finished, Mark, Open, OpenMode, Opened, Progress, Reply,
-    Sender, Step,
+    Command, Decoder, ErrorCode, Failure, Finished, Mark, Open, OpenMode, OpenResumable, Opened,
+    Progress, Reply, Sender, Step,
 };
 use interprocess::local_socket::traits::Listener as _;
 use interprocess::local_socket::{GenericFilePath, ListenerOptions, Stream, ToFsName};
@@ -35,6 +35,9 @@ struct Shared {
     files: Mutex<BTreeMap<PathBuf, File>>,
     /// Streams and the weights that were asked for.
     weights: Mutex<Vec<(u64, u32)>>,
+    drains: Mutex<u64>,
+    /// It speaks no newer version of the protocol.
+    is_old: AtomicBool,
     changed: Condvar,
 }
 
@@ -55,6 +58,8 @@ impl FakeDaemon {
             hidden: AtomicBool::new(false),
             files: Mutex::default(),
             weights: Mutex::default(),
+            drains: Mutex::default(),
+            is_old: AtomicBool::new(false),
             changed: Condvar::new(),
         });
         let daemon = Self { directory, shared };
@@ -110,6 +115,15 @@ impl FakeDaemon {
         self.shared.weights.lock().unwrap().clone()
     }
 
+    pub(crate) fn drains(&self) -> u64 {
+        *self.shared.drains.lock().unwrap()
+    }
+
+    /// From now on it speaks version 2 of the protocol and no other.
+    pub(crate) fn grow_old(&self) {
+        self.shared.is_old.store(true, Ordering::SeqCst);
+    }
+
     pub(crate) fn file(&self, path: &str) -> Option<File> {
         let files = self.shared.files.lock().unwrap();
         files.get(&std::path::absolute(path).unwrap()).cloned()
@@ -143,7 +157,11 @@ fn serve(shared: &Shared, mut stream: &Stream) -> io::Result<()> {
     let mut hello = [0; HELLO_BYTES];
     stream.read_exact(&mut hello)?;
     let hello = ClientHello::decode(&hello).unwrap();
-    stream.write_all(&hello.answer().encode())?;
+    let answer = match shared.is_old.load(Ordering::SeqCst) {
+        true => DaemonHello::Accepted { version: 2 },
+        false => hello.answer(),
+    };
+    stream.write_all(&answer.encode())?;
     let mut session = Session {
         shared,
         stream,
@@ -218,7 +236,13 @@ impl Session<'_> {
                 self.shared.weights.lock().unwrap().push((set.stream, set.weight));
                 self.answer(sequence, &answer)
             }
-            Command::Open(open) => self.open(open),
+            Command::Drain => {
+                *self.shared.drains.lock().unwrap() += 1;
+                self.answer(sequence, &Reply::Done)
+            }
+            Command::Open(open) | Command::OpenResumable(OpenResumable { open, .. }) => {
+                self.open(open)
+            }
             Command::Seek(seek) => {
                 self.position = usize::try_from(seek.offset).unwrap();
                 Ok(())

@@ -185,6 +185,15 @@ impl Budget {
         self.device_of(stream).is_some_and(|device| device.takes_turns() && device.streams > 1)
     }
 
+    /// True when only its own pages can free what `stream` waits for: it is alone on a device that holds as
+    /// much as it may, or has had its turn.
+    #[must_use]
+    pub fn waits_for_itself(&self, stream: StreamId, hold: Hold) -> bool {
+        self.device_of(stream).is_some_and(|device| {
+            device.takes_turns() && device.streams > 1 || device.streams == 1 && hold != Hold::Total
+        })
+    }
+
     fn device_of(&self, stream: StreamId) -> Option<&Device> {
         self.devices.get(&self.accounts.get(&stream)?.device)
     }

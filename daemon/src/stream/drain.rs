@@ -39,9 +39,9 @@ pub enum Pressure {
     /// There is something to write, and the budget said no. Whoever gets pages clean may free what it
     /// needs.
     Throttled,
-    /// There is something to write, and it is no turn of this stream, or not any more. Only its own pages
-    /// keep the turn from going on.
-    OutOfTurn,
+    /// The same, and only pages of this stream can free it: it has had its turn, or is alone on a device that
+    /// holds as much as it may.
+    Held,
     /// There is nothing to write.
     Idle,
 }
@@ -108,7 +108,7 @@ fn by_range(extents: &Extents, pressure: Pressure, extent_bytes: u64, now: Durat
             Some(age) if age < AGE => Next::Watch((age / 8).clamp(WATCH_MIN, LOOK)),
             _ => Next::Wait,
         },
-        Pressure::OutOfTurn | Pressure::Idle => Next::Wait,
+        Pressure::Held | Pressure::Idle => Next::Wait,
     }
 }
 
@@ -147,7 +147,7 @@ mod tests {
 
     #[test]
     fn a_throttled_or_idle_stream_gives_everything_back() {
-        for pressure in [Pressure::Throttled, Pressure::OutOfTurn, Pressure::Idle] {
+        for pressure in [Pressure::Throttled, Pressure::Held, Pressure::Idle] {
             let mut extents = Extents::new(4096, 0);
             extents.write(&(0..MIB), T0);
             extents.write(&(9 * MIB..9 * MIB + 1), T0);

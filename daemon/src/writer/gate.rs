@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::budget::{Ask, Budget, Completion, DeviceId, DeviceView, Reserve, State, StreamId};
+use crate::budget::{
+    Ask, Budget, Completion, DeviceId, DeviceView, Hold, Reserve, State, StreamId,
+};
 use crate::clock::Clock;
 
 /// The budget, and what wakes those who wait for it.
@@ -215,6 +217,12 @@ impl Account {
     #[must_use]
     pub fn extent_bytes(&self) -> u64 {
         self.extent_bytes
+    }
+
+    /// True when only its own pages can free what it waits for.
+    #[must_use]
+    pub fn waits_for_itself(&self, hold: Hold) -> bool {
+        self.gate.lock().budget.waits_for_itself(self.stream, hold)
     }
 
     /// True when the device is shared in turns, so that it pays to gather before asking for one.

@@ -285,8 +285,10 @@ impl<'a> Writer<'a> {
             }
             has_waited = true;
             self.record.throttled(hold);
-            let in_turns = self.account().takes_turns();
-            let pressure = if in_turns { Pressure::OutOfTurn } else { Pressure::Throttled };
+            let pressure = match self.account().waits_for_itself(hold) {
+                true => Pressure::Held,
+                false => Pressure::Throttled,
+            };
             if !self.step(pressure)? {
                 self.account().wait(ABORT_POLL);
             }

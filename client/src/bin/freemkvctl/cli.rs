@@ -16,6 +16,7 @@ Examples:
   freemkvctl status --json | jq .streams
   dd if=/dev/sr0 bs=1M | freemkvctl write /srv/rips/disc.iso --size-hint 50GiB
   freemkvctl weight 3 300                stream 3 gets three times its part
+  freemkvctl drain                       finish what was accepted, and stop
   freemkvctl status >/dev/null || echo \"look after the rips\"
 
 Exit codes:
@@ -46,10 +47,20 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Subcommand {
+    Drain(DrainOptions),
     Status(StatusOptions),
     Weight(WeightOptions),
     Write(WriteOptions),
 }
+
+/// Have the daemon write and make durable what it has accepted, and stop.
+///
+/// It is what `systemctl stop freemkvd` does, for a daemon that is not run by systemd. The command returns
+/// when the daemon has begun. Rips that are running wait for the daemon to come back, and go on with it.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+The exit code is 0 if it has begun, 2 for wrong usage, 3 if there is no daemon, 1 otherwise.")]
+pub(crate) struct DrainOptions {}
 
 /// Show what the daemon, its devices and its streams are doing.
 ///

@@ -2,6 +2,7 @@
 //! subcommand; this one picks it, and prints the error of the one that failed.
 
 mod cli;
+mod drain;
 mod exit;
 mod input;
 mod interrupt;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
     };
     let socket = arguments.socket.as_deref();
     let outcome = match &arguments.command {
+        Subcommand::Drain(_) => drain::run(socket),
         Subcommand::Status(options) => status::run(socket, options),
         Subcommand::Weight(options) => weight::run(socket, options),
         Subcommand::Write(options) => write::run(socket, options),

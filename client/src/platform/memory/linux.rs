@@ -92,6 +92,17 @@ pub(crate) fn send_with(stream: &Stream, memory: &Memory, bytes: &[u8]) -> io::R
 }
 
 #[cfg(test)]
+impl Memory {
+    /// What the daemon would read.
+    pub(crate) fn read(&self, at: u64, len: usize) -> Vec<u8> {
+        let mut bytes = vec![0; len];
+        let count = rustix::io::pread(&self.0, &mut bytes[..], at).expect("a memfd can be read");
+        assert_eq!(count, len);
+        bytes
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use rustix::fs::{FallocateFlags, fallocate, fcntl_get_seals, fstat};
     use rustix::io::{pread, pwrite};
