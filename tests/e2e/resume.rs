@@ -205,7 +205,9 @@ fn a_stream_that_nobody_comes_back_for_is_closed_and_reported() {
     wait_written(&mut peer, 2);
     daemon.kill();
     daemon.start_again();
-    daemon.wait_for("its end", |status| status.streams[0].state == StreamState::Abandoned);
+    daemon.wait_for("its end", |status| {
+        status.streams[0].state == StreamState::Abandoned && status.devices.is_empty()
+    });
     daemon.wait_for_log(&["has not come back", "film"]);
     let mut late = Peer::greet(daemon.socket());
     late.command(0, &Command::Resume(from(TOKEN, mark(2, 4), 4)));

@@ -61,7 +61,7 @@ fn a_second_stop_does_not_wait_for_a_stuck_stream() {
     write_pattern(&mut healthy, 2, 0, 20 * MIB).unwrap();
     healthy.flush().unwrap();
     daemon.signal(Signal::TERM);
-    daemon.wait_for_log(&[" drained for shutdown", "healthy.mkv"]);
+    daemon.wait_for_log(&[" waits for the next daemon", "healthy.mkv"]);
     let since = Instant::now();
     daemon.signal(Signal::TERM);
     held.wait_for_end();
