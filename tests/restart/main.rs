@@ -7,5 +7,6 @@
 )]
 
 mod kills;
+mod outcomes;
 mod stops;
 mod support;
