@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use freemkvd_proto::hello::{ClientHello, DaemonHello, HELLO_BYTES};
 use freemkvd_proto::{Decoder, ErrorCode, FrameError, Reply, Sender, Step};
+use interprocess::local_socket::traits::Stream as _;
 use interprocess::local_socket::{ConnectOptions, GenericFilePath, Stream, ToFsName};
 
 use crate::memory::{Memory, send_with};
@@ -235,6 +236,13 @@ pub(crate) struct Answers {
 impl Answers {
     pub(crate) fn new(stream: Arc<Stream>) -> Self {
         Self { stream, decoder: Decoder::new(Sender::Daemon) }
+    }
+
+    /// From now on [`next`](Self::next) returns `WouldBlock` or `TimedOut` when nothing has come for so long,
+    /// where the platform can; nothing is lost by it.
+    pub(crate) fn look_up_after(&self, time: Duration) {
+        // Without it nobody looks up, and waits for the end of the connection as ever.
+        let _ = self.stream.set_recv_timeout(Some(time));
     }
 
     /// Blocks until the next answer is whole; with it comes the sequence number that it is for. The

@@ -215,6 +215,11 @@ impl Link {
         sequence
     }
 
+    /// The daemon has something to answer.
+    pub(crate) fn is_owed_an_answer(&self) -> bool {
+        !self.in_flight.is_empty() || self.last_sync > self.synced || self.finish.is_some()
+    }
+
     /// Commands that are kept.
     pub(crate) fn kept(&self) -> usize {
         self.outbox.len() + self.in_flight.len()

@@ -14,6 +14,7 @@
 //!    go on. They may outlive the `RipFile`, to hand over what it held.
 
 mod reconnect;
+mod silence;
 
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
@@ -26,6 +27,7 @@ use interprocess::local_socket::Stream;
 
 use self::reconnect::Outage;
 pub(crate) use self::reconnect::{Backoff, Route, passes};
+use self::silence::Silence;
 use crate::connection::{Answers, io_error, write_all};
 use crate::link::{Answered, Link, Part};
 use crate::memory::Memory;
@@ -213,10 +215,14 @@ impl Shared {
 
     fn receive_all(&self, stream: Arc<Stream>) {
         let mut answers = Answers::new(stream);
+        answers.look_up_after(silence::LOOK);
         let mut outage = Outage::none_yet();
         while let Some(cause) = self.receive(&mut answers) {
             match self.go_on(cause, &mut outage) {
-                Some(next) => answers = next,
+                Some(next) => {
+                    answers = next;
+                    answers.look_up_after(silence::LOOK);
+                }
                 None => return,
             }
         }
@@ -225,8 +231,21 @@ impl Shared {
     /// Takes the answers of one connection. Returns how it was lost if the stream may go on with another
     /// one.
     fn receive(&self, answers: &mut Answers) -> Option<io::Error> {
+        let mut silence = Silence::none_yet();
         loop {
             let answer = answers.next();
+            if answer.as_ref().is_err_and(is_silence) {
+                if let Some(next) = self.ask_elsewhere(&mut silence) {
+                    *answers = next;
+                    answers.look_up_after(silence::LOOK);
+                    silence = Silence::none_yet();
+                }
+                if self.state().link.ended {
+                    return None;
+                }
+                continue;
+            }
+            silence = Silence::none_yet();
             let mut state = self.state();
             let link = &mut state.link;
             let answered = match answer {
@@ -286,4 +305,9 @@ impl Shared {
             cause: Arc::new(cause),
         }
     }
+}
+
+/// Nothing has come within the time that a read may take.
+fn is_silence(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
 }

@@ -1,17 +1,23 @@
 //! A daemon that was killed or stopped, and the streams that go on with the next one, as the wire has it.
 
 use std::fs;
+use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
 
+use freemkvd_client::Error;
 use freemkvd_proto::hello::{ClientHello, DaemonHello};
 use freemkvd_proto::status::StreamState;
 use freemkvd_proto::{
     Command, ErrorCode, Mark, OpenMode, OpenResumable, Reply, Resume, Seek, Token, Transfer,
 };
 use freemkvd_tests::daemon::{Daemon, wait_until};
+use freemkvd_tests::hold::Held;
+use freemkvd_tests::pattern;
 use freemkvd_tests::peer::{Peer, opening};
-use rustix::process::Signal;
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, Signal, pidfd_getfd, pidfd_open};
 
-use crate::support::scratch;
+use crate::support::{MIB, Way, inside, scratch, write_pattern};
 
 const TOKEN: Token = Token(*b"a streams secret");
 
@@ -323,4 +329,56 @@ fn with_no_grace_streams_end_with_the_daemon() {
     peer.command(0, &Command::OpenResumable(OpenResumable { token: TOKEN, open }));
     assert!(matches!(peer.reply(), Some((0, Reply::Opened(_)))), "and not that it is resumable");
     assert!(!daemon.socket().with_file_name("s.streams").exists());
+}
+
+/// What is left of a daemon that was killed while a thread of it hangs in the kernel: its sockets stay open.
+fn keep_sockets_open(daemon: &Daemon) -> Vec<OwnedFd> {
+    let pid = Pid::from_raw(i32::try_from(daemon.pid()).unwrap()).unwrap();
+    let process = pidfd_open(pid, PidfdFlags::empty()).unwrap();
+    let descriptors = fs::read_dir(format!("/proc/{}/fd", daemon.pid())).unwrap();
+    let sockets = descriptors.filter_map(|descriptor| {
+        let path = descriptor.ok()?.path();
+        let is_socket = fs::read_link(&path).ok()?.to_str()?.starts_with("socket:");
+        let number = path.file_name()?.to_str()?.parse().ok()?;
+        is_socket.then(|| pidfd_getfd(&process, number, PidfdGetfdFlags::empty()).unwrap())
+    });
+    sockets.collect()
+}
+
+#[test]
+fn a_connection_that_outlives_its_daemon_is_found_out_and_left() {
+    for way in [Way::Shared, Way::Inline] {
+        let root = scratch();
+        let path = root.path().join("film");
+        let mut daemon = Daemon::start(root.path(), "");
+        let mut file = way.options(&daemon).create(&path).unwrap();
+        write_pattern(&mut file, 1, 0, 30 * MIB).unwrap();
+        file.flush().unwrap();
+        let sockets = keep_sockets_open(&daemon);
+        daemon.kill();
+        fs::remove_file(daemon.socket()).unwrap();
+        daemon.start_again();
+        write_pattern(&mut file, 1, 30 * MIB, 100 * MIB).unwrap();
+        let finished = file.finish().unwrap();
+        assert_eq!((finished.len_bytes, finished.progress.resumes), (130 * MIB, 1));
+        assert_eq!(pattern::prefix_len(1, &path).unwrap(), 130 * MIB);
+        drop(sockets);
+    }
+}
+
+#[test]
+fn a_daemon_that_is_merely_slow_is_asked_and_kept() {
+    let root = scratch();
+    let path = root.path().join("film");
+    let daemon = Daemon::start(root.path(), "");
+    let mut file = daemon.options().create(&path).unwrap();
+    let held = Held::writer(&daemon, file.stream_id().unwrap());
+    write_pattern(&mut file, 1, 0, 30 * MIB).unwrap();
+    let late = file.sync_all_timeout(Duration::from_secs(4)).unwrap_err();
+    assert!(matches!(inside(&late), Error::TimedOut { .. }), "{late}");
+    drop(held);
+    file.sync_all().unwrap();
+    assert_eq!(file.progress().resumes, 0);
+    file.finish().unwrap();
+    assert_eq!(pattern::prefix_len(1, &path).unwrap(), 30 * MIB);
 }

@@ -14,7 +14,7 @@
 use std::time::Duration;
 
 use freemkvd::budget::{State, StreamId, TURN_BYTES};
-use freemkvd::stream::drain::AGE;
+use freemkvd::stream::drain::{AGE, LOOK};
 
 use crate::world::{Task, World};
 
@@ -121,6 +121,8 @@ impl Waiting {
             true => IDLE + Duration::from_micros(HANDOFF_MICROS * handoffs),
             false => IDLE + 2 * AGE,
         };
+        // Whoever waits for the pool notices the end of its own extents when it looks.
+        let most_idle = if self.for_pool { most_idle + LOOK } else { most_idle };
         let longest = &mut world.longest;
         let which = match (self.for_pool, view.takes_turns) {
             (true, _) => &mut longest.pool,

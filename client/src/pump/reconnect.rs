@@ -15,9 +15,9 @@ use freemkvd_proto::{Command, ErrorCode, Kind, Reply};
 use interprocess::local_socket::Stream;
 
 use super::{Line, Shared};
-use crate::Error;
 use crate::connection::{Answers, Limit, ask, connect};
 use crate::link::Link;
+use crate::{Error, platform};
 
 /// Longest wait before the first try after the one that comes at once. systemd has the socket open all
 /// the time, and a daemon that is killed comes back within tens of milliseconds.
@@ -101,10 +101,12 @@ impl Outage {
 }
 
 /// What a try came to.
-enum Try {
+pub(super) enum Try {
     Connected(Answers),
     /// Why it is to be tried again.
     Again(String),
+    /// No other try would come to anything else than this.
+    Never(Error),
     /// The link has ended.
     Over,
 }
@@ -135,6 +137,10 @@ impl Shared {
                     return Some(answers);
                 }
                 Try::Over => return None,
+                Try::Never(error) => {
+                    self.fail(&mut self.state().link, error);
+                    return None;
+                }
                 Try::Again(why) if since.elapsed() >= self.route.resume_timeout => {
                     let state = &mut *self.state();
                     let Error::Lost { cause, .. } = self.lost(&state.link, cause) else {
@@ -162,7 +168,7 @@ impl Shared {
         !state.link.ended
     }
 
-    fn attempt(&self, deadline: Option<Instant>) -> Try {
+    pub(super) fn attempt(&self, deadline: Option<Instant>) -> Try {
         let socket = &self.route.socket;
         let is_wanted = || !self.state().link.ended;
         // Rule 3. A step that has no time at all would not even find the daemon that is there.
@@ -174,12 +180,12 @@ impl Shared {
         let connection = match connect(socket, limit()) {
             Ok(connection) => connection,
             Err(Error::Refused { code, message, .. }) if !PASSING.contains(&code) => {
-                return self.end(format!("the daemon that came back refused it: {message}"));
+                return self.never(format!("the daemon that came back refused it: {message}"));
             }
             Err(error) => return Try::Again(reason(error)),
         };
         if connection.version < Kind::Resume.since() {
-            return self.end(format!(
+            return self.never(format!(
                 "the daemon that came back speaks protocol version {}, which can't go on with a stream",
                 connection.version
             ));
@@ -189,7 +195,7 @@ impl Shared {
         };
         let frame = match Command::Resume(resume).encode(0) {
             Ok(frame) => frame,
-            Err(error) => return self.end(format!("it can't be told how to go on: {error}")),
+            Err(error) => return self.never(format!("it can't be told how to go on: {error}")),
         };
         match ask(socket, &connection.stream, frame, self.memory.as_ref(), limit()) {
             Ok((answers, sequence, reply)) => {
@@ -210,12 +216,15 @@ impl Shared {
                 return Try::Again(failure.code.to_string());
             }
             Reply::Failed(failure) => {
-                self.fail(&mut state.link, self.refusal("go on writing", failure));
-                return Try::Over;
+                return Try::Never(self.refusal("go on writing", failure));
             }
             Reply::Resumed(resumed) => state.link.resumed(resumed),
             reply => state.link.finish_instead(sequence, reply),
         };
+        // Where the stream goes on, nobody is on the other side of the connection before.
+        if let Some(line) = state.line.take() {
+            platform::hang_up(&line.stream);
+        }
         match taken {
             Ok(()) if state.link.ended => {
                 self.wake();
@@ -227,21 +236,13 @@ impl Shared {
                 self.wake();
                 Try::Connected(answers)
             }
-            Err(cause) => {
-                let error = self.lost_because(&state.link, cause);
-                self.fail(&mut state.link, error);
-                Try::Over
-            }
+            Err(cause) => Try::Never(self.lost_because(&state.link, cause)),
         }
     }
 
-    /// No other try would come to anything else.
-    fn end(&self, why: String) -> Try {
-        let state = &mut *self.state();
+    fn never(&self, why: String) -> Try {
         let cause = io::Error::new(io::ErrorKind::Unsupported, why);
-        let error = self.lost_because(&state.link, cause);
-        self.fail(&mut state.link, error);
-        Try::Over
+        Try::Never(self.lost_because(&self.state().link, cause))
     }
 }
 

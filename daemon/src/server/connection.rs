@@ -102,13 +102,16 @@ pub(super) async fn serve(server: Arc<Server>, socket: Stream) {
 
 /// Tells a client what it did wrong, and waits for it to close.
 async fn tell(socket: &Stream, client: Client, failure: Failure) {
-    warn!(
-        client_pid = client.pid,
-        client_uid = client.uid,
-        code = failure.code.0,
-        "disconnected a client: {}",
-        failure.message
-    );
+    // A muxer that only asks whether its daemon is still there is no news.
+    if failure.code != ErrorCode::ATTACHED {
+        warn!(
+            client_pid = client.pid,
+            client_uid = client.uid,
+            code = failure.code.0,
+            "disconnected a client: {}",
+            failure.message
+        );
+    }
     // The peer may be gone, or not reading; then there is nobody to tell.
     let tell = async {
         if socket::send(socket, 0, &Reply::Failed(failure)).await.is_ok() {
