@@ -20,11 +20,7 @@ const SEED: u64 = 5;
 
 /// Writes half of a film, has the daemon killed, lets something happen, starts another daemon, and writes the
 /// other half. What the muxer is told, in the end.
-fn rip_while(
-    root: &Path,
-    daemon: &mut Daemon,
-    meanwhile: impl FnOnce(&Path),
-) -> io::Result<()> {
+fn rip_while(root: &Path, daemon: &mut Daemon, meanwhile: impl FnOnce(&Path)) -> io::Result<()> {
     let path = root.join("film.mkv");
     let mut file = daemon.options().window_bytes(MIB).create(&path).unwrap();
     pattern::write(&mut file, SEED, 0, 8 * MIB).unwrap();
@@ -73,8 +69,7 @@ fn a_file_that_was_renamed_meanwhile_stays_as_it_was() {
     let mut daemon = Daemon::start(root.path(), "");
     let since = Instant::now();
     let elsewhere = root.path().join("renamed.mkv");
-    let outcome =
-        rip_while(root.path(), &mut daemon, |film| fs::rename(film, &elsewhere).unwrap());
+    let outcome = rip_while(root.path(), &mut daemon, |film| fs::rename(film, &elsewhere).unwrap());
     assert_told(outcome, ErrorCode::FILE_CHANGED, since, &daemon);
     let len = pattern::prefix_len(SEED, &elsewhere).unwrap();
     assert!((4 * MIB..=8 * MIB).contains(&len), "{len}");
@@ -174,7 +169,8 @@ fn a_rip_goes_on_after_the_daemon_has_been_away_for_a_while() {
     let root = scratch();
     let mut daemon = Daemon::start(root.path(), "");
     // Longer than the longest time between two tries.
-    let outcome = rip_while(root.path(), &mut daemon, |_| std::thread::sleep(Duration::from_secs(2)));
+    let outcome =
+        rip_while(root.path(), &mut daemon, |_| std::thread::sleep(Duration::from_secs(2)));
     outcome.unwrap();
     assert_eq!(pattern::prefix_len(SEED, &root.path().join("film.mkv")).unwrap(), 16 * MIB);
 }
