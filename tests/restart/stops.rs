@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use freemkvd_tests::daemon::Daemon;
-use freemkvd_tests::rips::{FOUR, Rips};
+use freemkvd_tests::rips::{FOUR, Pauses, Rips};
 use rustix::process::Signal;
 
 use crate::support::{chance, scratch, setting};
@@ -18,17 +18,21 @@ fn planned_stops_cost_four_rips_a_moment() {
     let root = scratch();
     let mut daemon = Daemon::start(root.path(), "");
     let rips = Rips::start(&daemon.options(), root.path(), &FOUR, seed);
-    let mut moments = Vec::new();
+    let (mut moments, mut stopping, mut starting) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..stops {
         chance.sleep_ms(200, 500);
         if !rips.all_go_on() {
             break;
         }
-        moments.push(Instant::now());
+        let told = Instant::now();
+        moments.push(told);
         daemon.signal(Signal::TERM);
         let end = daemon.wait_for_end();
         assert!(end.success(), "{end}; log:\n{}", daemon.log());
+        let ended = Instant::now();
         daemon.start_again();
+        stopping.push(ended - told);
+        starting.push(ended.elapsed());
     }
     let tally = rips.finish();
     let pauses = tally.pauses(&moments);
@@ -38,6 +42,8 @@ fn planned_stops_cost_four_rips_a_moment() {
         tally.files,
         tally.bytes
     );
+    eprintln!("stops: from the signal to the end: {}", Pauses::of(stopping));
+    eprintln!("stops: from the start to its first answer: {}", Pauses::of(starting));
     eprintln!("stops: longest wait of a muxer's call around each: {pauses}");
     assert_eq!(moments.len() as u64, stops);
     assert!(pauses.max() < PAUSE_MAX, "{pauses}");

@@ -82,6 +82,7 @@ before_down() {
 # rip NAME DIRECTORY: begins one; what it sent is hashed on the way.
 rip() {
     local name=$1 directory=$2
+    rm -f "$work/$name".*
     (
         set +e
         source_of "$name" | tee >(sha256sum | cut -d' ' -f1 >"$work/$name.sent") |

@@ -103,18 +103,23 @@ impl Tally {
             });
             near.map(|wait| wait.took).max().unwrap_or_default()
         };
-        let mut all: Vec<_> = (0..moments.len()).map(longest).collect();
-        all.sort_unstable();
-        Pauses(all)
+        Pauses::of((0..moments.len()).map(longest).collect())
     }
 }
 
-/// The longest wait around each of several moments, ascending.
+/// How long something took each time, ascending: the longest wait around each of several moments, say.
 #[derive(Clone, Debug)]
 pub struct Pauses(Vec<Duration>);
 
 impl Pauses {
-    /// That of one in so many percent is longer.
+    /// These, in any order.
+    #[must_use]
+    pub fn of(mut all: Vec<Duration>) -> Self {
+        all.sort_unstable();
+        Self(all)
+    }
+
+    /// So many percent took no longer.
     #[must_use]
     pub fn percentile(&self, percent: usize) -> Duration {
         let at = (self.0.len() * percent / 100).min(self.0.len().saturating_sub(1));
