@@ -1,6 +1,8 @@
 //! What the connection, the writer thread and the status report of one stream know of each other.
 //! The lock is held for moments only: a status report must never wait for a device.
 
+mod restart;
+
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -10,8 +12,9 @@ use std::time::Duration;
 use freemkvd_proto::limits::SLOT_BYTES;
 use freemkvd_proto::limits::WEIGHT_DEFAULT;
 use freemkvd_proto::status::StreamState;
-use freemkvd_proto::{Failure, Kind, Mark, Opened, Progress, Reply, Resume, Token};
+use freemkvd_proto::{Failure, Kind, Mark, Opened, Progress, Reply};
 
+use self::restart::Restart;
 use super::queue::Queue;
 use crate::budget::{Hold, StreamId};
 use crate::clock::Clock;
@@ -52,16 +55,7 @@ struct Inner {
     marks: Marks,
     /// `None` while it has no connection.
     wake: Option<Wake>,
-    /// What its client can resume it by.
-    token: Option<Token>,
-    /// Since when it waits for a client to resume it.
-    suspended: Option<Duration>,
-    /// Its file was not closed between the daemon before and this one.
-    was_watched: bool,
-    /// Length and window in the answer of the daemon before.
-    opened_as: (u64, u64),
-    /// Its file was left as it is, for the next daemon.
-    is_left_open: bool,
+    restart: Restart,
     /// Its content comes in shared slots, also after they were let go of.
     is_shared: bool,
     /// Here and not with the connection: the writer needs them also when the client is dead.
@@ -150,11 +144,7 @@ impl Record {
         let inner = Inner {
             marks: Marks::default(),
             wake: None,
-            token: None,
-            suspended: None,
-            was_watched: false,
-            opened_as: (0, 0),
-            is_left_open: false,
+            restart: Restart::default(),
             is_shared: false,
             slots: None,
             told: Progress::default(),
@@ -204,88 +194,11 @@ impl Record {
         self.lock().wake.is_some()
     }
 
-    /// It goes on after a restart, as soon as its client comes back with this token. `watched` says that its
-    /// file was never closed meanwhile.
-    pub fn suspend(&self, token: Token, watched: bool, opened_as: (u64, u64)) {
-        self.set_activity(Activity::Suspended);
-        let mut inner = self.lock();
-        inner.token = Some(token);
-        inner.suspended = Some(self.clock.now());
-        inner.was_watched = watched;
-        inner.opened_as = opened_as;
-    }
-
-    /// How long its file was when the daemon before opened it, and the window that it said.
-    #[must_use]
-    pub fn opened_as(&self) -> (u64, u64) {
-        self.lock().opened_as
-    }
-
-    /// Nobody comes back for it any more.
-    pub fn expire(&self) {
-        self.lock().suspended = None;
-    }
-
-    /// Since when it waits for its client to come back with this token.
-    #[must_use]
-    pub fn suspended(&self) -> Option<Duration> {
-        self.lock().suspended
-    }
-
-    /// Its client has come back, and has this connection now. Says whether its file was watched meanwhile,
-    /// or `None` when it was not awaited; then nothing has changed.
-    #[must_use]
-    pub fn resume(
-        &self,
-        from: &Resume,
-        slots: Option<Slots>,
-        wake: impl Fn() + Send + Sync + 'static,
-    ) -> Option<bool> {
-        let mut inner = self.lock();
-        inner.suspended.take()?;
-        inner.attach(slots, wake);
-        inner.marks = Marks::resumed(from.written, from.durable);
-        inner.told = inner.marks.progress();
-        if inner.activity == Activity::Suspended {
-            inner.activity = Activity::Idle;
-            inner.since = self.clock.now();
-        }
-        Some(inner.was_watched)
-    }
-
-    /// True when its client can resume it by this token.
-    #[must_use]
-    pub fn is_called(&self, token: &Token) -> bool {
-        self.lock().token.as_ref() == Some(token)
-    }
-
-    /// It stops here, and goes on with the next daemon.
-    pub fn leave_open(&self) {
-        self.lock().is_left_open = true;
-    }
-
-    /// True when it goes on with the next daemon.
-    #[must_use]
-    pub fn is_left_open(&self) -> bool {
-        self.lock().is_left_open
-    }
-
-    /// True when it can be resumed.
-    #[must_use]
-    pub fn is_resumable(&self) -> bool {
-        self.lock().token.is_some()
-    }
-
-    /// Its client can resume it by this token from now on.
-    pub fn resumable(&self, token: Token) {
-        self.lock().token = Some(token);
-    }
-
     /// Tells the client that its file is open, and how long it is.
     pub fn answer_open(&self, len_bytes: u64, window_bytes: u64) {
         let queue_limit_bytes = self.queue.limit_bytes();
         let mut inner = self.lock();
-        if inner.token.is_some() {
+        if inner.restart.token.is_some() {
             inner.answers.push_back((0, Reply::Resumable));
         }
         let (stream, shared) = (self.id, inner.is_shared);

@@ -1,0 +1,108 @@
+//! What a stream and its connection know of a daemon before this one, and of one after it.
+
+use std::time::Duration;
+
+use freemkvd_proto::{Resume, Token};
+
+use super::{Activity, Record};
+use crate::storage::Slots;
+use crate::stream::marks::Marks;
+
+/// See the module's documentation.
+#[derive(Debug, Default)]
+pub(super) struct Restart {
+    /// What its client resumes it by; `None` when it can't.
+    pub(super) token: Option<Token>,
+    /// Since when it waits for its client.
+    suspended: Option<Duration>,
+    /// Its file was not closed between the daemon before and this one.
+    was_watched: bool,
+    /// Length and window in the answer of the daemon before.
+    opened_as: (u64, u64),
+    /// Its file was left as it is, for the next daemon.
+    is_left_open: bool,
+}
+
+impl Record {
+    /// Its client can resume it by this token from now on.
+    pub fn resumable(&self, token: Token) {
+        self.lock().restart.token = Some(token);
+    }
+
+    /// True when it can be resumed.
+    #[must_use]
+    pub fn is_resumable(&self) -> bool {
+        self.lock().restart.token.is_some()
+    }
+
+    /// True when its client can resume it by this token.
+    #[must_use]
+    pub fn is_called(&self, token: &Token) -> bool {
+        self.lock().restart.token.as_ref() == Some(token)
+    }
+
+    /// It goes on after a restart, as soon as its client comes back with this token. `watched` says that its
+    /// file was never closed meanwhile, and `opened_as` what the daemon before has said: the file's length
+    /// and the window, in bytes.
+    pub fn suspend(&self, token: Token, watched: bool, opened_as: (u64, u64)) {
+        self.set_activity(Activity::Suspended);
+        let suspended = Some(self.clock.now());
+        let restart = &mut self.lock().restart;
+        *restart = Restart {
+            token: Some(token),
+            suspended,
+            was_watched: watched,
+            opened_as,
+            is_left_open: false,
+        };
+    }
+
+    /// Since when it waits for its client to come back.
+    #[must_use]
+    pub fn suspended(&self) -> Option<Duration> {
+        self.lock().restart.suspended
+    }
+
+    /// The file's length and the window that the daemon before has said, in bytes.
+    #[must_use]
+    pub fn opened_as(&self) -> (u64, u64) {
+        self.lock().restart.opened_as
+    }
+
+    /// Its client has come back, and has this connection now. Says whether its file was watched meanwhile,
+    /// or `None` when it was not awaited; then nothing has changed.
+    #[must_use]
+    pub fn resume(
+        &self,
+        from: &Resume,
+        slots: Option<Slots>,
+        wake: impl Fn() + Send + Sync + 'static,
+    ) -> Option<bool> {
+        let mut inner = self.lock();
+        inner.restart.suspended.take()?;
+        inner.attach(slots, wake);
+        inner.marks = Marks::resumed(from.written, from.durable);
+        inner.told = inner.marks.progress();
+        if inner.activity == Activity::Suspended {
+            inner.activity = Activity::Idle;
+            inner.since = self.clock.now();
+        }
+        Some(inner.restart.was_watched)
+    }
+
+    /// Nobody comes back for it any more.
+    pub fn expire(&self) {
+        self.lock().restart.suspended = None;
+    }
+
+    /// It stops here, and goes on with the next daemon.
+    pub fn leave_open(&self) {
+        self.lock().restart.is_left_open = true;
+    }
+
+    /// True when it goes on with the next daemon.
+    #[must_use]
+    pub fn is_left_open(&self) -> bool {
+        self.lock().restart.is_left_open
+    }
+}
