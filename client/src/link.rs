@@ -59,6 +59,8 @@ pub(crate) struct Link {
     settled_position: u64,
     /// Number of the last `Sync` that was answered.
     synced: u64,
+    /// What is known to be durable: the watermark, or what a `Sync` covers that was answered.
+    durable: Mark,
     /// What this connection's daemon has said.
     marks: proto::Progress,
     /// How content was offered to travel.
@@ -105,6 +107,7 @@ impl Link {
             written: Mark::default(),
             settled_position: 0,
             synced: 0,
+            durable: Mark::default(),
             marks: proto::Progress::default(),
             transfer,
             token,
@@ -256,6 +259,11 @@ impl Link {
         self.written.bytes
     }
 
+    /// Bytes that are known to be durable.
+    pub(crate) fn durable_bytes(&self) -> u64 {
+        self.durable.bytes
+    }
+
     /// Moves the next commands from the outbox to what is in flight: their bytes are put behind
     /// `head`, up to and with the header of a `Write`, whose content is returned. In shared slots
     /// content stays where it is, and there is none to return.
@@ -308,6 +316,10 @@ impl Link {
             Reply::Synced if sequence <= self.sent => {
                 self.synced = self.synced.max(sequence);
                 self.settle(sequence);
+                // When more is settled than it covers, nobody has counted what that is in bytes.
+                if self.written.sequence == sequence && sequence > self.durable.sequence {
+                    self.durable = self.written;
+                }
             }
             Reply::Finished(finished) if self.finish.is_some() => {
                 self.progress(finished.progress)?;
@@ -338,6 +350,9 @@ impl Link {
         self.settle(marks.written.sequence);
         if marks.written.sequence == self.written.sequence {
             self.written = marks.written;
+        }
+        if marks.durable.sequence > self.durable.sequence {
+            self.durable = marks.durable;
         }
         Ok(())
     }

@@ -301,7 +301,7 @@ impl Shared {
         Error::Lost {
             path: self.path.clone(),
             written_bytes: link.written_bytes(),
-            durable_bytes: link.marks().durable.bytes,
+            durable_bytes: link.durable_bytes(),
             cause: Arc::new(cause),
         }
     }

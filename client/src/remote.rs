@@ -302,8 +302,8 @@ impl Outlet for Remote {
             let marks = link.marks();
             Progress {
                 accepted_bytes: marks.accepted.bytes,
-                written_bytes: marks.written.bytes,
-                durable_bytes: marks.durable.bytes,
+                written_bytes: link.written_bytes(),
+                durable_bytes: link.durable_bytes(),
                 frames_sent: link.frames_sent,
                 resumes: link.resumes,
                 unwatched_restarts: link.unwatched_restarts,

@@ -26,8 +26,7 @@ impl Link {
         Some(proto::Resume {
             token: self.token?,
             written: self.written,
-            // Not the last `Sync` that was answered: its bytes were not said.
-            durable: self.marks.durable,
+            durable: self.durable,
             position: self.settled_position,
             transfer: self.transfer,
         })
@@ -59,6 +58,7 @@ impl Link {
         // What was accepted and not written is gone; from here nothing goes back.
         self.marks.accepted = self.written;
         self.marks.written = self.written;
+        self.marks.durable = self.durable;
         self.sent = self.written.sequence;
         while let Some(again) = self.in_flight.pop_back() {
             self.outbox.push_front(again);

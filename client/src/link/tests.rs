@@ -8,6 +8,10 @@ use freemkvd_proto::{Decoder, Mark, OpenMode, Opened, Progress, Sender, Step, Wi
 use super::*;
 
 fn link() -> Link {
+    link_with(None)
+}
+
+fn link_with(token: Option<proto::Token>) -> Link {
     let open = proto::Open {
         path: WirePath::from_path(Path::new("/rips/film.mkv")).unwrap(),
         mode: OpenMode::Create,
@@ -16,7 +20,7 @@ fn link() -> Link {
         weight: 100,
         window_bytes: None,
     };
-    Link::new(Pool::new(4), open, None)
+    Link::new(Pool::new(4), open, token)
 }
 
 fn write(link: &mut Link, offset: u64, len: usize) {
@@ -210,4 +214,150 @@ fn neighbours_that_were_not_sent_go_in_one_frame() {
     // What is on its way is not touched any more.
     write(&mut link, 400, 100);
     assert_eq!(sent(&mut link), [(Kind::Write, 4)]);
+}
+
+/// A link that is open and can be resumed.
+fn resumable() -> Link {
+    let mut link = link_with(Some(proto::Token([1; 16])));
+    assert_eq!(sent(&mut link), [(Kind::OpenResumable, 0)]);
+    assert!(link.resume().is_none(), "nothing is open");
+    assert!(link.answer(0, Reply::Resumable).is_ok());
+    assert!(link.resume().is_none() && link.is_to_be_opened_again());
+    assert!(link.answer(0, opened(false)).is_ok());
+    assert!(!link.is_to_be_opened_again());
+    assert!(link.answer(0, Reply::Resumable).is_err());
+    link
+}
+
+fn resumed() -> proto::Resumed {
+    proto::Resumed { stream: 9, queue_limit_bytes: 1, shared: false, watched: true }
+}
+
+#[test]
+fn without_a_token_there_is_nothing_to_resume() {
+    let mut link = link();
+    sent(&mut link);
+    assert!(!link.is_to_be_opened_again());
+    assert!(link.answer(0, Reply::Resumable).is_err());
+    assert!(link.answer(0, opened(false)).is_ok());
+    assert!(link.resume().is_none());
+}
+
+#[test]
+fn a_daemon_that_can_not_keep_a_stream_does_not_say_so_and_there_is_nothing_to_resume() {
+    let mut link = link_with(Some(proto::Token([1; 16])));
+    sent(&mut link);
+    assert!(link.answer(0, opened(false)).is_ok());
+    assert!(link.resume().is_none() && !link.is_to_be_opened_again());
+}
+
+#[test]
+fn a_resume_tells_what_is_written_and_where_that_is() {
+    let mut link = resumable();
+    write(&mut link, 100, 10);
+    write(&mut link, 500, 5);
+    sent(&mut link);
+    let told = link.resume().unwrap();
+    assert_eq!((told.written, told.durable, told.position), (Mark::default(), Mark::default(), 0));
+    // A trailing `Seek` is written with what follows it, or before.
+    assert!(link.answer(0, written(3)).is_ok());
+    let told = link.resume().unwrap();
+    assert_eq!((told.written, told.position), (Mark { sequence: 3, bytes: 1 }, 500));
+    assert!(link.answer(0, written(4)).is_ok());
+    assert_eq!(link.resume().unwrap().position, 505);
+}
+
+#[test]
+fn an_answered_sync_counts_without_a_watermark() {
+    let mut link = resumable();
+    write(&mut link, 0, 10);
+    link.push(Command::WriteZeroes { offset: 10, len: 20 });
+    let sync = link.sync();
+    write(&mut link, 30, 5);
+    sent(&mut link);
+    assert!(link.answer(sync, Reply::Synced).is_ok());
+    let mark = Mark { sequence: sync, bytes: 30 };
+    let told = link.resume().unwrap();
+    assert_eq!((told.written, told.durable, told.position), (mark, mark, 30));
+    link.resumed(resumed()).unwrap();
+    assert_eq!(sent(&mut link), [(Kind::Write, sync + 1)]);
+    assert!(link.answer(0, written(sync - 1)).is_err(), "it goes back");
+}
+
+#[test]
+fn what_was_sent_is_sent_again_and_stays_as_it_was() {
+    let mut link = resumable();
+    write(&mut link, 0, 100);
+    write(&mut link, 500, 100);
+    sent(&mut link);
+    link.resumed(resumed()).unwrap();
+    // It would fit to the last one.
+    write(&mut link, 600, 100);
+    let again = [(Kind::Write, 1), (Kind::Seek, 2), (Kind::Write, 3), (Kind::Write, 4)];
+    assert_eq!(sent(&mut link), again);
+    assert_eq!((link.resumes, link.unwatched_restarts), (1, 0));
+    assert_eq!(link.opened.unwrap().stream, 9);
+    assert!(link.answer(0, written(5)).is_err(), "more than was sent on this connection");
+}
+
+#[test]
+fn a_sync_that_was_written_and_not_answered_is_asked_for_again() {
+    let mut link = resumable();
+    write(&mut link, 0, 100);
+    let sync = link.sync();
+    sent(&mut link);
+    assert!(link.answer(0, written(sync)).is_ok());
+    write(&mut link, 100, 100);
+    for (number, expected) in [(4, 3), (4, 3)] {
+        link.resumed(resumed()).unwrap();
+        assert_eq!(sent(&mut link), [(Kind::Write, expected), (Kind::Sync, number)]);
+    }
+    assert!(!link.is_synced(sync));
+    assert!(link.answer(4, Reply::Synced).is_ok());
+    assert!(link.is_synced(sync));
+}
+
+#[test]
+fn a_finish_covers_a_sync_and_is_itself_asked_for_again() {
+    let mut link = resumable();
+    let sync = link.sync();
+    link.push(Command::Finish);
+    sent(&mut link);
+    assert!(link.answer(0, written(sync)).is_ok());
+    link.resumed(resumed()).unwrap();
+    assert_eq!(sent(&mut link), [(Kind::Finish, 2)]);
+    assert!(link.answer(0, written(2)).is_ok());
+    link.resumed(resumed()).unwrap();
+    assert_eq!(sent(&mut link), [(Kind::Finish, 3)]);
+}
+
+#[test]
+fn an_abort_takes_everything_that_is_not_written_with_it() {
+    let mut link = resumable();
+    for offset in [0, 500] {
+        write(&mut link, offset, 100);
+        sent(&mut link);
+    }
+    assert!(link.answer(0, written(1)).is_ok());
+    write(&mut link, 900, 100);
+    link.abort();
+    assert_eq!(sent(&mut link), [(Kind::Abort, 4)]);
+    link.resumed(resumed()).unwrap();
+    assert_eq!(link.kept_bytes(), 0);
+    assert_eq!(sent(&mut link), [(Kind::Abort, 2)]);
+    assert_eq!(link.answer(2, Reply::Aborted).unwrap(), Answered::Ended);
+    assert!(link.resume().is_none());
+}
+
+#[test]
+fn an_ending_that_nobody_asked_for_is_not_believed() {
+    let mut link = resumable();
+    let progress = Progress::default();
+    let finished = proto::Finished { len_bytes: 0, progress };
+    assert!(link.answer(0, Reply::Finished(finished)).is_err());
+    assert!(link.answer(0, Reply::Aborted).is_err());
+    assert!(link.answer(0, Reply::Resumed(resumed())).is_err());
+    assert!(link.finish_instead(0, Reply::Synced).is_err());
+    assert!(link.resumed(proto::Resumed { shared: true, ..resumed() }).is_err());
+    assert_eq!(link.resumes, 0);
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use freemkvd_client::Error;
 use freemkvd_client::control::Control;
 use freemkvd_proto::ErrorCode;
+use freemkvd_proto::hello::DaemonHello;
 
 use crate::fake;
 
@@ -26,6 +27,20 @@ fn a_weight_that_is_refused_leaves_the_connection_as_it_was() {
     assert_eq!(refused.code(), Some(ErrorCode::NO_SUCH_STREAM));
     control.set_weight(7, 100).unwrap();
     assert_eq!(control.status().unwrap().version, "fake");
+}
+
+#[test]
+fn a_drain_is_done_at_once_and_refused_by_who_does_not_know_it() {
+    let daemon = fake::Daemon::healthy();
+    let timeout = Duration::from_secs(5);
+    Control::connect(Some(daemon.socket()), timeout).unwrap().drain().unwrap();
+    assert_eq!(daemon.drains(), 1);
+    let hello = Some(DaemonHello::Accepted { version: 2 });
+    let old = fake::Daemon::start(fake::Script { hello, ..fake::Script::default() });
+    let mut control = Control::connect(Some(old.socket()), timeout).unwrap();
+    let error = control.drain().unwrap_err();
+    assert_eq!(error.code(), Some(ErrorCode::VERSION));
+    assert_eq!((old.drains(), control.status().unwrap().protocol), (0, 2));
 }
 
 #[test]

@@ -7,10 +7,10 @@
 //! What it has executed it remembers over connections, as the kernel does, and what it had said it does not,
 //! as a daemon that was killed. Each `Resume` says where it goes on.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 use freemkvd_proto::hello::{ClientHello, DaemonHello, HELLO_BYTES};
@@ -23,89 +23,14 @@ use interprocess::local_socket::{
     GenericFilePath, ListenerOptions, Stream, ToFsName, traits::Listener,
 };
 
+mod gate;
+mod script;
 #[cfg_attr(target_os = "linux", path = "slots/linux.rs")]
 #[cfg_attr(not(target_os = "linux"), path = "slots/none.rs")]
 mod slots;
 
-/// What the daemon does differently from a healthy one.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Script {
-    pub(crate) hello: Option<DaemonHello>,
-    pub(crate) never_greets: bool,
-    pub(crate) never_opens: bool,
-    pub(crate) refuses_open: Option<Failure>,
-    /// Content of a file that exists already.
-    pub(crate) content: Vec<u8>,
-    /// `Failed` instead of the write that goes beyond so many bytes.
-    pub(crate) fails_after: Option<(u64, Failure)>,
-    /// The connection ends instead of the write that goes beyond so many bytes.
-    pub(crate) closes_after: Option<u64>,
-    /// Says so before it closes.
-    pub(crate) says_going_away: bool,
-    pub(crate) fails_sync: Option<Failure>,
-    /// Shared slots are offered in vain.
-    pub(crate) wants_no_slots: bool,
-    /// It gives a token.
-    pub(crate) resumable: bool,
-    /// The connection ends instead of these frames, counted from 0 over all connections.
-    pub(crate) cuts_before: BTreeSet<usize>,
-    /// It ends after them, and they are not answered.
-    pub(crate) cuts_after: BTreeSet<usize>,
-    /// What it does with the next `Resume`s; with those beyond it does what it should.
-    pub(crate) on_resume: VecDeque<OnResume>,
-    /// It has had the file closed meanwhile.
-    pub(crate) unwatched: bool,
-}
-
-/// How a `Resume` is answered.
-#[derive(Clone, Debug)]
-pub(crate) enum OnResume {
-    /// As it should be, but content goes inline.
-    Inline,
-    /// By this.
-    Failed(Failure),
-    /// By saying that the file is complete.
-    Finished,
-    /// By the end of the connection.
-    Close,
-    /// Never.
-    Hang,
-    /// With version 2, which has no `Resume`.
-    Old,
-}
-
-impl Script {
-    /// A healthy daemon whose streams can be resumed.
-    pub(crate) fn resumable() -> Self {
-        Self { resumable: true, ..Self::default() }
-    }
-}
-
-/// Open: work goes on. Closed: it stops there until the test opens it.
-#[derive(Debug)]
-struct Gate(Mutex<bool>, Condvar);
-
-impl Gate {
-    fn new() -> Self {
-        Self(Mutex::new(true), Condvar::new())
-    }
-
-    fn set(&self, is_open: bool) {
-        *self.0.lock().unwrap() = is_open;
-        self.1.notify_all();
-    }
-
-    fn is_open(&self) -> bool {
-        *self.0.lock().unwrap()
-    }
-
-    fn pass(&self) {
-        let mut is_open = self.0.lock().unwrap();
-        while !*is_open {
-            is_open = self.1.wait(is_open).unwrap();
-        }
-    }
-}
+use self::gate::Gate;
+pub(crate) use self::script::{OnResume, Script};
 
 /// One frame as it arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -348,6 +273,13 @@ impl State {
                         }
                         self.file.lock().unwrap().out = Some(Arc::clone(stream));
                     }
+                    if matches!(command, Command::Sync) {
+                        self.syncing.pass();
+                        // The stream may have gone on elsewhere meanwhile.
+                        if !self.is_current(stream) {
+                            return Ok(());
+                        }
+                    }
                     let sequence = header.sequence();
                     let replies = match command {
                         Command::WriteSlots(write) => {
@@ -372,6 +304,11 @@ impl State {
                 return Ok(());
             }
         }
+    }
+
+    fn is_current(&self, stream: &Arc<Stream>) -> bool {
+        let file = self.file.lock().unwrap();
+        file.out.as_ref().is_some_and(|out| Arc::ptr_eq(out, stream))
     }
 
     /// The number of a frame that has come; `None` closes the connection.
@@ -474,9 +411,6 @@ impl State {
             }
             command => (command, None),
         };
-        if matches!(command, Command::Sync) {
-            self.syncing.pass();
-        }
         let kind = command.kind();
         let mut file = self.file.lock().unwrap();
         let (mut offset, mut len) = (file.position, 0);

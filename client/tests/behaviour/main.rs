@@ -17,6 +17,8 @@ mod inline {
     mod frames;
     #[path = "identical.rs"]
     mod identical;
+    #[path = "restarts.rs"]
+    mod restarts;
     #[path = "waiting.rs"]
     mod waiting;
 
@@ -36,6 +38,8 @@ mod shared {
     mod frames;
     #[path = "identical.rs"]
     mod identical;
+    #[path = "restarts.rs"]
+    mod restarts;
     #[path = "waiting.rs"]
     mod waiting;
 

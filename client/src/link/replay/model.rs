@@ -160,6 +160,7 @@ impl Model {
         assert!(resume.durable.bytes <= resume.written.bytes);
         let way = self.ways[&resume.written.sequence];
         assert_eq!(way, (resume.written.bytes, resume.position), "{resume:?}");
+        assert_eq!(self.ways[&resume.durable.sequence].0, resume.durable.bytes, "{resume:?}");
         if let Some(finished) = self.finished.filter(|_| self.remembers) {
             return Reply::Finished(finished);
         }
