@@ -15,15 +15,15 @@ use std::thread;
 
 use freemkvd_proto::hello::{ClientHello, DaemonHello, HELLO_BYTES};
 use freemkvd_proto::{
-    Command, Decoder, ErrorCode, Failure, Finished, GoingAway, Kind, Mark, Open, OpenMode,
-    OpenResumable, Opened, Progress, Reply, Resume, Resumed, Sender, SetWeight, Step, Token,
-    Transfer,
+    Command, Decoder, Failure, Finished, GoingAway, Kind, Mark, Open, OpenMode, OpenResumable,
+    Opened, Progress, Reply, Resume, Resumed, Sender, Step, Token, Transfer,
 };
 use interprocess::local_socket::{
     GenericFilePath, ListenerOptions, Stream, ToFsName, traits::Listener,
 };
 
 mod gate;
+mod requests;
 mod script;
 #[cfg_attr(target_os = "linux", path = "slots/linux.rs")]
 #[cfg_attr(not(target_os = "linux"), path = "slots/none.rs")]
@@ -459,8 +459,11 @@ impl State {
             },
             Command::Abort => answers.push(Reply::Aborted),
             Command::Flush | Command::Finish => {}
-            Command::Status => return self.status(),
-            Command::SetWeight(set) => return Some(vec![weighed(set)]),
+            Command::Status => {
+                self.answering.pass();
+                return Some(vec![Reply::StatusReport(requests::status())]);
+            }
+            Command::SetWeight(set) => return Some(vec![requests::weighed(set)]),
             Command::Drain => {
                 file.drains += 1;
                 return Some(vec![Reply::Done]);
@@ -482,37 +485,9 @@ impl State {
         replies.splice(0..0, answers);
         Some(replies)
     }
-
-    fn status(&self) -> Option<Vec<Reply>> {
-        use freemkvd_proto::status::{Budget, DaemonState, Status};
-        self.answering.pass();
-        Some(vec![Reply::StatusReport(Status {
-            version: "fake".into(),
-            protocol: 2,
-            pid: 1,
-            uptime_seconds: 1,
-            state: DaemonState::Running,
-            budget: Budget {
-                limit_bytes: 1,
-                charged_bytes: 0,
-                kernel_dirty_bytes: None,
-                queued_bytes: 0,
-                queue_limit_bytes: 1,
-            },
-            devices: Vec::new(),
-            streams: Vec::new(),
-        })])
-    }
 }
 
 /// There is one stream, and its number is 7.
-fn weighed(set: SetWeight) -> Reply {
-    match set.stream {
-        7 => Reply::Done,
-        _ => Reply::Failed(Failure::new(ErrorCode::NO_SUCH_STREAM, "no such stream here")),
-    }
-}
-
 /// Reads and answers nothing until the client hangs up.
 fn park(mut stream: &Stream) -> io::Result<()> {
     io::copy(&mut stream, &mut io::sink()).map(|_| ())

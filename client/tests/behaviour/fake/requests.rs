@@ -1,0 +1,30 @@
+//! What the fake daemon answers to requests.
+
+use freemkvd_proto::status::{Budget, DaemonState, Status};
+use freemkvd_proto::{ErrorCode, Failure, Reply, SetWeight};
+
+pub(super) fn status() -> Status {
+    Status {
+        version: "fake".into(),
+        protocol: 2,
+        pid: 1,
+        uptime_seconds: 1,
+        state: DaemonState::Running,
+        budget: Budget {
+            limit_bytes: 1,
+            charged_bytes: 0,
+            kernel_dirty_bytes: None,
+            queued_bytes: 0,
+            queue_limit_bytes: 1,
+        },
+        devices: Vec::new(),
+        streams: Vec::new(),
+    }
+}
+
+pub(super) fn weighed(set: SetWeight) -> Reply {
+    match set.stream {
+        7 => Reply::Done,
+        _ => Reply::Failed(Failure::new(ErrorCode::NO_SUCH_STREAM, "no such stream here")),
+    }
+}
