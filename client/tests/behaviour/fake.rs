@@ -15,8 +15,8 @@ use std::thread;
 
 use freemkvd_proto::hello::{ClientHello, DaemonHello, HELLO_BYTES};
 use freemkvd_proto::{
-    Command, Decoder, Failure, Finished, GoingAway, Kind, Mark, Open, OpenMode, OpenResumable,
-    Opened, Progress, Reply, Resume, Resumed, Sender, Step, Token, Transfer,
+    Command, Decoder, Finished, GoingAway, Kind, Mark, Open, OpenMode, OpenResumable, Opened,
+    Progress, Reply, Resume, Resumed, Sender, Step, Token, Transfer,
 };
 use interprocess::local_socket::{
     GenericFilePath, ListenerOptions, Stream, ToFsName, traits::Listener,

@@ -22,12 +22,14 @@ use crate::writer::Record;
 /// How long muxers may take to read the last answers after everything is written.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
-/// How long systemd is asked to wait at a time; asked again at every tick.
-const EXTENSION: Duration = Duration::from_secs(10);
+/// How long systemd is asked to wait at a time, and how often it is asked. Short: what is left of the last
+/// time is waited for in vain when a thread hangs in the kernel and the process can't end.
+const EXTENSION: Duration = Duration::from_secs(1);
+const EXTEND_AGAIN: Duration = Duration::from_millis(200);
 
-/// How long a stream that can be resumed may stand still before nobody waits for it. Longer than a healthy
+/// How long a stream that can be resumed may stand still before nobody waits for it: about as long as a healthy
 /// disk takes for what it may hold at once.
-const STILL: Duration = Duration::from_secs(1);
+const STILL: Duration = Duration::from_millis(500);
 
 /// How often it is looked.
 const LOOK: Duration = Duration::from_millis(20);
@@ -46,7 +48,7 @@ pub(super) async fn run(
     // At once: the unit allows a second, so that a thread stuck in the kernel delays little.
     systemd::extend(EXTENSION);
     let mut ticks = interval(LOOK);
-    let mut since_tick = Duration::ZERO;
+    let mut looks = 0;
     let mut still = Still::default();
     let why = loop {
         let now = server.shop.clock.now();
@@ -55,10 +57,11 @@ pub(super) async fn run(
         }
         tokio::select! {
             _ = ticks.tick() => {
-                since_tick += ticks.period();
-                if since_tick >= TICK {
-                    since_tick = Duration::ZERO;
+                looks += 1;
+                if looks % per_look(EXTEND_AGAIN) == 0 {
                     systemd::extend(EXTENSION);
+                }
+                if looks % per_look(TICK) == 0 {
                     server.tick();
                 }
             }
@@ -75,6 +78,11 @@ pub(super) async fn run(
     // descriptors open, and muxers would wait for a daemon that is dead.
     connections.shutdown().await;
     report(server, &records, why)
+}
+
+/// How many looks that long a time has.
+fn per_look(time: Duration) -> u128 {
+    time.as_millis() / LOOK.as_millis()
 }
 
 /// How far each stream has come, and when that was seen first.

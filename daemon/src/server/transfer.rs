@@ -129,7 +129,7 @@ async fn serve(
     Wakes { outgoing, room }: &Wakes,
 ) {
     // Whatever becomes of this task, the writer must hear that nothing more comes.
-    let _end = EndOfConnection(record);
+    let _end = EndOfConnection { server, record };
     let mut phase = server.phase.subscribe();
     let mut sending = pin!(send_all(socket, record, outgoing, room));
     let stopped = tokio::select! {
@@ -170,12 +170,19 @@ async fn serve(
     let _ = timeout(LINGER, socket::linger(socket)).await;
 }
 
-struct EndOfConnection<'a>(&'a Record);
+struct EndOfConnection<'a> {
+    server: &'a Server,
+    record: &'a Record,
+}
 
 impl Drop for EndOfConnection<'_> {
     fn drop(&mut self) {
-        self.0.queue.end(End::ClientGone);
-        self.0.detach();
+        self.record.queue.end(End::ClientGone);
+        self.record.detach();
+        if self.record.has_ended() && !self.record.is_left_open() {
+            // Its client has heard how.
+            self.server.shop.ledger.forget(self.record.id);
+        }
     }
 }
 

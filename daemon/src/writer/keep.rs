@@ -68,6 +68,8 @@ pub(super) fn ended(shop: &Shop, record: &Record, last: Option<&(u64, Reply)>) {
         (_, Some(failure)) => Some(Outcome::Failed(failure)),
         _ => None,
     };
+    // Who is gone, and can't come back, has heard all there is to hear.
+    let outcome = outcome.filter(|_| record.is_attached() || record.suspended().is_some());
     // First this: whoever comes between the two finds a stream that goes on, or its end.
     match outcome {
         Some(outcome) => shop.ledger.change(record.id, |entry| entry.outcome = Some(outcome)),
