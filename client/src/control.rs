@@ -81,7 +81,7 @@ impl Control {
         }
     }
 
-    /// Asks the daemon to write and make durable what it has accepted, and then to stop, as by `SIGTERM`.
+    /// Asks the daemon to write what it has accepted, and then to stop, as by `SIGTERM`.
     /// Streams go on with the daemon that comes after it. `Ok` says that it has begun, not that it is over.
     ///
     /// # Errors

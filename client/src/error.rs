@@ -63,7 +63,8 @@ pub enum Error {
         /// Code, errno, offset and message of the daemon.
         failure: Failure,
     },
-    /// The connection ended although the stream had not.
+    /// The connection ended although the stream had not, and the stream could not go on with another one:
+    /// see [`Options::resume_timeout`](crate::Options::resume_timeout).
     #[error(
         "lost freemkvd while writing {}: {cause}; {written_bytes} bytes are known to be written, \
          {durable_bytes} of them durable; write the file again",

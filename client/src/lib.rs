@@ -30,6 +30,8 @@
 //!    then only the places of content cross the socket.
 //! 2. The muxer's thread never touches the socket. Each remote stream has a sender and a receiver.
 //! 3. `window`, `slot` and `link` know no I/O, no threads and no clock.
+//! 4. A stream outlives its connection: what is not known to be written is sent again to the daemon that
+//!    comes back. The muxer only waits.
 
 #[cfg_attr(target_os = "linux", path = "platform/memory/linux.rs")]
 #[cfg_attr(not(target_os = "linux"), path = "platform/memory/none.rs")]

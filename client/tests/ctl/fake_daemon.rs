@@ -14,7 +14,7 @@ use freemkvd_proto::hello::{ClientHello, DaemonHello, HELLO_BYTES};
 use freemkvd_proto::status::Status;
 use freemkvd_proto::{
     Command, Decoder, ErrorCode, Failure, Finished, Mark, Open, OpenMode, OpenResumable, Opened,
-    Progress, Reply, Sender, Step,
+    Progress, Reply, Resume, Resumed, Sender, Step,
 };
 use interprocess::local_socket::traits::Listener as _;
 use interprocess::local_socket::{GenericFilePath, ListenerOptions, Stream, ToFsName};
@@ -38,6 +38,9 @@ struct Shared {
     drains: Mutex<u64>,
     /// It speaks no newer version of the protocol.
     is_old: AtomicBool,
+    /// It gives tokens, and loses so many connections, each instead of the first content that comes.
+    is_restarted: AtomicBool,
+    losses: Mutex<u32>,
     changed: Condvar,
 }
 
@@ -60,6 +63,8 @@ impl FakeDaemon {
             weights: Mutex::default(),
             drains: Mutex::default(),
             is_old: AtomicBool::new(false),
+            is_restarted: AtomicBool::new(false),
+            losses: Mutex::new(0),
             changed: Condvar::new(),
         });
         let daemon = Self { directory, shared };
@@ -124,6 +129,17 @@ impl FakeDaemon {
         self.shared.is_old.store(true, Ordering::SeqCst);
     }
 
+    /// From now on its streams can be resumed, and so many connections are lost.
+    pub(crate) fn restart_during_writes(&self, losses: u32) {
+        self.shared.is_restarted.store(true, Ordering::SeqCst);
+        *self.shared.losses.lock().unwrap() = losses;
+    }
+
+    /// Losses that are still to come.
+    pub(crate) fn losses_left(&self) -> u32 {
+        *self.shared.losses.lock().unwrap()
+    }
+
     pub(crate) fn file(&self, path: &str) -> Option<File> {
         let files = self.shared.files.lock().unwrap();
         files.get(&std::path::absolute(path).unwrap()).cloned()
@@ -180,6 +196,12 @@ fn serve(shared: &Shared, mut stream: &Stream) -> io::Result<()> {
             Step::Write(header) => {
                 let mut content = vec![0; header.body_bytes() as usize];
                 stream.read_exact(&mut content)?;
+                let mut losses = shared.losses.lock().unwrap();
+                if *losses > 0 {
+                    *losses -= 1;
+                    return Ok(());
+                }
+                drop(losses);
                 session.write(header.sequence(), &content)?;
             }
             Step::Control(header, body) => {
@@ -240,9 +262,9 @@ impl Session<'_> {
                 *self.shared.drains.lock().unwrap() += 1;
                 self.answer(sequence, &Reply::Done)
             }
-            Command::Open(open) | Command::OpenResumable(OpenResumable { open, .. }) => {
-                self.open(open)
-            }
+            Command::Resume(resume) => self.resume(&resume),
+            Command::Open(open) => self.open(open, false),
+            Command::OpenResumable(OpenResumable { open, .. }) => self.open(open, true),
             Command::Seek(seek) => {
                 self.position = usize::try_from(seek.offset).unwrap();
                 Ok(())
@@ -267,7 +289,18 @@ impl Session<'_> {
         }
     }
 
-    fn open(&mut self, open: Open) -> io::Result<()> {
+    /// There is one file, and this is about it.
+    fn resume(&mut self, resume: &Resume) -> io::Result<()> {
+        self.path = self.shared.files.lock().unwrap().keys().next().unwrap().clone();
+        self.position = usize::try_from(resume.position).unwrap();
+        let (accepted, written, durable) = (resume.written, resume.written, resume.durable);
+        self.progress = Progress { accepted, written, durable };
+        let (stream, queue_limit_bytes, shared, watched) = (1, 32 << 20, false, true);
+        let resumed = Resumed { stream, queue_limit_bytes, shared, watched };
+        self.answer(0, &Reply::Resumed(resumed))
+    }
+
+    fn open(&mut self, open: Open, is_resumable: bool) -> io::Result<()> {
         self.path = open.path.into_path().unwrap();
         let mut files = self.shared.files.lock().unwrap();
         if open.mode == OpenMode::CreateNew && files.contains_key(&self.path) {
@@ -282,6 +315,9 @@ impl Session<'_> {
         };
         files.insert(self.path.clone(), file);
         drop(files);
+        if is_resumable && self.shared.is_restarted.load(Ordering::SeqCst) {
+            self.answer(0, &Reply::Resumable)?;
+        }
         let opened = Opened {
             stream: 1,
             len_bytes: 0,

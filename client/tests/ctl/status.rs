@@ -86,6 +86,19 @@ pub(crate) fn healthy() -> Status {
     }
 }
 
+#[test]
+fn a_suspended_stream_has_its_age_and_is_no_trouble() {
+    let mut status = healthy();
+    status.streams[0].state = StreamState::Suspended;
+    status.streams[0].state_seconds = 12;
+    let daemon = FakeDaemon::start(status);
+    let output = freemkvctl(&daemon.socket()).arg("status").output().unwrap();
+    assert!(stdout(&output).contains("suspended 12 s"), "{}", stdout(&output));
+    assert_eq!(exit_code(&output), 0);
+    let output = freemkvctl(&daemon.socket()).args(["status", "--json"]).output().unwrap();
+    assert!(stdout(&output).contains(r#""state":"suspended""#), "{}", stdout(&output));
+}
+
 /// As [`healthy`], with one stream that failed and one that hangs.
 fn degraded() -> Status {
     let mut status = healthy();

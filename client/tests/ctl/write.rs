@@ -67,6 +67,20 @@ fn every_byte_arrives_and_is_durable() {
 }
 
 #[test]
+fn a_restart_of_the_daemon_is_not_noticed() {
+    let daemon = daemon();
+    daemon.restart_during_writes(3);
+    let content: Vec<u8> =
+        (0..30 << 20).map(|byte: u32| (byte % 251).try_into().unwrap()).collect();
+    let child = write(&daemon, &["/rips/a.iso", "--quiet"]).spawn().unwrap();
+    let output = feed(child, &content);
+    assert_eq!(stderr(&output), "");
+    assert_eq!(exit_code(&output), 0);
+    assert_eq!(daemon.losses_left(), 0);
+    assert!(daemon.file("/rips/a.iso").unwrap().content == content);
+}
+
+#[test]
 fn a_weight_is_passed_on() {
     let daemon = daemon();
     let child = write(&daemon, &["/rips/a.iso", "--weight", "250"]).spawn().unwrap();

@@ -53,7 +53,7 @@ pub(crate) enum Subcommand {
     Write(WriteOptions),
 }
 
-/// Have the daemon write and make durable what it has accepted, and stop.
+/// Have the daemon write what it has accepted, and stop.
 ///
 /// It is what `systemctl stop freemkvd` does, for a daemon that is not run by systemd. The command returns
 /// when the daemon has begun. Rips that are running wait for the daemon to come back, and go on with it.

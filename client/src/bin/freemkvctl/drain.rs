@@ -1,4 +1,4 @@
-//! `freemkvctl drain`: the daemon writes and makes durable what it has accepted, and stops.
+//! `freemkvctl drain`: the daemon writes what it has accepted, and stops.
 
 use std::path::Path;
 use std::time::Duration;
