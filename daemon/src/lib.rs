@@ -109,7 +109,7 @@ async fn serve(config: Config, source: Source) -> Result<Ending, StartError> {
 
 /// What outlives the daemon is beside its socket, so that two daemons never share it.
 fn ledger(config: &Config, socket: &Path) -> (Ledger, Vec<Entry>) {
-    if !socket.is_absolute() || config.resume_grace.is_zero() {
+    if !cfg!(unix) || !socket.is_absolute() || config.resume_grace.is_zero() {
         return Default::default();
     }
     let mut directory = socket.as_os_str().to_owned();

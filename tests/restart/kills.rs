@@ -34,6 +34,11 @@ fn no_kill_loses_a_byte_of_four_rips() {
         tally.files,
         tally.bytes
     );
+    eprintln!(
+        "kills: {} times a stream went on; a muxer held at most {:.1} MiB to send again",
+        tally.resumes,
+        tally.kept_bytes_max as f64 / f64::from(1 << 20)
+    );
     eprintln!("kills: longest wait of a muxer's call around each: {}", tally.pauses(&moments));
     assert_eq!(moments.len() as u64, kills);
     let end = daemon.wait_for("an idle daemon", |status| status.streams.is_empty());

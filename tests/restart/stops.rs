@@ -44,6 +44,11 @@ fn planned_stops_cost_four_rips_a_moment() {
     );
     eprintln!("stops: from the signal to the end: {}", Pauses::of(stopping));
     eprintln!("stops: from the start to its first answer: {}", Pauses::of(starting));
+    eprintln!(
+        "stops: {} times a stream went on; a muxer held at most {:.1} MiB to send again",
+        tally.resumes,
+        tally.kept_bytes_max as f64 / f64::from(1 << 20)
+    );
     eprintln!("stops: longest wait of a muxer's call around each: {pauses}");
     assert_eq!(moments.len() as u64, stops);
     assert!(pauses.max() < PAUSE_MAX, "{pauses}");

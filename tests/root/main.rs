@@ -11,6 +11,7 @@ mod dirty;
 mod disk;
 mod drains;
 mod freeze;
+mod full;
 mod kill_at;
 mod liar;
 mod refusals;

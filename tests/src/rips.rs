@@ -82,12 +82,18 @@ pub struct Tally {
     pub bytes: u64,
     /// Calls of `write`, `seek` and `write_zeroes` that took more than half a millisecond.
     pub waits: Vec<Wait>,
+    /// How often streams went on with another daemon.
+    pub resumes: u64,
+    /// Most memory that one of them held to send it again, in bytes.
+    pub kept_bytes_max: u64,
 }
 
 impl Tally {
     fn add(&mut self, other: Self) {
         self.files += other.files;
         self.bytes += other.bytes;
+        self.resumes += other.resumes;
+        self.kept_bytes_max = self.kept_bytes_max.max(other.kept_bytes_max);
         self.waits.extend(other.waits);
     }
 
@@ -257,21 +263,23 @@ impl Muxer {
     fn write(&self, trace: Trace, path: &Path, tally: &mut Tally) -> io::Result<()> {
         let file = self.begin(trace.kind, path)?;
         let start = Instant::now();
-        let mut sink = Noticing { file, waits: Vec::new() };
+        let mut sink = Noticing { file, waits: Vec::new(), kept_bytes_max: 0 };
         trace.run_unbuffered(&mut sink, &mut |content| {
             if self.rip.speed > 0.0 {
                 let due = start + Duration::from_secs_f64(content / self.rip.speed);
                 thread::sleep(due.saturating_duration_since(Instant::now()));
             }
         })?;
-        let Noticing { mut file, waits } = sink;
+        let Noticing { mut file, waits, kept_bytes_max } = sink;
         tally.waits.extend(waits);
+        tally.kept_bytes_max = tally.kept_bytes_max.max(kept_bytes_max);
         // Most muxers only finish.
         if trace.seed % 2 == 0 {
             file.sync_all()?;
         }
         let len = file.len_bytes();
         let finished = file.finish()?;
+        tally.resumes += finished.progress.resumes;
         if finished.len_bytes != len {
             return Err(io::Error::other(format!("{finished:?} instead of {len} bytes")));
         }
@@ -310,6 +318,7 @@ fn is_absence(error: &Error) -> bool {
 struct Noticing {
     file: RipFile,
     waits: Vec<Wait>,
+    kept_bytes_max: u64,
 }
 
 impl Noticing {
@@ -319,6 +328,7 @@ impl Noticing {
         let took = begun.elapsed();
         if took > NOTICED {
             self.waits.push(Wait { begun, took });
+            self.kept_bytes_max = self.kept_bytes_max.max(self.file.progress().kept_bytes);
         }
         outcome
     }

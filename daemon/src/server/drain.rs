@@ -96,6 +96,10 @@ impl Still {
         if !record.is_resumable() {
             return true;
         }
+        if record.suspended().is_some() {
+            // It waits for its muxer, here or with the next daemon.
+            return false;
+        }
         let written = record.written_mark().sequence;
         let (last, since) = self.seen.entry(record.id).or_insert((written, now));
         if *last != written {
@@ -108,7 +112,8 @@ impl Still {
 /// What came of the streams that were open when the drain began.
 fn report(server: &Server, records: &[Arc<Record>], why: Option<&str>) -> Ending {
     let mut ending = Ending::Drained;
-    for record in server.streams.open() {
+    let is_awaited = |record: &Arc<Record>| record.suspended().is_none();
+    for record in server.streams.open().into_iter().filter(is_awaited) {
         let seen = record.snapshot();
         let left = seen.progress.accepted.bytes - seen.progress.written.bytes;
         let (stream, path) = (record.id, record.path.display());

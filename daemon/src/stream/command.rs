@@ -76,6 +76,8 @@ impl Commands {
     pub fn resumed(slots: u32, from: &Resume) -> Result<Self, Failure> {
         in_range(from.position)?;
         in_range(from.written.bytes)?;
+        // Numbers go on from here, and are counted by one.
+        in_range(from.written.sequence)?;
         let (written, durable) = (from.written, from.durable);
         if durable.sequence > written.sequence || durable.bytes > written.bytes {
             return Err(out_of_sequence("more is durable than written".to_owned()));
@@ -255,7 +257,7 @@ fn bad_slot(what: &str) -> Failure {
 
 #[cfg(test)]
 mod tests {
-    use freemkvd_proto::{Seek, SetLen, WriteSlots, WriteZeroes};
+    use freemkvd_proto::{Mark, Seek, SetLen, Token, Transfer, WriteSlots, WriteZeroes};
 
     use super::*;
 
@@ -285,6 +287,30 @@ mod tests {
         assert!(commands.write(1, 1).is_ok());
         assert_eq!(code(commands.accept(1, &Command::Sync)), ErrorCode::OUT_OF_SEQUENCE);
         assert_eq!(commands.accept(2, &Command::Sync), Ok(Request::Sync));
+    }
+
+    #[test]
+    fn a_resumed_stream_goes_on_with_number_and_position_and_believes_no_nonsense() {
+        let mark = |sequence, bytes| Mark { sequence, bytes };
+        let from = Resume {
+            token: Token([0; 16]),
+            written: mark(7, 100),
+            durable: mark(3, 50),
+            position: 4096,
+            transfer: Transfer::Inline,
+        };
+        let mut commands = Commands::resumed(0, &from).unwrap();
+        assert_eq!(code(commands.write(7, 1)), ErrorCode::OUT_OF_SEQUENCE);
+        assert_eq!(commands.write(8, 10), Ok(4096..4106));
+        for (nonsense, expected) in [
+            (Resume { written: mark(u64::MAX, 100), ..from }, ErrorCode::OFFSET_RANGE),
+            (Resume { written: mark(7, u64::MAX), ..from }, ErrorCode::OFFSET_RANGE),
+            (Resume { position: OFFSET_MAX + 1, ..from }, ErrorCode::OFFSET_RANGE),
+            (Resume { durable: mark(8, 50), ..from }, ErrorCode::OUT_OF_SEQUENCE),
+            (Resume { durable: mark(3, 101), ..from }, ErrorCode::OUT_OF_SEQUENCE),
+        ] {
+            assert_eq!(code(Commands::resumed(0, &nonsense)), expected, "{nonsense:?}");
+        }
     }
 
     #[test]
