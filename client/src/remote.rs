@@ -42,6 +42,16 @@ enum Attempt {
     Failed(Error),
 }
 
+/// True for what connecting to a daemon comes to while it is restarted: it is not there, closes what it has
+/// just accepted, or says that it takes nobody now.
+fn is_away(error: &Error) -> bool {
+    match error {
+        Error::NoDaemon { .. } | Error::Io { .. } => true,
+        Error::Refused { code, .. } => passes(*code),
+        _ => false,
+    }
+}
+
 impl From<Error> for Attempt {
     fn from(error: Error) -> Self {
         Self::Failed(error)
@@ -81,7 +91,7 @@ impl Remote {
                     lost.get_or_insert(error);
                 }
                 // The daemon was there, and will be there again.
-                Err(Attempt::Failed(Error::NoDaemon { .. })) if lost.is_some() => {}
+                Err(Attempt::Failed(error)) if lost.is_some() && is_away(&error) => {}
                 Err(Attempt::Failed(error)) => return Err(error),
             }
             let until = Instant::now() + backoff.wait();

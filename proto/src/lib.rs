@@ -113,7 +113,8 @@
 //!   `Resume`.
 //! * [`ErrorCode::ATTACHED`] (the daemon has not noticed yet that the connection is gone),
 //!   [`ErrorCode::GOING_AWAY`] and [`ErrorCode::TOO_MANY_CONNECTIONS`] mean: try again.
-//!   [`ErrorCode::NO_SUCH_TOKEN`] and [`ErrorCode::FILE_CHANGED`] end the stream.
+//!   [`ErrorCode::NO_SUCH_TOKEN`] and [`ErrorCode::FILE_CHANGED`] end the stream. The first is also what
+//!   a stream is answered by that was aborted.
 //! * A stream that nobody resumes for a while is written, closed and reported.
 //! * The token is known to both sides only; besides, only the stream's own user can resume it.
 //!
@@ -151,7 +152,7 @@
 //! # Watermarks
 //!
 //! Each is a [`Mark`]: the highest sequence number up to which every command has come so far, and
-//! how many bytes of content those commands carried.
+//! how many bytes of content those commands carried, zeros of `WriteZeroes` among them.
 //!
 //! * **accepted**: in the daemon's queue.
 //! * **written**: handed to the kernel; survives the daemon, not a power cut.

@@ -11,7 +11,7 @@
 use std::io;
 
 use freemkvd_proto as proto;
-use freemkvd_proto::{Kind, Reply};
+use freemkvd_proto::{ErrorCode, Kind, Reply};
 
 use super::{Command, Link, nonsense};
 use crate::slot::SLOT_BYTES;
@@ -76,6 +76,18 @@ impl Link {
             Reply::Finished(_) => self.answer(sequence, reply).map(|_| ()),
             other => Err(nonsense(&format!("unexpected {:?}", other.kind()))),
         }
+    }
+
+    /// True when the daemon knows nothing of the stream any more, and that is what was asked for: the answer
+    /// to an `Abort` was lost.
+    pub(crate) fn is_given_up_by(&self, code: ErrorCode) -> bool {
+        self.is_aborting && code == ErrorCode::NO_SUCH_TOKEN
+    }
+
+    /// The stream was aborted, and the answer was lost.
+    pub(crate) fn aborted_instead(&mut self) {
+        self.aborted = true;
+        self.ended = true;
     }
 
     /// Rule 3.

@@ -215,6 +215,10 @@ impl Shared {
             Reply::Failed(failure) if PASSING.contains(&failure.code) => {
                 return Try::Again(failure.code.to_string());
             }
+            Reply::Failed(failure) if state.link.is_given_up_by(failure.code) => {
+                state.link.aborted_instead();
+                Ok(())
+            }
             Reply::Failed(failure) => {
                 return Try::Never(self.refusal("go on writing", failure));
             }

@@ -181,11 +181,6 @@ impl Daemon {
         self.state.file.lock().unwrap().drains
     }
 
-    /// It answers the next `Resume` so.
-    pub(crate) fn on_next_resume(&self, how: OnResume) {
-        self.state.file.lock().unwrap().on_resume.push_back(how);
-    }
-
     /// The connection of the stream ends, now.
     #[cfg(unix)]
     pub(crate) fn cut(&self) {

@@ -1,9 +1,7 @@
 //! A daemon that goes away and comes back, or another one, or none. The muxer notices only that it waits.
 
 use std::collections::BTreeSet;
-use std::io::{ErrorKind, Seek, SeekFrom, Write};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::io::{Seek, SeekFrom, Write};
 use std::time::{Duration, Instant};
 
 use freemkvd_client::{Error, Options, RipFile};
@@ -11,7 +9,7 @@ use freemkvd_proto::{ErrorCode, Failure, Kind};
 
 use super::{SHARED, options};
 use crate::fake::{self, OnResume, Script};
-use crate::{MIB, path, pattern, wait_until};
+use crate::{MIB, path, pattern};
 
 /// Little memory, so that a slot that leaked would be missed.
 fn small(daemon: &fake::Daemon) -> Options {
@@ -192,9 +190,30 @@ fn a_finish_that_was_done_and_not_told_is_told() {
     assert_eq!(daemon.resumes().len(), 1);
 }
 
+#[test]
+fn a_daemon_that_hangs_does_not_hold_up_the_deadline() {
+    let daemon = fake::Daemon::start(Script {
+        on_resume: vec![OnResume::Hang; 50].into(),
+        cuts_before: BTreeSet::from([1]),
+        ..Script::resumable()
+    });
+    let timeout = Duration::from_millis(300);
+    let mut file = small(&daemon).resume_timeout(timeout).create(path()).unwrap();
+    let since = Instant::now();
+    file.write_all(b"content").unwrap();
+    let error = file.flush().unwrap_err();
+    assert!(since.elapsed() < 4 * timeout, "{:?}", since.elapsed());
+    assert!(error.to_string().contains("the daemon did not answer within"), "{error}");
+}
+
 #[cfg(unix)]
 mod away {
+    use std::io::ErrorKind;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::*;
+    use crate::wait_until;
 
     #[test]
     fn a_sync_in_flight_is_asked_for_again() {
@@ -261,22 +280,6 @@ mod away {
     }
 
     #[test]
-    fn a_daemon_that_hangs_does_not_hold_up_the_deadline() {
-        let daemon = fake::Daemon::start(Script::resumable());
-        let timeout = Duration::from_millis(300);
-        let mut file = small(&daemon).resume_timeout(timeout).create(path()).unwrap();
-        for _ in 0..50 {
-            daemon.on_next_resume(OnResume::Hang);
-        }
-        daemon.cut();
-        let since = Instant::now();
-        file.write_all(b"content").unwrap();
-        let error = file.flush().unwrap_err();
-        assert!(since.elapsed() < 4 * timeout, "{:?}", since.elapsed());
-        assert!(error.to_string().contains("the daemon did not answer within"), "{error}");
-    }
-
-    #[test]
     fn halts_and_deadlines_hold_while_there_is_no_daemon() {
         let daemon = fake::Daemon::start(Script::resumable());
         let halt = Arc::new(AtomicBool::new(false));
@@ -336,6 +339,24 @@ mod away {
         });
         assert_eq!(daemon.content(), b"flushed");
         assert_eq!(daemon.seen_of(Kind::Abort).len(), 1);
+    }
+
+    #[test]
+    fn an_abort_that_was_done_and_not_told_is_an_abort() {
+        let gone = Failure::new(ErrorCode::NO_SUCH_TOKEN, "it was aborted");
+        let on_resume = [OnResume::Failed(gone)].into();
+        let daemon = fake::Daemon::start(Script { on_resume, ..Script::resumable() });
+        let options = small(&daemon).drop_wait(Duration::from_secs(10));
+        let mut file = options.create(path()).unwrap();
+        file.write_all(b"dropped").unwrap();
+        daemon.set_away(true);
+        daemon.cut();
+        std::thread::scope(|scope| {
+            let aborting = scope.spawn(|| file.abort());
+            std::thread::sleep(Duration::from_millis(50));
+            daemon.set_away(false);
+            aborting.join().unwrap().unwrap();
+        });
     }
 
     #[test]
