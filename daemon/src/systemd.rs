@@ -105,13 +105,6 @@ fn name_of(stream: StreamId, role: &str) -> String {
     format!("stream-{stream}-{role}")
 }
 
-/// True when somebody is there who keeps descriptors over a restart. Whether it does is seen at the next
-/// start only.
-#[must_use]
-pub fn keeps_descriptors() -> bool {
-    cfg!(target_os = "linux") && std::env::var_os("NOTIFY_SOCKET").is_some()
-}
-
 /// Has the file of a stream kept open, whatever becomes of this process.
 pub fn keep(stream: StreamId, lent: &Lent<'_>) {
     #[cfg(target_os = "linux")]

@@ -1,6 +1,8 @@
 //! A thread of some process of this host, and whether it is still there. Where the platform does not tell,
 //! nobody has one.
 
+#[cfg(target_os = "linux")]
+use procfs::ProcError;
 use serde::{Deserialize, Serialize};
 
 /// A thread, told from others that may have its number later by when it was started.
@@ -13,6 +15,9 @@ pub struct Thread {
 }
 
 impl Thread {
+    /// Whether this platform tells of threads.
+    pub const CAN_BE_TOLD: bool = cfg!(target_os = "linux");
+
     /// The calling thread.
     #[must_use]
     pub fn current() -> Option<Self> {
@@ -20,7 +25,7 @@ impl Thread {
         {
             let process = rustix::process::getpid().as_raw_pid();
             let thread = rustix::thread::gettid().as_raw_pid();
-            Some(Self { process, thread, started: started(process, thread)? })
+            Some(Self { process, thread, started: started(process, thread).ok()? })
         }
         #[cfg(not(target_os = "linux"))]
         None
@@ -31,16 +36,21 @@ impl Thread {
     #[must_use]
     pub fn exists(&self) -> bool {
         #[cfg(target_os = "linux")]
-        return started(self.process, self.thread) == Some(self.started);
+        return match started(self.process, self.thread) {
+            Ok(started) => started == self.started,
+            Err(ProcError::NotFound(_)) => false,
+            // It can't be told at the moment, or is somebody else's. A second writer would be worse than a
+            // wait.
+            Err(_) => true,
+        };
         #[cfg(not(target_os = "linux"))]
         false
     }
 }
 
 #[cfg(target_os = "linux")]
-fn started(process: i32, thread: i32) -> Option<u64> {
-    let process = procfs::process::Process::new(process).ok()?;
-    Some(process.task_from_tid(thread).ok()?.stat().ok()?.starttime)
+fn started(process: i32, thread: i32) -> Result<u64, ProcError> {
+    Ok(procfs::process::Process::new(process)?.task_from_tid(thread)?.stat()?.starttime)
 }
 
 #[cfg(all(test, target_os = "linux"))]

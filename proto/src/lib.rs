@@ -97,7 +97,8 @@
 //! Since version 3 a stream can outlive its daemon. The client opens it by [`OpenResumable`], with a [`Token`]
 //! of its own, and the daemon says `Resumable` right before `Opened` if it is able to. A client that has lost
 //! the connection before `Opened` sends the same `OpenResumable` again: whether the file was opened or not, it
-//! is opened once. Later, when the connection ends although the client has not seen `Finished`,
+//! is opened once. (Between the making of a new file and its entry in the daemon's ledger is a moment in
+//! which a kill leaves an empty file behind, and then [`OpenMode::CreateNew`] finds it.) Later, when the connection ends although the client has not seen `Finished`,
 //! `Aborted` or `Failed`, the client connects again, as often as it takes, and its first frame is
 //! [`Resume`] with that token. It says up to which command it knows that all is *written*; the numbering
 //! goes on from there, and so does the position.

@@ -178,6 +178,52 @@ fn an_open_that_was_not_answered_is_asked_again_and_opens_once() {
 }
 
 #[test]
+fn a_client_that_did_not_hear_that_it_was_let_in_may_come_again() {
+    let root = scratch();
+    let path = root.path().join("film");
+    let mut daemon = Daemon::start(root.path(), "");
+    let mut peer = Peer::greet(daemon.socket());
+    let _ = peer.open_resumable(&path, OpenMode::CreateNew, TOKEN);
+    daemon.kill();
+    daemon.start_again();
+    for _ in 0..3 {
+        let mut again = Peer::greet(daemon.socket());
+        again.resume(from(TOKEN, mark(0, 0), 0));
+        drop(again);
+        daemon.wait_for("a stream that waits", |status| {
+            status.streams[0].state == StreamState::Suspended
+        });
+    }
+    let mut again = Peer::greet(daemon.socket());
+    again.resume(from(TOKEN, mark(0, 0), 0));
+    again.content(1, b"film");
+    again.command(2, &Command::Finish);
+    again.until(|_, reply| matches!(reply, Reply::Finished(_)).then_some(()));
+    assert_eq!(fs::read(&path).unwrap(), b"film");
+}
+
+#[test]
+fn the_number_of_a_stream_that_had_ended_is_not_given_again() {
+    let root = scratch();
+    let mut daemon = Daemon::start(root.path(), "[daemon]\nresume_grace = \"2s\"\n");
+    let mut first = Peer::greet(daemon.socket());
+    let before = first.open_resumable(root.path().join("first"), OpenMode::CreateNew, TOKEN);
+    first.command(1, &Command::Finish);
+    daemon.wait_for_log(&["finished", "first"]);
+    daemon.kill();
+    daemon.start_again();
+    let mut second = Peer::greet(daemon.socket());
+    let token = Token([2; 16]);
+    let opened = second.open_resumable(root.path().join("second"), OpenMode::CreateNew, token);
+    assert!(opened.stream > before.stream, "{opened:?}");
+    // What was kept of the first is forgotten after a while, and nothing else.
+    let kept = daemon.socket().with_file_name("s.streams");
+    let names = || fs::read_dir(&kept).unwrap().map(|entry| entry.unwrap().file_name());
+    assert!(wait_until(|| names().count() == 1));
+    assert_eq!(names().next().unwrap().to_str().unwrap(), opened.stream.to_string());
+}
+
+#[test]
 fn nonsense_in_a_resume_is_refused_and_the_stream_still_waits() {
     let root = scratch();
     let mut daemon = Daemon::start(root.path(), "");

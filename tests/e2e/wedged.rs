@@ -107,6 +107,24 @@ fn a_stop_leaves_a_stuck_stream_to_its_muxer_who_goes_on_with_the_next_daemon() 
 }
 
 #[test]
+fn a_stop_that_takes_long_loses_no_stream_that_has_stopped_before() {
+    let root = scratch();
+    let mut daemon = Daemon::start(root.path(), "[daemon]\ndrain_timeout = \"8s\"\n");
+    let path = root.path().join("healthy.mkv");
+    let mut healthy = daemon.options().create(&path).unwrap();
+    write_pattern(&mut healthy, 2, 0, 20 * MIB).unwrap();
+    let (stuck, held) = stuck(&daemon, &root.path().join("stuck.mkv"));
+    daemon.signal(Signal::TERM);
+    held.wait_for_end();
+    assert_eq!(daemon.wait_for_end().code(), Some(1), "the stuck one can't be resumed");
+    drop(stuck);
+    daemon.start_again();
+    write_pattern(&mut healthy, 2, 20 * MIB, MIB).unwrap();
+    healthy.finish().unwrap();
+    assert_eq!(pattern::prefix_len(2, &path).unwrap(), 21 * MIB);
+}
+
+#[test]
 fn a_stop_waits_for_a_stuck_stream_only_as_long_as_configured() {
     let root = scratch();
     let daemon = Daemon::start(root.path(), "[daemon]\ndrain_timeout = \"500ms\"\n");

@@ -40,6 +40,8 @@ pub struct Entry {
     /// The thread that writes it. Until that is gone nobody else may write to the file: a call that hangs in
     /// the kernel survives a SIGKILL, and ends in a write of old bytes to their old place.
     pub thread: Option<Thread>,
+    /// Its file was closed at some time, and its client has not heard of that yet.
+    pub is_unwatched: bool,
     /// What came of it, while its client may not have heard.
     pub outcome: Option<Outcome>,
 }

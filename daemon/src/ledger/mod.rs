@@ -47,6 +47,10 @@ impl Ledger {
                 Ok(Some(entry)) => {
                     entries.insert(entry.stream, entry);
                 }
+                // Somebody was killed before it was complete.
+                Ok(None) if path.extension().is_some_and(|extension| extension == "new") => {
+                    let _ = fs::remove_file(&path);
+                }
                 Ok(None) => {}
                 Err(error) => warn!(
                     "cannot read {}, what is kept of a stream: {error}; the stream can't be resumed",
@@ -75,14 +79,16 @@ impl Ledger {
         Ok(())
     }
 
-    /// Changes what is kept of `stream`, if anything is.
-    pub fn change(&self, stream: StreamId, change: impl FnOnce(&mut Entry)) {
+    /// Changes what is kept of `stream`, if anything is. False when that could not be written.
+    pub fn change(&self, stream: StreamId, change: impl FnOnce(&mut Entry)) -> bool {
         let mut entries = self.lock();
-        let Some(entry) = entries.get_mut(&stream) else { return };
+        let Some(entry) = entries.get_mut(&stream) else { return true };
         change(entry);
-        if let Err(error) = self.write(entry) {
+        let written = self.write(entry);
+        if let Err(error) = &written {
             warn!(stream, "cannot keep what a restart has to know of stream {stream}: {error}");
         }
+        written.is_ok()
     }
 
     /// Keeps nothing of `stream` any more.
@@ -129,6 +135,10 @@ mod tests {
 
     use super::*;
 
+    /// An entry up to its outcome. What changes it needs another version in `MAGIC`.
+    const GOLDEN: &str = "465245454d4b5653010003070707070707070707070707070707070f2f7372762f72697073\
+                          2fff2e6d6b76014d006480808020010201060400000000";
+
     fn entry(stream: StreamId) -> Entry {
         Entry {
             stream,
@@ -144,6 +154,7 @@ mod tests {
             len_bytes: 0,
             reserved_bytes: 0,
             thread: None,
+            is_unwatched: false,
             outcome: None,
         }
     }
@@ -156,12 +167,33 @@ mod tests {
         assert!(found.is_empty());
         ledger.keep(entry(3)).unwrap();
         ledger.keep(entry(4)).unwrap();
-        ledger.change(4, |entry| entry.weight = 300);
+        assert!(ledger.change(4, |entry| entry.weight = 300));
         ledger.forget(3);
         let (again, found) = Ledger::open(&directory).unwrap();
         assert_eq!(found, [Entry { weight: 300, ..entry(4) }]);
         again.forget(4);
         assert!(Ledger::open(&directory).unwrap().1.is_empty());
+    }
+
+    #[test]
+    fn an_entry_has_these_bytes_or_another_version() {
+        use freemkvd_proto::{ErrorCode, Failure, Finished, Mark, Progress};
+        let hex = |entry: &Entry| -> String {
+            entry.encode().iter().map(|byte| format!("{byte:02x}")).collect()
+        };
+        let mark = Mark { sequence: 1, bytes: 2 };
+        let progress = Progress { accepted: mark, written: mark, durable: mark };
+        let finished = Outcome::Finished(Finished { len_bytes: 9, progress });
+        let failure = Failure { offset: Some(3), ..Failure::new(ErrorCode::IO, "no") };
+        for (outcome, golden) in [
+            (None, GOLDEN.to_owned() + "00"),
+            (Some(finished), GOLDEN.to_owned() + "010009010201020102"),
+            (Some(Outcome::Failed(failure)), GOLDEN.to_owned() + "0101ac02000103026e6f"),
+        ] {
+            let entry = Entry { outcome, ..entry(3) };
+            assert_eq!(hex(&entry), golden);
+            assert_eq!(Entry::decode(&entry.encode()), Some(entry));
+        }
     }
 
     #[test]

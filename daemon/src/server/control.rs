@@ -25,9 +25,9 @@ pub(super) async fn run(
     first: (u64, Command),
 ) -> Option<Failure> {
     let (mut id, mut command) = first;
-    // A daemon that was asked to stop does not before the answer is out.
-    let _last_answer = server.phase.subscribe();
     loop {
+        // A daemon that was asked to stop does not before the answer is out.
+        let _last_answer = (command == Command::Drain).then(|| server.phase.subscribe());
         let Some(reply) = answer(server, client, &command, receiver.version()) else {
             return Some(not_a_request());
         };
@@ -100,7 +100,7 @@ fn set_weight(server: &Server, client: Client, set: SetWeight) -> Result<(), Fai
     // The record first: a stream that is being opened takes its weight from there.
     record.set_weight(weight);
     let _ = server.shop.gate.set_weight(stream, weight);
-    server.shop.ledger.change(stream, |entry| entry.weight = weight);
+    let _ = server.shop.ledger.change(stream, |entry| entry.weight = weight);
     info!(stream, weight, client_uid = client.uid, "stream {stream} has weight {weight} now");
     Ok(())
 }

@@ -52,7 +52,9 @@ pub(super) async fn run(
     let mut still = Still::default();
     let why = loop {
         let now = server.shop.clock.now();
-        if !server.streams.open().iter().any(|record| still.is_worth_waiting_for(record, now)) {
+        // All of them: the time of each counts from the beginning.
+        let waited_for = |record: &&Arc<Record>| still.is_worth_waiting_for(record, now);
+        if server.streams.open().iter().filter(waited_for).count() == 0 {
             break None;
         }
         tokio::select! {
@@ -93,13 +95,15 @@ struct Still {
 
 impl Still {
     fn is_worth_waiting_for(&mut self, record: &Record, now: Duration) -> bool {
-        if !record.is_resumable() {
+        let has_taken_anything = record.progress().accepted.sequence > 0;
+        if !record.is_resumable() && has_taken_anything {
             return true;
         }
         if record.suspended().is_some() {
             // It waits for its muxer, here or with the next daemon.
             return false;
         }
+        // Also one whose file is being opened, perhaps on a dead mount: nothing of it can be lost.
         let written = record.written_mark().sequence;
         let (last, since) = self.seen.entry(record.id).or_insert((written, now));
         if *last != written {
@@ -117,6 +121,10 @@ fn report(server: &Server, records: &[Arc<Record>], why: Option<&str>) -> Ending
         let seen = record.snapshot();
         let left = seen.progress.accepted.bytes - seen.progress.written.bytes;
         let (stream, path) = (record.id, record.path.display());
+        if !record.is_resumable() && seen.progress.accepted.bytes == 0 {
+            warn!(stream, %path, "stopped before stream {stream} had taken anything");
+            continue;
+        }
         if record.is_resumable() {
             let call = seen.call.map_or("the budget", |(name, _)| name);
             warn!(

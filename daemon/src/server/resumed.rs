@@ -8,6 +8,7 @@ use tracing::{error, info, warn};
 
 use super::Server;
 use super::transfer::Opening;
+use crate::budget::StreamId;
 use crate::ledger::{Entry, Outcome};
 use crate::storage::{Descriptors, FileId, Slots};
 use crate::stream::command::Commands;
@@ -34,12 +35,16 @@ impl Ended {
     }
 
     /// The one that `client` asks for.
-    fn take(&self, from: &Resume, client: Client) -> Option<Entry> {
-        let mut entries = self.lock();
+    fn find(&self, from: &Resume, client: Client) -> Option<Entry> {
+        let entries = self.lock();
         let asked =
-            |entry: &Entry| entry.token == from.token && is_owner(client.uid, entry.client_uid);
-        let at = entries.iter().position(asked)?;
-        Some(entries.swap_remove(at))
+            |entry: &&Entry| entry.token == from.token && is_owner(client.uid, entry.client_uid);
+        entries.iter().find(asked).cloned()
+    }
+
+    /// The client of this one has heard.
+    pub(super) fn remove(&self, stream: StreamId) {
+        self.lock().retain(|entry| entry.stream != stream);
     }
 
     fn take_all(&self) -> Vec<Entry> {
@@ -53,6 +58,8 @@ impl Ended {
 
 /// Takes over what the daemon before has left: each stream gets its thread, which waits for its client.
 pub fn adopt(server: &Arc<Server>, entries: Vec<Entry>, mut passed: Passed) {
+    let numbers = entries.iter().map(|entry| entry.stream).chain(passed.files.keys().copied());
+    numbers.for_each(|stream| server.streams.begin_after(stream));
     for entry in entries {
         let stream = entry.stream;
         let descriptors = passed.files.remove(&stream);
@@ -90,7 +97,8 @@ fn adopt_one(
     let client = Client { pid: entry.client_pid, uid: entry.client_uid };
     let record = Arc::new(Record::new(stream, path.clone(), client, queue, server.shop.clock));
     record.set_weight(entry.weight);
-    record.suspend(entry.token, descriptors.is_some(), (entry.len_bytes, entry.window_bytes));
+    let watched = descriptors.is_some() && !entry.is_unwatched;
+    record.suspend(entry.token, watched, (entry.len_bytes, entry.window_bytes));
     // Before any client is served: nobody else may begin to write this file.
     let id = FileId { device: entry.device, inode: entry.inode };
     let claim = server
@@ -121,13 +129,10 @@ pub(super) fn attach(
     slots: Option<Slots>,
     wake: impl Fn() + Send + Sync + 'static,
 ) -> Result<Found, Failure> {
-    if let Some(entry) = server.ended.take(from, client) {
+    if let Some(entry) = server.ended.find(from, client) {
         return match entry.outcome {
             Some(Outcome::Finished(finished)) => Ok(Found::Finished(entry.stream, finished)),
-            Some(Outcome::Failed(failure)) => {
-                server.shop.ledger.forget(entry.stream);
-                Err(failure)
-            }
+            Some(Outcome::Failed(failure)) => Err(failure),
             None => Err(unknown()),
         };
     }
@@ -146,6 +151,7 @@ pub(super) fn attach(
     let commands = Commands::resumed(slots.as_ref().map_or(0, Slots::count), from)?;
     let shared = slots.is_some();
     let watched = record.resume(from, slots, wake).ok_or_else(|| not_now(&record))?;
+    let _ = server.shop.ledger.change(record.id, |entry| entry.is_unwatched = false);
     info!(
         stream = record.id,
         client_pid = client.pid,
@@ -208,17 +214,14 @@ fn not_now(record: &Record) -> Failure {
 /// Lets go of streams whose clients have not come back within `grace`.
 pub(super) fn expire(server: &Server, now: Duration, grace: Duration) {
     for record in server.streams.all() {
-        if record.suspended().is_some_and(|since| now.saturating_sub(since) >= grace) {
-            record.expire();
-            if !record.has_ended() {
-                warn!(
-                    stream = record.id,
-                    "the muxer of stream {} has not come back: {}",
-                    record.id,
-                    record.path.display()
-                );
-                record.queue.end(End::ClientGone);
-            }
+        if record.expire_after(grace, now) && !record.has_ended() {
+            warn!(
+                stream = record.id,
+                "the muxer of stream {} has not come back: {}",
+                record.id,
+                record.path.display()
+            );
+            record.queue.end(End::ClientGone);
         }
     }
     if now >= grace {

@@ -42,8 +42,8 @@ impl Streams {
     }
 
     /// Forgets the streams that ended well, and after `keep` those that did not. A stream that was
-    /// refused never was one, and one whose client has still to hear how it ended stays. Returns those of
-    /// which nothing need be kept any longer.
+    /// refused never was one; one whose client has still to hear how it ended stays, and one that goes on with
+    /// the next daemon. Returns those of which nothing need be kept any longer.
     #[must_use]
     pub fn forget_ended(&self, now: Duration, keep: Duration) -> Vec<StreamId> {
         let mut by_id = self.lock();
@@ -51,7 +51,7 @@ impl Streams {
         by_id.retain(|_, record| {
             let seen = record.snapshot();
             let Some(ended) = seen.ended else { return true };
-            if record.is_attached() || record.suspended().is_some() {
+            if record.is_attached() || record.suspended().is_some() || record.is_left_open() {
                 return true;
             }
             let badly = matches!(seen.activity, StreamState::Failed | StreamState::Abandoned);
@@ -66,9 +66,13 @@ impl Streams {
         before.iter().filter(is_gone).map(|record| record.id).collect()
     }
 
-    /// Takes in a stream that the daemon before had; new ones get higher numbers.
+    /// The daemon before had a stream of this number; new ones get higher ones.
+    pub fn begin_after(&self, id: StreamId) {
+        self.last.fetch_max(id, Ordering::Relaxed);
+    }
+
+    /// Takes in a stream that the daemon before had.
     pub fn adopt(&self, record: &Arc<Record>) {
-        self.last.fetch_max(record.id, Ordering::Relaxed);
         self.lock().insert(record.id, Arc::clone(record));
     }
 

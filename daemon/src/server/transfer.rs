@@ -81,14 +81,17 @@ pub(super) async fn open(
 ) -> Option<Failure> {
     let wakes = Wakes::default();
     let begun = match resumed::opened_before(server, client, &opening) {
-        Ok(Some(record)) => resumed::begin_again(&record, opening, wakes.both()).map(|()| record),
-        Ok(None) => begin(server, client, opening, wakes.both()),
+        Ok(Some(record)) => {
+            resumed::begin_again(&record, opening, wakes.both()).map(|()| (record, Some(0)))
+        }
+        Ok(None) => begin(server, client, opening, wakes.both()).map(|record| (record, None)),
         Err(failure) => Err(failure),
     };
     match begun {
-        Ok(record) => {
+        Ok((record, resumed_at)) => {
             let commands = Commands::new(record.slots().map_or(0, |slots| slots.count()));
-            serve(server, socket, receiver, &record, commands, &wakes).await;
+            let end = EndOfConnection::new(server, &record, resumed_at);
+            serve(server, socket, receiver, end, commands, &wakes).await;
             None
         }
         Err(failure) => Some(failure),
@@ -106,12 +109,14 @@ pub(super) async fn resume(
     let wakes = Wakes::default();
     match resumed::attach(server, client, &from, slots, wakes.both()) {
         Ok(Found::Stream(record, commands)) => {
-            serve(server, socket, receiver, &record, commands, &wakes).await;
+            let end = EndOfConnection::new(server, &record, Some(from.written.sequence));
+            serve(server, socket, receiver, end, commands, &wakes).await;
             None
         }
         Ok(Found::Finished(stream, finished)) => {
             if socket::send(socket, 0, &Reply::Finished(finished)).await.is_ok() {
                 let _ = timeout(LINGER, socket::linger(socket)).await;
+                server.ended.remove(stream);
                 server.shop.ledger.forget(stream);
             }
             None
@@ -124,18 +129,20 @@ async fn serve(
     server: &Arc<Server>,
     socket: &Stream,
     mut receiver: Receiver<'_>,
-    record: &Arc<Record>,
+    mut end: EndOfConnection<'_>,
     commands: Commands,
     Wakes { outgoing, room }: &Wakes,
 ) {
-    // Whatever becomes of this task, the writer must hear that nothing more comes.
-    let _end = EndOfConnection { server, record };
+    let record = end.record;
     let mut phase = server.phase.subscribe();
     let mut sending = pin!(send_all(socket, record, outgoing, room));
     let stopped = tokio::select! {
         stopped = receive_all(socket, &mut receiver, commands, record, room) => stopped,
         // Either the last answer was sent, or there is nobody to send it to.
-        () = &mut sending => Stopped::Gone,
+        has_heard = &mut sending => {
+            end.has_heard = has_heard;
+            Stopped::Gone
+        }
         _ = phase.wait_for(|phase| *phase >= Phase::Draining) => {
             let limit = server.config().drain_timeout;
             let drain_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
@@ -146,11 +153,13 @@ async fn serve(
     };
     match stopped {
         Stopped::Complete | Stopped::Closed => tokio::select! {
-            () = sending => {}
+            // First this: the last answer may be ready as well.
+            biased;
+            has_heard = sending => end.has_heard = has_heard,
             // Its writer hangs, and will be gone with the process.
             _ = phase.wait_for(|phase| *phase == Phase::Leaving) => {}
         },
-        Stopped::Gone => record.queue.end(End::ClientGone),
+        Stopped::Gone => {}
         Stopped::Rule(failure) => {
             warn!(
                 stream = record.id,
@@ -167,20 +176,48 @@ async fn serve(
     }
     // All is said.
     drop(phase);
+    end.nothing_more_comes();
     let _ = timeout(LINGER, socket::linger(socket)).await;
 }
 
+/// What is to be done when a connection is over. Whatever becomes of its task, the writer must hear that
+/// nothing more comes.
 struct EndOfConnection<'a> {
     server: &'a Server,
-    record: &'a Record,
+    record: &'a Arc<Record>,
+    /// Number of the last command before this connection, where the stream is older than it.
+    resumed_at: Option<u64>,
+    /// The client has been sent the last answer.
+    has_heard: bool,
+    is_over: bool,
+}
+
+impl<'a> EndOfConnection<'a> {
+    fn new(server: &'a Server, record: &'a Arc<Record>, resumed_at: Option<u64>) -> Self {
+        Self { server, record, resumed_at, has_heard: false, is_over: false }
+    }
+
+    fn nothing_more_comes(&mut self) {
+        if std::mem::replace(&mut self.is_over, true) {
+            return;
+        }
+        let record = self.record;
+        let accepted = record.progress().accepted.sequence;
+        let said_nothing = self.resumed_at == Some(accepted) && !record.queue.is_ended();
+        if said_nothing && !record.has_ended() && !self.server.is_draining() {
+            // It may not have heard that it was let in, and come again.
+            record.suspend_again();
+        } else {
+            record.queue.end(End::ClientGone);
+        }
+    }
 }
 
 impl Drop for EndOfConnection<'_> {
     fn drop(&mut self) {
-        self.record.queue.end(End::ClientGone);
+        self.nothing_more_comes();
         self.record.detach();
-        if self.record.has_ended() && !self.record.is_left_open() {
-            // Its client has heard how.
+        if self.has_heard && self.record.has_ended() && !self.record.is_left_open() {
             self.server.shop.ledger.forget(self.record.id);
         }
     }
@@ -227,21 +264,22 @@ fn begin(
     Ok(record)
 }
 
-/// Sends whatever there is to send until an answer that ends the stream, or until there can be none.
-async fn send_all(socket: &Stream, record: &Record, outgoing: &Notify, room: &Notify) {
+/// Sends whatever there is to send until an answer that ends the stream, or until there can be none. True when
+/// all of it was sent.
+async fn send_all(socket: &Stream, record: &Record, outgoing: &Notify, room: &Notify) -> bool {
     loop {
         // First this, then the answers: an answer that comes in between is sent in the next round.
         let ended = record.has_ended();
         for (sequence, reply) in record.take_outgoing() {
             if socket::send(socket, sequence, &reply).await.is_err() {
-                return;
+                return false;
             }
             if matches!(reply.kind(), Kind::Finished | Kind::Aborted | Kind::Failed) {
-                return;
+                return true;
             }
         }
         if ended {
-            return;
+            return true;
         }
         room.notify_one();
         outgoing.notified().await;

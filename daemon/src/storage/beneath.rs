@@ -110,8 +110,13 @@ pub(super) fn adopt(
         Some(sentinel) => Ok(sentinel),
         None => again(extra),
     })?;
-    // Its directory may be on a mount that is gone; then there is no name to make durable.
-    let directory = directory_of(root, rest).ok().map(|(_, directory)| directory);
+    let directory = match directory_of(root, rest) {
+        Ok((_, directory)) => Some(directory),
+        // It was moved with its directory, or that is another one now: there is no name to make durable.
+        Err(Refused::Outside | Refused::NotAFile(_)) => None,
+        Err(Refused::Io(_, error)) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(refused) => return Err(refused),
+    };
     let is_here = |directory: &OwnedFd| {
         let named = statat(directory, name, AtFlags::SYMLINK_NOFOLLOW);
         named.is_ok_and(|named| (named.st_dev, named.st_ino) == (stat.st_dev, stat.st_ino))

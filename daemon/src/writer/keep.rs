@@ -1,7 +1,7 @@
 //! What a stream leaves to the daemon that comes next, from its opening to its end: an entry in the ledger,
 //! and its file's descriptors with systemd.
 
-use freemkvd_proto::{Reply, Token, WirePath};
+use freemkvd_proto::{Failure, Reply, Token, WirePath};
 use tracing::warn;
 
 use super::life::Shop;
@@ -21,7 +21,10 @@ pub(super) fn begin(
     opened: &Opened,
     (token, hint): (Token, u64),
 ) {
-    let Some(path) = WirePath::from_path(&target.path).filter(|_| shop.ledger.is_kept()) else {
+    let thread = Thread::current();
+    // A thread that can't be named could not be waited for.
+    let is_possible = shop.ledger.is_kept() && (thread.is_some() || !Thread::CAN_BE_TOLD);
+    let Some(path) = WirePath::from_path(&target.path).filter(|_| is_possible) else {
         return;
     };
     let kept = shop.ledger.keep(Entry {
@@ -37,7 +40,8 @@ pub(super) fn begin(
         born: opened.born,
         len_bytes: opened.len_bytes,
         reserved_bytes: hint,
-        thread: Thread::current(),
+        thread,
+        is_unwatched: false,
         outcome: None,
     });
     match kept {
@@ -55,10 +59,23 @@ pub(super) fn begin(
 
 /// This thread writes the stream now.
 pub(super) fn take_over(shop: &Shop, record: &Record, opened: &Opened, was_kept: bool) {
-    shop.ledger.change(record.id, |entry| entry.thread = Thread::current());
+    let kept = shop.ledger.change(record.id, |entry| {
+        entry.thread = Thread::current();
+        entry.is_unwatched |= !was_kept;
+    });
+    if !kept {
+        // The next daemon would not know for whom to wait.
+        shop.ledger.forget(record.id);
+    }
     if !was_kept {
         systemd::keep(record.id, &opened.storage.lend());
     }
+}
+
+/// The stream has failed; whatever becomes of this daemon, its client hears of it.
+pub(super) fn failed(shop: &Shop, record: &Record, failure: &Failure) {
+    let outcome = Some(Outcome::Failed(failure.clone()));
+    let _ = shop.ledger.change(record.id, |entry| entry.outcome = outcome);
 }
 
 /// The stream has ended, and its client has still to hear how.
@@ -72,7 +89,9 @@ pub(super) fn ended(shop: &Shop, record: &Record, last: Option<&(u64, Reply)>) {
     let outcome = outcome.filter(|_| record.is_attached() || record.suspended().is_some());
     // First this: whoever comes between the two finds a stream that goes on, or its end.
     match outcome {
-        Some(outcome) => shop.ledger.change(record.id, |entry| entry.outcome = Some(outcome)),
+        Some(outcome) => {
+            let _ = shop.ledger.change(record.id, |entry| entry.outcome = Some(outcome));
+        }
         None => shop.ledger.forget(record.id),
     }
     systemd::forget(record.id);

@@ -177,6 +177,10 @@ fn write(
     let file = File::new(record, device, file.storage, account, shop.clock, settings);
     let mut writer = Writer::new(record, file, shop.clock);
     let result = writer.serve();
+    if let Err(Stop::Failed(failure)) = &result {
+        // Before anything is synced again, which takes the kernel's memory of the error away.
+        keep::failed(shop, record, failure);
+    }
     tell(record, path, &result);
     writer.conclude(result)
 }

@@ -332,6 +332,12 @@ impl Queue {
         self.filled.notify_one();
     }
 
+    /// True when it was said that no more jobs will come.
+    #[must_use]
+    pub fn is_ended(&self) -> bool {
+        lock(&self.state).end.is_some()
+    }
+
     /// The number of the command by which the muxer has given the stream up.
     #[must_use]
     pub fn aborted_by(&self) -> Option<u64> {

@@ -22,7 +22,6 @@ use crate::budget::Reserve;
 use crate::clock::Clock;
 use crate::storage::Content;
 use crate::stream::drain::{self, Pressure};
-use crate::systemd;
 
 /// How often a throttled stream looks whether its muxer has given up.
 const ABORT_POLL: Duration = Duration::from_millis(100);
@@ -216,12 +215,11 @@ impl<'a> Writer<'a> {
         Ok(Outcome::Ended(end))
     }
 
-    /// All is written, and the next daemon goes on from here. While systemd has the file open, so does
-    /// the kernel its memory of what got lost, and nobody has to wait for the disk now.
+    /// All is written, and the next daemon goes on from here. Synced now, while somebody is there to hear of an
+    /// error: whether systemd keeps the file open cannot be known, and a stop and a start empties its store
+    /// before version 254. A disk for which that takes long is not waited for.
     fn leave_open(&mut self) -> Result<(), Stop> {
-        if !systemd::keeps_descriptors() {
-            self.sync()?;
-        }
+        self.sync()?;
         self.record.leave_open();
         Ok(())
     }

@@ -198,9 +198,10 @@ impl Storage for File {
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        // Both, whatever the first says: each descriptor has its own record of what was lost.
-        let (data, sentinel) = (fsync(&self.data), fsync(&self.sentinel));
-        data.and(sentinel)?;
+        fsync(&self.data)?;
+        // Not when the first has failed: that is error enough, and should the daemon be killed before it could
+        // tell anybody, the sentinel still has it for the next one.
+        fsync(&self.sentinel)?;
         match &self.directory {
             Some(directory) if !self.name_is_durable => {
                 fsync(directory)?;

@@ -68,6 +68,10 @@ impl Open for Disk {
     fn reopen(&self, roots: &[PathBuf], path: &Path, known: Known) -> Result<Opened, OpenError> {
         let (root, rest) = below(roots, path).ok_or_else(|| outside(roots, path))?;
         let changed = |what| OpenError::Changed { path: path.to_owned(), what };
+        // A number alone would be taken for the file, whoever has it now.
+        if known.descriptors.is_none() && known.born.is_none() {
+            return Err(changed("may have been replaced (its file system does not tell)"));
+        }
         let file = match known.descriptors {
             Some(Descriptors { data, sentinel }) => beneath::adopt(root, rest, data, sentinel),
             None => beneath::open(root, rest, OpenMode::Existing),

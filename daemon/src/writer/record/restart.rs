@@ -90,6 +90,29 @@ impl Record {
         Some(inner.restart.was_watched)
     }
 
+    /// It has waited for its client for so long, and does not any more. One that has come in time is not
+    /// hit.
+    #[must_use]
+    pub fn expire_after(&self, grace: Duration, now: Duration) -> bool {
+        let suspended = &mut self.lock().restart.suspended;
+        let is_over = suspended.is_some_and(|since| now.saturating_sub(since) >= grace);
+        if is_over {
+            *suspended = None;
+        }
+        is_over
+    }
+
+    /// The connection of a client that had just come back was lost before it said anything: it may come
+    /// again.
+    pub fn suspend_again(&self) {
+        let now = self.clock.now();
+        self.set_activity(Activity::Suspended);
+        let mut inner = self.lock();
+        inner.restart.suspended = Some(now);
+        inner.wake = None;
+        inner.answers.clear();
+    }
+
     /// Nobody comes back for it any more.
     pub fn expire(&self) {
         self.lock().restart.suspended = None;
