@@ -277,7 +277,13 @@ fn a_file_that_was_kept_open_and_removed_can_not_go_on() {
     let (opened, known) = known(&path);
     drop(opened);
     std::fs::remove_file(&path).unwrap();
-    assert!(matches!(reopen(&path, known), Err(OpenError::Changed { what: "was removed", .. })));
+    let again = reopen(&path, known);
+    // NFS gives a file that is open another name instead of removing it.
+    let is_renamed = std::fs::read_dir(dir.path()).unwrap().count() > 0;
+    assert_eq!(again.is_ok(), is_renamed);
+    if let Err(error) = again {
+        assert!(matches!(error, OpenError::Changed { what: "was removed", .. }), "{error}");
+    }
 }
 
 #[test]
@@ -287,7 +293,13 @@ fn a_file_that_was_closed_is_known_by_more_than_its_number() {
     let (opened, known) = known(&path);
     let closed = |known: &Known| Known { descriptors: None, ..*known };
     drop(opened);
-    let again = reopen(&path, closed(&known)).unwrap();
+    let again = reopen(&path, closed(&known));
+    if known.born.is_none() {
+        // Nobody can tell whether it is another one with the same number.
+        assert!(matches!(again, Err(OpenError::Changed { .. })));
+        return;
+    }
+    let again = again.unwrap();
     assert_eq!((again.len_bytes, again.created), (4, false));
     let replaced = |known| {
         let error = reopen(&path, known);
