@@ -141,6 +141,8 @@ records() { equal "$1" "$(within sh -c 'ls /run/freemkvd/freemkvd.sock.streams 2
 main_pid() { property MainPID; }
 is_another() { is ActiveState active && [[ $(main_pid) != "$1" && $(main_pid) != 0 ]]; }
 
+# Enabled, as it would be: what is not, systemd forgets with its store as soon as it has stopped.
+within systemctl --quiet enable freemkvd.socket freemkvd.service
 within systemctl start freemkvd.socket freemkvd.service
 
 # --- restarts
@@ -217,7 +219,7 @@ check "and are in the store" soon kept 8
 drop_in watchdog WatchdogSec=2s
 within systemctl restart freemkvd.service
 before=$(main_pid)
-within kill -STOP "$before"
+within systemctl kill --signal=STOP --kill-who=main freemkvd.service
 check "the watchdog ends a daemon that does nothing" soon is_another "$before"
 check "all streams write on after the watchdog" soon all_write
 rm "$root/run/systemd/system/freemkvd.service.d/watchdog.conf"
