@@ -109,11 +109,15 @@ async fn serve(config: Config, source: Source) -> Result<Ending, StartError> {
 
 /// What outlives the daemon is beside its socket, so that two daemons never share it.
 fn ledger(config: &Config, socket: &Path) -> (Ledger, Vec<Entry>) {
-    if !cfg!(unix) || !socket.is_absolute() || config.resume_grace.is_zero() {
+    if !cfg!(unix) || !socket.is_absolute() {
         return Default::default();
     }
     let mut directory = socket.as_os_str().to_owned();
     directory.push(".streams");
+    if config.resume_grace.is_zero() {
+        forget_all(Path::new(&directory));
+        return Default::default();
+    }
     Ledger::open(Path::new(&directory)).unwrap_or_else(|error| {
         warn!(
             "cannot keep what a restart has to know in {}: {error}; streams will end with this daemon",
@@ -121,6 +125,26 @@ fn ledger(config: &Config, socket: &Path) -> (Ledger, Vec<Entry>) {
         );
         Default::default()
     })
+}
+
+/// Streams end with their daemon, also those of one before this, for which that was different.
+fn forget_all(directory: &Path) {
+    if !directory.exists() {
+        return;
+    }
+    match Ledger::open(directory) {
+        Ok((ledger, entries)) => {
+            for entry in entries {
+                warn!(
+                    stream = entry.stream,
+                    "stream {} of the daemon before can't go on: daemon.resume_grace is 0s",
+                    entry.stream
+                );
+                ledger.forget(entry.stream);
+            }
+        }
+        Err(error) => warn!("cannot look into {}: {error}", directory.display()),
+    }
 }
 
 fn warn_of_limits(config: &Config) {

@@ -88,7 +88,7 @@ fn a_killed_muxer_leaves_what_it_had_handed_over() {
     let end = trace.run_unbuffered(&mut prefix, &mut |_| ()).unwrap_err();
     assert_eq!(end.kind(), io::ErrorKind::UnexpectedEof);
     assert_eq!(prefix.matched, durable);
-    daemon.wait_for_log(&["WARN", " is gone; what it had handed over is on disk", "film.m2ts"]);
+    daemon.wait_for_log(&["WARN", " is gone; what was written of it is on disk", "film.m2ts"]);
     neighbour.assert_unharmed();
     let (end, log) = daemon.stop();
     assert!(end.success(), "{log}");

@@ -298,6 +298,9 @@ fn a_file_that_was_removed_or_replaced_meanwhile_is_never_written() {
             fs::write(&path, b"another").unwrap();
         }
         daemon.start_again();
+        // Also whoever looks in the morning sees it.
+        daemon.wait_for("its failure", |status| status.is_degraded());
+        daemon.wait_for_log(&["ERROR", "can't go on", what]);
         let mut again = Peer::greet(daemon.socket());
         again.command(0, &Command::Resume(from(TOKEN, mark(0, 0), 0)));
         again.content(1, b"ours");

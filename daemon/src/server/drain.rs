@@ -116,6 +116,7 @@ impl Still {
 /// What came of the streams that were open when the drain began.
 fn report(server: &Server, records: &[Arc<Record>], why: Option<&str>) -> Ending {
     let mut ending = Ending::Drained;
+    let mut stood_still = 0;
     let is_awaited = |record: &Arc<Record>| record.suspended().is_none();
     for record in server.streams.open().into_iter().filter(is_awaited) {
         let seen = record.snapshot();
@@ -126,13 +127,17 @@ fn report(server: &Server, records: &[Arc<Record>], why: Option<&str>) -> Ending
             continue;
         }
         if record.is_resumable() {
+            stood_still += 1;
+            if left == 0 {
+                continue;
+            }
             let call = seen.call.map_or("the budget", |(name, _)| name);
             warn!(
                 stream,
                 %path,
                 left_bytes = left,
-                "stopped while stream {stream} stood still in {call}: {} that were accepted will come again \
-                 from its muxer",
+                "stopped while stream {stream} was in {call}: {} that were accepted will come again from its \
+                 muxer",
                 Size(left)
             );
             continue;
@@ -156,10 +161,15 @@ fn report(server: &Server, records: &[Arc<Record>], why: Option<&str>) -> Ending
     if ending == Ending::Drained {
         let goes_on = |record: &&Arc<Record>| record.is_left_open() || !record.has_ended();
         match records.iter().filter(goes_on).count() {
+            left if stood_still > 0 => info!(
+                streams = left,
+                "stopped: streams that wait for the next daemon: {left}; what {stood_still} of them had not \
+                 written comes again from their muxers"
+            ),
             0 => info!("stopped: everything that was accepted is durable"),
             left => info!(
                 streams = left,
-                "stopped: everything that was accepted is written; {left} streams wait for the next daemon"
+                "stopped: everything that was accepted is written; streams that wait for the next daemon: {left}"
             ),
         }
     }

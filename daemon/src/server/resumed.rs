@@ -232,8 +232,8 @@ pub(super) fn expire(server: &Server, now: Duration, grace: Duration) {
 }
 
 fn unknown() -> Failure {
-    let message = "no stream goes on by this token: it ended, its muxer came back too late, or what the \
-                   daemon had kept of it is lost";
+    let message = "the daemon knows nothing of this stream any more: it has ended, its muxer came back too \
+                   late, or what the daemon had kept of it is lost; write the file again";
     Failure::new(ErrorCode::NO_SUCH_TOKEN, message)
 }
 

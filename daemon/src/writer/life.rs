@@ -91,7 +91,14 @@ fn live(
     let (file, _claim) = match opened {
         Ok(opened) => opened,
         Err(failure) => {
-            info!(stream = record.id, path, code = failure.code.0, "refused: {}", failure.message);
+            let (stream, code, message) = (record.id, failure.code.0, &failure.message);
+            match target.origin {
+                Origin::New { .. } => info!(stream, path, code, "refused: {message}"),
+                Origin::Kept { .. } => error!(
+                    stream,
+                    path, code, "stream {stream} of the daemon before can't go on: {message}"
+                ),
+            }
             record.fail(failure);
             return None;
         }
@@ -211,7 +218,7 @@ fn tell(record: &Record, path: &str, result: &Result<Outcome, Stop>) {
             path,
             written,
             durable,
-            "the muxer of stream {stream} is gone; what it had handed over is on disk: {path}"
+            "the muxer of stream {stream} is gone; what was written of it is on disk: {path}"
         ),
         Err(Stop::Failed(failure)) => {
             let Failure { errno, offset, message, .. } = failure;

@@ -103,7 +103,8 @@ pub(super) fn open(
     // under a claim of its own may it be removed again.
     let claim = files.claim(opened.id, stream).map_err(|other| {
         let message = format!(
-            "{} is already being written by stream {other}; choose another name, or wait",
+            "{} is already being written by stream {other}; choose another name, or wait (a stream that is \
+             suspended lets go of its file after daemon.resume_grace)",
             path.display()
         );
         Failure::new(ErrorCode::IN_USE, message)

@@ -47,8 +47,10 @@ impl Record {
     pub fn suspend(&self, token: Token, watched: bool, opened_as: (u64, u64)) {
         self.set_activity(Activity::Suspended);
         let suspended = Some(self.clock.now());
-        let restart = &mut self.lock().restart;
-        *restart = Restart {
+        let mut inner = self.lock();
+        // By the daemon before: status shows what becomes of it.
+        inner.was_opened = true;
+        inner.restart = Restart {
             token: Some(token),
             suspended,
             was_watched: watched,
