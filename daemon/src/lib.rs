@@ -114,37 +114,18 @@ fn ledger(config: &Config, socket: &Path) -> (Ledger, Vec<Entry>) {
     }
     let mut directory = socket.as_os_str().to_owned();
     directory.push(".streams");
-    if config.resume_grace.is_zero() {
-        forget_all(Path::new(&directory));
+    let directory = Path::new(&directory);
+    // Where nothing is to be kept, there may still be what a daemon before has kept; it expires at once.
+    if config.resume_grace.is_zero() && !directory.exists() {
         return Default::default();
     }
-    Ledger::open(Path::new(&directory)).unwrap_or_else(|error| {
+    Ledger::open(directory).unwrap_or_else(|error| {
         warn!(
             "cannot keep what a restart has to know in {}: {error}; streams will end with this daemon",
-            Path::new(&directory).display()
+            directory.display()
         );
         Default::default()
     })
-}
-
-/// Streams end with their daemon, also those of one before this, for which that was different.
-fn forget_all(directory: &Path) {
-    if !directory.exists() {
-        return;
-    }
-    match Ledger::open(directory) {
-        Ok((ledger, entries)) => {
-            for entry in entries {
-                warn!(
-                    stream = entry.stream,
-                    "stream {} of the daemon before can't go on: daemon.resume_grace is 0s",
-                    entry.stream
-                );
-                ledger.forget(entry.stream);
-            }
-        }
-        Err(error) => warn!("cannot look into {}: {error}", directory.display()),
-    }
 }
 
 fn warn_of_limits(config: &Config) {

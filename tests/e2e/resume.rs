@@ -3,23 +3,43 @@
 use std::fs;
 use std::io::Write;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use freemkvd_client::Error;
 use freemkvd_proto::hello::{ClientHello, DaemonHello};
 use freemkvd_proto::status::StreamState;
 use freemkvd_proto::{
-    Command, ErrorCode, Mark, OpenMode, OpenResumable, Reply, Resume, Seek, Token, Transfer,
+    Command, ErrorCode, Mark, OpenMode, OpenResumable, Opened, Reply, Resume, Seek, Token, Transfer,
 };
 use freemkvd_tests::daemon::{Daemon, wait_until};
 use freemkvd_tests::hold::Held;
 use freemkvd_tests::pattern;
 use freemkvd_tests::peer::{Peer, opening};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, Signal, pidfd_getfd, pidfd_open};
+use tempfile::TempDir;
 
 use crate::support::{MIB, Way, inside, scratch, write_pattern};
 
 const TOKEN: Token = Token(*b"a streams secret");
+
+/// A stream that can be resumed by `TOKEN`, as its muxer and its daemon have it.
+struct Begun {
+    root: TempDir,
+    path: PathBuf,
+    daemon: Daemon,
+    peer: Peer,
+    opened: Opened,
+}
+
+fn begun(config: &str) -> Begun {
+    let root = scratch();
+    let path = root.path().join("film");
+    let daemon = Daemon::start(root.path(), config);
+    let mut peer = Peer::greet(daemon.socket());
+    let opened = peer.open_resumable(&path, OpenMode::CreateNew, TOKEN);
+    Begun { root, path, daemon, peer, opened }
+}
 
 fn from(token: Token, written: Mark, position: u64) -> Resume {
     Resume { token, written, durable: Mark::default(), position, transfer: Transfer::Inline }
@@ -41,11 +61,7 @@ fn wait_written(peer: &mut Peer, sequence: u64) -> Mark {
 
 #[test]
 fn a_stream_goes_on_where_its_client_knows_it_to_be_written() {
-    let root = scratch();
-    let path = root.path().join("film");
-    let mut daemon = Daemon::start(root.path(), "");
-    let mut peer = Peer::greet(daemon.socket());
-    let opened = peer.open_resumable(&path, OpenMode::CreateNew, TOKEN);
+    let Begun { root: _root, path, mut daemon, mut peer, opened } = begun("");
     peer.content(1, b"hello, ");
     peer.command(2, &Command::Flush);
     assert_eq!(wait_written(&mut peer, 2), mark(2, 7));
@@ -79,11 +95,7 @@ fn a_stream_goes_on_where_its_client_knows_it_to_be_written() {
 
 #[test]
 fn what_was_finished_or_had_failed_is_answered_by_the_next_daemon() {
-    let root = scratch();
-    let path = root.path().join("film");
-    let mut daemon = Daemon::start(root.path(), "");
-    let mut peer = Peer::greet(daemon.socket());
-    let _ = peer.open_resumable(&path, OpenMode::CreateNew, TOKEN);
+    let Begun { root: _root, mut daemon, mut peer, .. } = begun("");
     peer.content(1, b"all");
     peer.command(2, &Command::Finish);
     // It has not heard of it, and stays connected.
@@ -99,11 +111,7 @@ fn what_was_finished_or_had_failed_is_answered_by_the_next_daemon() {
 
 #[test]
 fn a_planned_stop_writes_what_is_queued_and_tells_how_far_it_came() {
-    let root = scratch();
-    let path = root.path().join("film");
-    let mut daemon = Daemon::start(root.path(), "");
-    let mut peer = Peer::greet(daemon.socket());
-    let _ = peer.open_resumable(&path, OpenMode::CreateNew, TOKEN);
+    let Begun { root: _root, path, mut daemon, mut peer, .. } = begun("");
     let content = vec![7; 3 << 20];
     peer.content(1, &content);
     daemon.wait_for("the content", |status| status.streams[0].accepted_bytes == 3 << 20);
@@ -133,10 +141,7 @@ fn a_planned_stop_writes_what_is_queued_and_tells_how_far_it_came() {
 
 #[test]
 fn a_token_that_nobody_has_and_one_of_a_stream_with_a_connection_are_refused() {
-    let root = scratch();
-    let mut daemon = Daemon::start(root.path(), "");
-    let mut peer = Peer::greet(daemon.socket());
-    let _ = peer.open_resumable(root.path().join("film"), OpenMode::CreateNew, TOKEN);
+    let Begun { root: _root, mut daemon, peer: _peer, .. } = begun("");
     let refused = |token, code| {
         let mut other = Peer::greet(daemon.socket());
         other.command(0, &Command::Resume(from(token, mark(0, 0), 0)));
@@ -155,11 +160,7 @@ fn a_token_that_nobody_has_and_one_of_a_stream_with_a_connection_are_refused() {
 
 #[test]
 fn an_open_that_was_not_answered_is_asked_again_and_opens_once() {
-    let root = scratch();
-    let path = root.path().join("film");
-    let mut daemon = Daemon::start(root.path(), "");
-    let mut peer = Peer::greet(daemon.socket());
-    let opened = peer.open_resumable(&path, OpenMode::CreateNew, TOKEN);
+    let Begun { root: _root, path, mut daemon, peer: _peer, opened } = begun("");
     let mut other = Peer::greet(daemon.socket());
     let open = opening(&path, OpenMode::CreateNew, Transfer::Inline);
     let again = Command::OpenResumable(OpenResumable { token: TOKEN, open });
@@ -179,11 +180,7 @@ fn an_open_that_was_not_answered_is_asked_again_and_opens_once() {
 
 #[test]
 fn a_client_that_did_not_hear_that_it_was_let_in_may_come_again() {
-    let root = scratch();
-    let path = root.path().join("film");
-    let mut daemon = Daemon::start(root.path(), "");
-    let mut peer = Peer::greet(daemon.socket());
-    let _ = peer.open_resumable(&path, OpenMode::CreateNew, TOKEN);
+    let Begun { root: _root, path, mut daemon, peer: _peer, .. } = begun("");
     daemon.kill();
     daemon.start_again();
     for _ in 0..3 {
@@ -225,10 +222,7 @@ fn the_number_of_a_stream_that_had_ended_is_not_given_again() {
 
 #[test]
 fn nonsense_in_a_resume_is_refused_and_the_stream_still_waits() {
-    let root = scratch();
-    let mut daemon = Daemon::start(root.path(), "");
-    let mut peer = Peer::greet(daemon.socket());
-    let _ = peer.open_resumable(root.path().join("film"), OpenMode::CreateNew, TOKEN);
+    let Begun { root: _root, mut daemon, peer: _peer, .. } = begun("");
     daemon.kill();
     daemon.start_again();
     let good = from(TOKEN, mark(0, 0), 0);
@@ -247,11 +241,8 @@ fn nonsense_in_a_resume_is_refused_and_the_stream_still_waits() {
 
 #[test]
 fn a_stream_that_nobody_comes_back_for_is_closed_and_reported() {
-    let root = scratch();
-    let path = root.path().join("film");
-    let mut daemon = Daemon::start(root.path(), "[daemon]\nresume_grace = \"1s\"\n");
-    let mut peer = Peer::greet(daemon.socket());
-    let _ = peer.open_resumable(&path, OpenMode::CreateNew, TOKEN);
+    let Begun { root: _root, path, mut daemon, mut peer, opened: _ } =
+        begun("[daemon]\nresume_grace = \"1s\"\n");
     peer.content(1, b"half");
     peer.command(2, &Command::Flush);
     wait_written(&mut peer, 2);
@@ -271,11 +262,7 @@ fn a_stream_that_nobody_comes_back_for_is_closed_and_reported() {
 
 #[test]
 fn until_it_is_resumed_or_given_up_nobody_else_writes_its_file() {
-    let root = scratch();
-    let path = root.path().join("film");
-    let mut daemon = Daemon::start(root.path(), "");
-    let mut peer = Peer::greet(daemon.socket());
-    let _ = peer.open_resumable(&path, OpenMode::CreateNew, TOKEN);
+    let Begun { root: _root, path, mut daemon, peer: _peer, .. } = begun("");
     daemon.kill();
     daemon.start_again();
     let mut other = Peer::greet(daemon.socket());
@@ -286,11 +273,7 @@ fn until_it_is_resumed_or_given_up_nobody_else_writes_its_file() {
 #[test]
 fn a_file_that_was_removed_or_replaced_meanwhile_is_never_written() {
     for (what, is_replaced) in [("was removed", false), ("was replaced by another file", true)] {
-        let root = scratch();
-        let path = root.path().join("film");
-        let mut daemon = Daemon::start(root.path(), "");
-        let mut peer = Peer::greet(daemon.socket());
-        let _ = peer.open_resumable(&path, OpenMode::CreateNew, TOKEN);
+        let Begun { root: _root, path, mut daemon, peer: _peer, .. } = begun("");
         daemon.kill();
         fs::remove_file(&path).unwrap();
         if is_replaced {
@@ -313,11 +296,7 @@ fn a_file_that_was_removed_or_replaced_meanwhile_is_never_written() {
 
 #[test]
 fn without_what_was_kept_the_client_hears_that_it_can_not_go_on() {
-    let root = scratch();
-    let path = root.path().join("film");
-    let mut daemon = Daemon::start(root.path(), "");
-    let mut peer = Peer::greet(daemon.socket());
-    let _ = peer.open_resumable(&path, OpenMode::CreateNew, TOKEN);
+    let Begun { root: _root, mut daemon, peer: _peer, .. } = begun("");
     daemon.kill();
     fs::remove_dir_all(daemon.socket().with_file_name("s.streams")).unwrap();
     daemon.start_again();
@@ -354,11 +333,7 @@ fn a_client_of_version_2_is_served_as_ever_and_one_of_a_later_version_as_one_of_
 
 #[test]
 fn asked_to_drain_it_answers_writes_what_is_queued_and_stops() {
-    let root = scratch();
-    let path = root.path().join("film");
-    let mut daemon = Daemon::start(root.path(), "");
-    let mut peer = Peer::greet(daemon.socket());
-    let _ = peer.open_resumable(&path, OpenMode::CreateNew, TOKEN);
+    let Begun { root: _root, path, mut daemon, mut peer, .. } = begun("");
     peer.content(1, b"queued");
     daemon.wait_for("the content", |status| status.streams[0].accepted_bytes == 6);
     let mut other = Peer::greet(daemon.socket());

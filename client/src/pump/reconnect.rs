@@ -30,18 +30,16 @@ const LONGEST_WAIT: Duration = Duration::from_millis(500);
 /// A connection that holds so long has ended the outage before it, also if nothing was to be written.
 const STEADY: Duration = Duration::from_secs(5);
 
-/// Refusals that pass: the daemon is on its way out, has not noticed that the old connection is gone, or
-/// has more to do than it can do at once.
-const PASSING: [ErrorCode; 4] = [
-    ErrorCode::GOING_AWAY,
-    ErrorCode::ATTACHED,
-    ErrorCode::TOO_MANY_CONNECTIONS,
-    ErrorCode::HANDSHAKE_TIMEOUT,
-];
-
-/// Whether a refusal is to be taken for "not yet".
+/// Whether a refusal is to be taken for "not yet": the daemon is on its way out, has not noticed that the old
+/// connection is gone, or has more to do than it can do at once.
 pub(crate) fn passes(code: ErrorCode) -> bool {
-    PASSING.contains(&code)
+    matches!(
+        code,
+        ErrorCode::GOING_AWAY
+            | ErrorCode::ATTACHED
+            | ErrorCode::TOO_MANY_CONNECTIONS
+            | ErrorCode::HANDSHAKE_TIMEOUT
+    )
 }
 
 /// Where the daemon is, and how long it is looked for.
@@ -162,8 +160,8 @@ impl Shared {
 
     /// Waits so long. False when the link has ended.
     fn pause(&self, wait: Duration) -> bool {
-        let has_ended = |state: &mut super::State| !state.link.ended;
-        let waited = self.ending.wait_timeout_while(self.state(), wait, has_ended);
+        let goes_on = |state: &mut super::State| !state.link.ended;
+        let waited = self.ending.wait_timeout_while(self.state(), wait, goes_on);
         let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
         !state.link.ended
     }
@@ -179,7 +177,7 @@ impl Shared {
         };
         let connection = match connect(socket, limit()) {
             Ok(connection) => connection,
-            Err(Error::Refused { code, message, .. }) if !PASSING.contains(&code) => {
+            Err(Error::Refused { code, message, .. }) if !passes(code) => {
                 return self.never(format!("the daemon that came back refused it: {message}"));
             }
             Err(error) => return Try::Again(reason(error)),
@@ -212,7 +210,7 @@ impl Shared {
             return Try::Over;
         }
         let taken = match reply {
-            Reply::Failed(failure) if PASSING.contains(&failure.code) => {
+            Reply::Failed(failure) if passes(failure.code) => {
                 return Try::Again(failure.code.to_string());
             }
             Reply::Failed(failure) if state.link.is_given_up_by(failure.code) => {

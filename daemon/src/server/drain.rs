@@ -122,7 +122,7 @@ fn report(server: &Server, records: &[Arc<Record>], why: Option<&str>) -> Ending
         let seen = record.snapshot();
         let left = seen.progress.accepted.bytes - seen.progress.written.bytes;
         let (stream, path) = (record.id, record.path.display());
-        if !record.is_resumable() && seen.progress.accepted.bytes == 0 {
+        if !record.is_resumable() && seen.progress.accepted.sequence == 0 {
             warn!(stream, %path, "stopped before stream {stream} had taken anything");
             continue;
         }

@@ -112,10 +112,10 @@ fn adopt_one(
         settings: config.root_settings(&path),
         path,
         window_bytes: entry.window_bytes,
-        origin: Origin::Kept { entry: Box::new(entry), descriptors },
     };
+    let origin = Origin::Kept { entry: Box::new(entry), descriptors, claim };
     let shop = Arc::clone(&server.shop);
-    writer::spawn(shop, Arc::clone(&record), target, Some(claim)).map_err(|error| {
+    writer::spawn(shop, Arc::clone(&record), target, origin).map_err(|error| {
         record.end(None);
         format!("there is no thread for it: {error}")
     })

@@ -47,23 +47,22 @@ impl Streams {
     #[must_use]
     pub fn forget_ended(&self, now: Duration, keep: Duration) -> Vec<StreamId> {
         let mut by_id = self.lock();
-        let before: Vec<_> = by_id.values().cloned().collect();
-        by_id.retain(|_, record| {
+        let (mut gone, mut kept) = (Vec::new(), Vec::new());
+        for record in by_id.values() {
             let seen = record.snapshot();
-            let Some(ended) = seen.ended else { return true };
+            let Some(ended) = seen.ended else { continue };
             if record.is_attached() || record.suspended().is_some() || record.is_left_open() {
-                return true;
+                continue;
             }
             let badly = matches!(seen.activity, StreamState::Failed | StreamState::Abandoned);
-            badly && seen.was_opened && now.saturating_sub(ended) < keep
-        });
-        let ended: Vec<_> =
-            by_id.values().filter(|record| record.has_ended()).map(|record| record.id).collect();
-        for oldest in &ended[..ended.len().saturating_sub(ENDED_MAX)] {
-            by_id.remove(oldest);
+            match badly && seen.was_opened && now.saturating_sub(ended) < keep {
+                true => kept.push(record.id),
+                false => gone.push(record.id),
+            }
         }
-        let is_gone = |record: &&Arc<Record>| !by_id.contains_key(&record.id);
-        before.iter().filter(is_gone).map(|record| record.id).collect()
+        gone.extend(&kept[..kept.len().saturating_sub(ENDED_MAX)]);
+        by_id.retain(|id, _| !gone.contains(id));
+        gone
     }
 
     /// The daemon before had a stream of this number; new ones get higher ones.
@@ -96,5 +95,33 @@ impl Streams {
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<StreamId, Arc<Record>>> {
         self.by_id.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+    use crate::writer::{Client, Queue, Queues};
+
+    #[test]
+    fn many_streams_that_go_on_with_the_next_daemon_are_all_remembered() {
+        let (streams, clock) = (Streams::default(), Clock::start());
+        let queues = Queues::new(1 << 20, 1 << 20);
+        for id in 1..=200 {
+            let queue = Queue::new(Arc::clone(&queues));
+            let record = Record::new(id, "/rips/film".into(), Client::default(), queue, clock);
+            record.suspend(Token([0; 16]), true, (0, 0));
+            record.expire();
+            match id <= 100 {
+                true => record.leave_open(),
+                false => record.set_activity(StreamState::Abandoned),
+            }
+            record.end(None);
+            streams.adopt(&Arc::new(record));
+        }
+        let gone = streams.forget_ended(clock.now(), Duration::from_secs(60));
+        assert_eq!(gone, (101..=200 - ENDED_MAX as u64).collect::<Vec<_>>());
+        assert_eq!(streams.all().len(), 100 + ENDED_MAX);
     }
 }

@@ -56,7 +56,7 @@ enum Stopped {
 
 /// What wakes the two halves of a connection: there is something to send; there is room in the queue.
 #[derive(Default)]
-pub(super) struct Wakes {
+struct Wakes {
     outgoing: Arc<Notify>,
     room: Arc<Notify>,
 }
@@ -249,14 +249,14 @@ fn begin(
         settings: config.root_settings(&path),
         path,
         window_bytes,
-        origin: Origin::New {
-            mode: open.mode,
-            size_hint_bytes: open.size_hint_bytes,
-            token: token.filter(|_| !config.resume_grace.is_zero()),
-        },
+    };
+    let origin = Origin::New {
+        mode: open.mode,
+        size_hint_bytes: open.size_hint_bytes,
+        token: token.filter(|_| !config.resume_grace.is_zero()),
     };
     let shop = Arc::clone(&server.shop);
-    if let Err(error) = writer::spawn(shop, Arc::clone(&record), target, None) {
+    if let Err(error) = writer::spawn(shop, Arc::clone(&record), target, origin) {
         record.end(None);
         let message = format!("cannot start a thread for the stream: {error}");
         return Err(Failure::new(ErrorCode::INTERNAL, message));

@@ -42,8 +42,7 @@ pub struct Shop {
     pub clock: Clock,
 }
 
-/// Starts the writer thread of `record`, which opens `target` and answers the client's `Open`. What has
-/// been kept from a daemon before is claimed already.
+/// Starts the writer thread of `record`, which opens `target` and answers the client's `Open`.
 ///
 /// # Errors
 /// The system has no thread to give.
@@ -51,11 +50,11 @@ pub fn spawn(
     shop: Arc<Shop>,
     record: Arc<Record>,
     target: Target,
-    claim: Option<Claim>,
+    origin: Origin,
 ) -> io::Result<()> {
     let thread = thread::Builder::new().name(record.thread_name());
     thread.spawn(move || {
-        let life = AssertUnwindSafe(|| live(&shop, &record, target, claim));
+        let life = AssertUnwindSafe(|| live(&shop, &record, &target, origin));
         let last = catch_unwind(life).unwrap_or_else(|_| {
             let message = format!("a fault in the daemon ended the stream {}", record.id);
             record.fail(Failure::new(ErrorCode::INTERNAL, message));
@@ -74,27 +73,26 @@ pub fn spawn(
 fn live(
     shop: &Shop,
     record: &Arc<Record>,
-    mut target: Target,
-    claim: Option<Claim>,
+    target: &Target,
+    origin: Origin,
 ) -> Option<(u64, Reply)> {
     let path = target.path.display().to_string();
-    let opened = match &mut target.origin {
+    let is_new = matches!(origin, Origin::New { .. });
+    let opened = match origin {
         Origin::New { mode, size_hint_bytes, token } => {
-            let (mode, hint, token) = (*mode, size_hint_bytes.unwrap_or(0), *token);
-            open_new(shop, record, &target, (mode, hint, token))
+            open_new(shop, record, target, (mode, size_hint_bytes.unwrap_or(0), token))
         }
-        Origin::Kept { entry, descriptors } => {
-            let (entry, descriptors) = (entry.clone(), descriptors.take());
-            go_on(shop, record, &target, &entry, descriptors).map(|opened| (opened, claim))
+        Origin::Kept { entry, descriptors, claim } => {
+            go_on(shop, record, target, &entry, descriptors).map(|file| (file, claim))
         }
     };
     let (file, _claim) = match opened {
         Ok(opened) => opened,
         Err(failure) => {
             let (stream, code, message) = (record.id, failure.code.0, &failure.message);
-            match target.origin {
-                Origin::New { .. } => info!(stream, path, code, "refused: {message}"),
-                Origin::Kept { .. } => error!(
+            match is_new {
+                true => info!(stream, path, code, "refused: {message}"),
+                false => error!(
                     stream,
                     path, code, "stream {stream} of the daemon before can't go on: {message}"
                 ),
@@ -103,7 +101,8 @@ fn live(
             return None;
         }
     };
-    write(shop, record, &target, file, &path)
+    let verb = if is_new { "opened" } else { "goes on" };
+    write(shop, record, target, file, (&path, verb))
 }
 
 /// Opens the file of a new stream and tells its client.
@@ -112,7 +111,7 @@ fn open_new(
     record: &Record,
     target: &Target,
     (mode, hint, token): (OpenMode, u64, Option<Token>),
-) -> Result<(storage::Opened, Option<Claim>), Failure> {
+) -> Result<(storage::Opened, Claim), Failure> {
     let (file, claim) = record.calling("open", shop.clock.now(), || {
         open::open(&*shop.disk, &shop.files, record.id, target, mode, hint)
     })?;
@@ -121,7 +120,7 @@ fn open_new(
     }
     record.set_activity(Activity::Idle);
     record.answer_open(file.len_bytes, target.window_bytes);
-    Ok((file, Some(claim)))
+    Ok((file, claim))
 }
 
 /// Opens the file of a stream that the daemon before had open, once nobody else can write to it.
@@ -158,10 +157,9 @@ fn write(
     record: &Arc<Record>,
     target: &Target,
     file: storage::Opened,
-    path: &str,
+    (path, verb): (&str, &str),
 ) -> Option<(u64, Reply)> {
     let device = shop.devices.of(file.device);
-    let verb = if matches!(target.origin, Origin::New { .. }) { "opened" } else { "goes on" };
     info!(
         stream = record.id,
         path,

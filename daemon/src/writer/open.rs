@@ -31,6 +31,8 @@ pub enum Origin {
         entry: Box<Entry>,
         /// Its file, if somebody has kept that open.
         descriptors: Option<Descriptors>,
+        /// Taken before any client was served.
+        claim: Claim,
     },
 }
 
@@ -45,8 +47,6 @@ pub struct Target {
     pub settings: RootSettings,
     /// How many of the newest bytes stay in the page cache for patches.
     pub window_bytes: u64,
-    /// Where it comes from.
-    pub origin: Origin,
 }
 
 /// Which files are being written, so that no two streams write one.

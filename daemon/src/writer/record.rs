@@ -208,12 +208,6 @@ impl Record {
         self.wake();
     }
 
-    /// True when its content comes in shared slots.
-    #[must_use]
-    pub fn is_shared(&self) -> bool {
-        self.lock().is_shared
-    }
-
     fn wake(&self) {
         // Called without the lock: what it wakes may take it at once.
         let wake = self.lock().wake.clone();
