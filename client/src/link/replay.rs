@@ -23,11 +23,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use fastrand::Rng;
-use freemkvd_proto::{
-    Command as Wire, Decoder, OpenMode, Opened, Sender, Step, Transfer, WirePath,
-};
+use freemkvd_proto::{Command as Wire, OpenMode, Opened, Transfer, WirePath};
 
 use self::model::{Frame, Model, TOKEN, put, read, set_len};
+use super::tests::decode;
 use super::*;
 use crate::memory::{self, Memory};
 use crate::slot::SLOT_BYTES;
@@ -249,36 +248,26 @@ impl Run {
             content.extend(&part.slot[part.range]);
             self.link.pool.put(part.slot);
         }
-        let mut decoder = Decoder::new(Sender::Client);
-        let mut rest = &head[..];
-        while !rest.is_empty() {
-            let space = decoder.space();
-            let count = space.len();
-            space.copy_from_slice(&rest[..count]);
-            rest = &rest[count..];
-            match decoder.advance(count).unwrap() {
-                Step::More => {}
-                Step::Write(header) => {
-                    assert_eq!(header.body_bytes() as usize, content.len());
-                    let content = std::mem::take(&mut content);
-                    self.tell(header.sequence(), Kind::Write, content.clone());
-                    self.to_daemon.push_back(Frame::Inline(header.sequence(), content));
-                }
-                Step::Control(header, body) => {
-                    let command = Wire::decode(&header, body).unwrap();
-                    let (kind, body) = match &command {
-                        Wire::WriteSlots(write) => {
-                            let memory = self.memory.as_ref();
-                            let parts = write.parts.iter().flat_map(|part| read(memory, part));
-                            (Kind::Write, parts.collect())
-                        }
-                        command => (command.kind(), body.to_vec()),
-                    };
-                    self.tell(header.sequence(), kind, body);
-                    self.to_daemon.push_back(Frame::Control(header.sequence(), command));
-                }
+        decode(&head, |header, body| {
+            if header.kind() == Kind::Write {
+                assert_eq!(header.body_bytes() as usize, content.len());
+                let content = std::mem::take(&mut content);
+                self.tell(header.sequence(), Kind::Write, content.clone());
+                self.to_daemon.push_back(Frame::Inline(header.sequence(), content));
+                return;
             }
-        }
+            let command = Wire::decode(header, body).unwrap();
+            let (kind, body) = match &command {
+                Wire::WriteSlots(write) => {
+                    let memory = self.memory.as_ref();
+                    let parts = write.parts.iter().flat_map(|part| read(memory, part));
+                    (Kind::Write, parts.collect())
+                }
+                command => (command.kind(), body.to_vec()),
+            };
+            self.tell(header.sequence(), kind, body);
+            self.to_daemon.push_back(Frame::Control(header.sequence(), command));
+        });
     }
 
     fn tell(&mut self, sequence: u64, kind: Kind, content: Vec<u8>) {

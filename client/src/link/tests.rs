@@ -37,22 +37,25 @@ fn sent(link: &mut Link) -> Vec<(Kind, u64)> {
         for part in link.send(&mut head).unwrap() {
             link.pool.put(part.slot);
         }
-        let mut decoder = Decoder::new(Sender::Client);
-        let mut rest = &head[..];
-        while !rest.is_empty() {
-            let space = decoder.space();
-            let count = space.len();
-            space.copy_from_slice(&rest[..count]);
-            rest = &rest[count..];
-            match decoder.advance(count).unwrap() {
-                Step::More => {}
-                Step::Write(header) | Step::Control(header, _) => {
-                    frames.push((header.kind(), header.sequence()));
-                }
-            }
-        }
+        decode(&head, |header, _| frames.push((header.kind(), header.sequence())));
     }
     frames
+}
+
+/// Each frame in what a link has sent, without the content of a `Write`: its header and its body.
+pub(super) fn decode(mut bytes: &[u8], mut each: impl FnMut(&Header, &[u8])) {
+    let mut decoder = Decoder::new(Sender::Client);
+    while !bytes.is_empty() {
+        let space = decoder.space();
+        let count = space.len();
+        space.copy_from_slice(&bytes[..count]);
+        bytes = &bytes[count..];
+        match decoder.advance(count).unwrap() {
+            Step::More => {}
+            Step::Write(header) => each(&header, &[]),
+            Step::Control(header, body) => each(&header, body),
+        }
+    }
 }
 
 fn written(sequence: u64) -> Reply {
