@@ -12,7 +12,7 @@ use std::thread;
 use std::time::Duration;
 
 use freemkvd_proto::status::Status;
-use freemkvd_proto::{Command, ErrorCode, Failure, Kind, Reply, SetWeight};
+use freemkvd_proto::{AbortStream, Command, ErrorCode, Failure, Kind, Reply, SetWeight};
 use interprocess::local_socket::Stream;
 
 use crate::connection::{Answers, Connection, Limit, connect, io_error};
@@ -21,6 +21,9 @@ use crate::{Error, platform};
 
 /// What [`Control::drain`] does, in an error's words.
 const DRAIN: &str = "drain freemkvd at";
+
+/// What [`Control::abort`] does.
+const ABORT: &str = "abort a stream of freemkvd at";
 
 /// A connection for control requests.
 #[derive(Debug)]
@@ -88,19 +91,38 @@ impl Control {
     /// [`Error::Failed`]: the daemon is too old to know this request (protocol version 2), or does not let
     /// this user; else as [`status`](Self::status).
     pub fn drain(&mut self) -> Result<(), Error> {
-        if self.version < Kind::Drain.since() {
-            let message = format!(
-                "it speaks protocol version {}, which has no such request; upgrade it, or stop it with \
-                 SIGTERM",
-                self.version
-            );
-            return Err(self.failed(DRAIN, Failure::new(ErrorCode::VERSION, message)));
-        }
+        self.knows(Kind::Drain, DRAIN)?;
         match self.request(Command::Drain)? {
             Reply::Done => Ok(()),
             Reply::Failed(failure) => Err(self.failed(DRAIN, failure)),
             other => Err(self.nonsense(&other)),
         }
+    }
+
+    /// Gives up a stream, whoever writes it: what was not written of it is dropped, and its client gets an
+    /// error. It takes effect at once; a thread that is in a call which does not return ends when that does.
+    ///
+    /// # Errors
+    /// [`Error::Failed`]: there is no such stream, it is another user's, or the daemon is too old to know this
+    /// request (protocol version 3); else as [`status`](Self::status).
+    pub fn abort(&mut self, stream: u64) -> Result<(), Error> {
+        self.knows(Kind::AbortStream, ABORT)?;
+        match self.request(Command::AbortStream(AbortStream { stream }))? {
+            Reply::Done => Ok(()),
+            Reply::Failed(failure) => Err(self.failed(ABORT, failure)),
+            other => Err(self.nonsense(&other)),
+        }
+    }
+
+    fn knows(&self, kind: Kind, operation: &'static str) -> Result<(), Error> {
+        if self.version >= kind.since() {
+            return Ok(());
+        }
+        let message = format!(
+            "it speaks protocol version {}, which has no such request; upgrade it",
+            self.version
+        );
+        Err(self.failed(operation, Failure::new(ErrorCode::VERSION, message)))
     }
 
     fn failed(&self, operation: &'static str, failure: Failure) -> Error {

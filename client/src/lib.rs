@@ -42,6 +42,7 @@ mod platform;
 
 mod connection;
 pub mod control;
+mod ending;
 mod error;
 mod link;
 mod local;
@@ -56,6 +57,7 @@ mod stream;
 mod window;
 
 pub use error::Error;
+pub use freemkvd_proto::{ErrorCode, Leftover};
 pub use options::Options;
 pub use progress::{Finished, Progress};
 pub use stream::RipFile;

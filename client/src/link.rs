@@ -85,12 +85,15 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    /// A link whose first frame is `open`, with what to resume the stream by, if the daemon knows of that.
-    pub(crate) fn new(pool: Pool, open: proto::Open, token: Option<proto::Token>) -> Self {
-        let transfer = open.transfer;
+    /// A link whose first frame is `open`, as the simplest kind that says all of it: daemons of all
+    /// versions know what they can.
+    pub(crate) fn new(pool: Pool, open: proto::OpenFile) -> Self {
+        let (transfer, token) = (open.open.transfer, open.token);
+        let is_plain = !open.publish && open.leftover == proto::Leftover::Keep;
         let command = match token {
-            Some(token) => Command::OpenResumable(proto::OpenResumable { token, open }),
-            None => Command::Open(open),
+            _ if !is_plain => Command::OpenFile(open),
+            Some(token) => Command::OpenResumable(proto::OpenResumable { token, open: open.open }),
+            None => Command::Open(open.open),
         };
         let open = Numbered { sequence: 0, command };
         Self {

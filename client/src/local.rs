@@ -21,6 +21,7 @@ use std::time::Duration;
 use freemkvd_proto::OpenMode;
 
 use crate::connection::io_error;
+use crate::ending::Ending;
 use crate::outlet::{Outlet, Patience};
 use crate::progress::Progress;
 use crate::slot::{Pool, Slot};
@@ -34,6 +35,8 @@ static ZEROES: [u8; 64 << 10] = [0; 64 << 10];
 #[derive(Debug)]
 pub(crate) struct Local {
     path: PathBuf,
+    /// `None` once the file has become what it is to be.
+    ending: Option<Ending>,
     file: Arc<File>,
     /// The file's own position.
     position: u64,
@@ -57,11 +60,12 @@ struct Syncing {
 impl Local {
     /// Opens the file. With it comes its length in bytes.
     pub(crate) fn open(
-        path: &Path,
+        ending: Ending,
         mode: OpenMode,
         window_bytes: u64,
         halt: Option<Arc<AtomicBool>>,
     ) -> Result<(Self, u64), Error> {
+        let path = &*ending.opened_path();
         let mut options = OpenOptions::new();
         match mode {
             OpenMode::CreateNew => options.write(true).create_new(true),
@@ -69,6 +73,7 @@ impl Local {
             OpenMode::Existing => options.write(true),
         };
         let open = || {
+            ending.check()?;
             let file = options.open(path)?;
             let len_bytes = file.metadata()?.len();
             Ok((file, len_bytes))
@@ -76,6 +81,7 @@ impl Local {
         let (file, len_bytes) = open().map_err(|cause| io_error(path, "open", cause))?;
         let local = Self {
             path: path.to_owned(),
+            ending: Some(ending),
             file: Arc::new(file),
             position: 0,
             pool: Pool::new(Window::slots_max(window_bytes, 1)),
@@ -124,6 +130,13 @@ impl Local {
         match file.write(bytes)? {
             0 => Err(io::ErrorKind::WriteZero.into()),
             count => Ok(count),
+        }
+    }
+
+    /// The file will not be complete.
+    fn dispose(&mut self) {
+        if let Some(Err(cause)) = self.ending.take().map(|ending| ending.dispose()) {
+            self.fail("dispose of", None, cause);
         }
     }
 
@@ -246,6 +259,17 @@ impl Outlet for Local {
 
     fn finish(&mut self, timeout: Duration) -> Result<u64, Error> {
         self.sync(timeout)?;
+        // Whatever comes now, a complete file is not removed.
+        if let Some(ending) = self.ending.take() {
+            match ending.publish() {
+                Ok(false) => {}
+                Ok(true) => {
+                    self.is_new = true;
+                    self.sync(timeout)?;
+                }
+                Err(cause) => return Err(self.fail("publish", None, cause)),
+            }
+        }
         let metadata = self.file.metadata();
         metadata
             .map(|metadata| metadata.len())
@@ -253,11 +277,14 @@ impl Outlet for Local {
     }
 
     fn abort(&mut self, _timeout: Duration) -> Result<(), Error> {
+        self.dispose();
         self.check()
     }
 
     /// Everything is written already.
-    fn close(&mut self, _timeout: Duration) {}
+    fn close(&mut self, _timeout: Duration) {
+        self.dispose();
+    }
 
     fn progress(&self) -> Progress {
         Progress {

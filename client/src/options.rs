@@ -10,10 +10,11 @@ use std::sync::Once;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use freemkvd_proto::OpenMode;
 use freemkvd_proto::limits::{WEIGHT_DEFAULT, WEIGHTS, WRITE_BYTES_MAX};
+use freemkvd_proto::{Leftover, OpenMode};
 
 use crate::connection::io_error;
+use crate::ending::Ending;
 use crate::local::Local;
 use crate::locate::{Place, locate};
 use crate::outlet::Outlet;
@@ -50,6 +51,8 @@ pub struct Options {
     drop_wait: Duration,
     resume_timeout: Duration,
     fallback_to_local: bool,
+    publish: bool,
+    leftover: Leftover,
 }
 
 impl Options {
@@ -72,6 +75,8 @@ impl Options {
             // An upgrade of the package, or a stop that has to wait for a slow disk and then a start.
             resume_timeout: Duration::from_secs(120),
             fallback_to_local: false,
+            publish: false,
+            leftover: Leftover::Keep,
         }
     }
 
@@ -178,6 +183,34 @@ impl Options {
         self
     }
 
+    /// Whether the file gets its name only when it is complete: until then it is called `NAME.partial`, so
+    /// that nobody takes half a film for a whole one. [`RipFile::finish`] makes it durable, renames it in one
+    /// step, and makes the name durable.
+    ///
+    /// * [`create`](Self::create) empties a `NAME.partial` that is left from before, and a `NAME` that exists
+    ///   stays as it is until it is replaced by the finished file.
+    /// * With [`create_new`](Self::create_new) neither may exist; a `NAME` that somebody makes in the
+    ///   meantime is not replaced: `finish` fails with
+    ///   [`ErrorCode::NOT_PUBLISHED`](crate::ErrorCode::NOT_PUBLISHED), and the file is complete as
+    ///   `NAME.partial`.
+    /// * [`open`](Self::open) goes on with a `NAME.partial`, and replaces nothing either.
+    ///
+    /// Needs a daemon of protocol version 4, or none. Default: no.
+    pub fn publish(mut self, publish: bool) -> Self {
+        self.publish = publish;
+        self
+    }
+
+    /// What becomes of the file if it is never finished: the stream fails, is aborted, or is dropped, or this
+    /// process dies (and does not come back within the daemon's `resume_grace`, if it was the daemon that was
+    /// restarted). Default: it is kept. A file that is complete is never removed. When the daemon is stopped
+    /// and the stream can't go on with the next one, the file is kept as it is.
+    /// Needs a daemon of protocol version 4, or none.
+    pub fn leftover(mut self, leftover: Leftover) -> Self {
+        self.leftover = leftover;
+        self
+    }
+
     /// Creates the file, or empties the one that exists.
     ///
     /// # Errors
@@ -211,6 +244,8 @@ impl Options {
                     shares_slots: self.shared_slots,
                     weight: self.weight,
                     daemon_window_bytes: self.daemon_window_bytes,
+                    publish: self.publish,
+                    leftover: self.leftover,
                     timeout: self.connect_timeout,
                     resume_timeout: self.resume_timeout,
                     halt: self.halt.clone(),
@@ -256,7 +291,8 @@ impl Options {
     }
 
     fn open_local(&self, path: PathBuf, mode: OpenMode) -> Result<RipFile, Error> {
-        let (local, len) = Local::open(&path, mode, self.window_bytes, self.halt.clone())?;
+        let ending = Ending::new(&path, mode, self.publish, self.leftover);
+        let (local, len) = Local::open(ending, mode, self.window_bytes, self.halt.clone())?;
         // A file has no frames to fill.
         Ok(self.file(path, Box::new(local), len, 1))
     }

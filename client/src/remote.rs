@@ -12,7 +12,9 @@ use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use freemkvd_proto::{self as proto, Kind, OpenMode, Token, Transfer, WirePath, limits};
+use freemkvd_proto::{
+    self as proto, ErrorCode, Failure, Kind, Leftover, OpenMode, Token, Transfer, WirePath, limits,
+};
 
 use crate::connection::{Limit, connect};
 use crate::link::{Command, Link, Part};
@@ -70,6 +72,8 @@ pub(crate) struct Opening<'a> {
     pub(crate) shares_slots: bool,
     pub(crate) weight: u32,
     pub(crate) daemon_window_bytes: Option<u64>,
+    pub(crate) publish: bool,
+    pub(crate) leftover: Leftover,
     pub(crate) timeout: Duration,
     /// How long another daemon is looked for after one was lost.
     pub(crate) resume_timeout: Duration,
@@ -143,12 +147,17 @@ impl Remote {
             }
         })?;
         let token = token.filter(|_| connection.version >= Kind::OpenResumable.since());
+        let (publish, leftover) = (opening.publish, opening.leftover);
+        let is_plain = !publish && leftover == Leftover::Keep;
+        if !is_plain && connection.version < Kind::OpenFile.since() {
+            return Err(too_old(path, connection.version).into());
+        }
         let route = Route {
             socket: opening.socket.to_owned(),
             step_timeout: opening.timeout,
             resume_timeout: opening.resume_timeout,
         };
-        let link = Link::new(pool, open, token);
+        let link = Link::new(pool, proto::OpenFile { token, open, publish, leftover });
         let shared = Shared::start(path, connection.stream, memory.map(Arc::new), link, route)?;
         let opened = shared.wait(patience, |link| link.opened).map_err(|error| {
             shared.give_up();
@@ -182,6 +191,16 @@ impl Remote {
         self.shared.with(|_| ());
         Ok(())
     }
+}
+
+/// A wish that the daemon does not know is not passed over in silence.
+fn too_old(path: &Path, version: u16) -> Error {
+    let message = format!(
+        "the daemon speaks protocol version {version} and can't publish a file when it is complete, nor rename or \
+         remove what is left of one; upgrade it, or leave these options out"
+    );
+    let failure = Failure::new(ErrorCode::VERSION, message);
+    Error::Failed { path: path.to_owned(), operation: "open", failure }
 }
 
 /// Sixteen bytes that nobody guesses; `None` where the system has none to give.

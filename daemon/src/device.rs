@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use crate::space::Space;
 use crate::storage;
 use crate::stream::ladder::{Rung, StepDown};
 
@@ -11,6 +12,8 @@ use crate::stream::ladder::{Rung, StepDown};
 pub struct Device {
     /// Its name and place.
     pub info: storage::Device,
+    /// What its streams are going to need.
+    pub space: Arc<Space>,
     drain: Mutex<Drain>,
 }
 
@@ -66,7 +69,7 @@ impl Devices {
         if let Some(known) = by_id.get(&info.id).and_then(Weak::upgrade) {
             return known;
         }
-        let device = Arc::new(Device { info, drain: Mutex::default() });
+        let device = Arc::new(Device { info, space: Arc::default(), drain: Mutex::default() });
         by_id.insert(device.info.id.clone(), Arc::downgrade(&device));
         device
     }

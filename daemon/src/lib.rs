@@ -25,6 +25,7 @@ pub mod platform;
 pub mod rate;
 pub mod server;
 pub mod signal;
+pub mod space;
 pub mod status;
 pub mod storage;
 pub mod stream;

@@ -10,7 +10,7 @@ use freemkvd_proto::status::{
 };
 
 use crate::budget::{DeviceView, Hold, State};
-use crate::config::Size;
+use crate::config::{Size, Span};
 use crate::stream::ladder::Rung;
 use crate::writer::{Queues, Record, Shop, Snapshot};
 
@@ -164,7 +164,7 @@ fn waiting_for(seen: &Snapshot) -> Option<WaitingFor> {
     if seen.ended.is_some() {
         return None;
     }
-    let mount = seen.device.as_ref().map_or("", |device| device.info.mount.as_str());
+    let mount = seen.device.as_ref().map_or("", |device| device.info.place());
     let on = if mount.is_empty() { String::new() } else { format!(" on {mount}") };
     let age = seen.activity_age;
     let (what, age) = match (seen.call, seen.activity, seen.hold) {
@@ -175,10 +175,23 @@ fn waiting_for(seen: &Snapshot) -> Option<WaitingFor> {
         }
         (None, StreamState::Throttled, Some(Hold::Total)) => ("the total budget".to_owned(), age),
         (None, StreamState::Throttled, _) => (format!("the budget{on}"), age),
+        (None, StreamState::NoSpace, _) => (no_space(seen, &on), age),
         (None, StreamState::Idle, _) => ("its muxer".to_owned(), age),
         _ => return None,
     };
     (age >= WAITING).then(|| WaitingFor { what, ms: millis(age) })
+}
+
+/// As in "space on /rips (at least 3.1 GiB more, gives up in 7m)".
+fn no_space(seen: &Snapshot, on: &str) -> String {
+    let Some((missing_bytes, left)) = seen.no_space else {
+        return format!("space{on}");
+    };
+    let left = Span(Duration::from_secs(left.as_secs()));
+    match missing_bytes {
+        0 => format!("space{on} (gives up in {left})"),
+        bytes => format!("space{on} (at least {} more, gives up in {left})", Size(bytes)),
+    }
 }
 
 /// Longest path in a report, in bytes. A report has to fit a frame with some thousand streams, and the

@@ -97,10 +97,18 @@ codes! {
     /// The file of the stream to be resumed is gone, or another one has its name.
     FILE_CHANGED = 215, "the file is not the same any more";
 
+    /// The file's device has not answered for so long that nothing new is begun on it.
+    DEVICE_SILENT = 216, "the device does not answer";
+
     /// Reading, writing or syncing failed; see errno and offset.
     IO = 300, "input/output error";
     /// No space was left when writing.
     NO_SPACE = 301, "no space left on device";
+
+    /// Somebody has aborted the stream from outside.
+    ABORTED = 302, "aborted by an operator";
+    /// The file is complete and durable, and could not be given its name.
+    NOT_PUBLISHED = 303, "complete, but not under its name";
 
     /// The daemon is stopping and takes no new streams.
     GOING_AWAY = 400, "the daemon is shutting down";

@@ -109,6 +109,8 @@ impl Command {
             Self::Resume(_) => Kind::Resume,
             Self::OpenResumable(_) => Kind::OpenResumable,
             Self::Drain => Kind::Drain,
+            Self::OpenFile(_) => Kind::OpenFile,
+            Self::AbortStream(_) => Kind::AbortStream,
         }
     }
 
@@ -127,6 +129,8 @@ impl Command {
             Self::SetWeight(body) => encode(kind, sequence, body),
             Self::Resume(body) => encode(kind, sequence, body),
             Self::OpenResumable(body) => encode(kind, sequence, body),
+            Self::OpenFile(body) => encode(kind, sequence, body),
+            Self::AbortStream(body) => encode(kind, sequence, body),
             Self::Flush | Self::Sync | Self::Finish | Self::Abort | Self::Status | Self::Drain => {
                 Ok(Header::new(kind, 0, sequence)?.encode().to_vec())
             }
@@ -154,6 +158,8 @@ impl Command {
             Kind::SetWeight => Self::SetWeight(decode(kind, body)?),
             Kind::Resume => Self::Resume(decode(kind, body)?),
             Kind::OpenResumable => Self::OpenResumable(decode(kind, body)?),
+            Kind::OpenFile => Self::OpenFile(decode(kind, body)?),
+            Kind::AbortStream => Self::AbortStream(decode(kind, body)?),
             Kind::Drain => Self::Drain,
             _ => {
                 return Err(FrameError::UnknownKind { number: kind as u16 });

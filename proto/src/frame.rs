@@ -42,12 +42,16 @@ pub enum Kind {
     Resume = 0x0B,
     /// Opens the connection's stream, which is to outlive the daemon.
     OpenResumable = 0x0C,
+    /// Opens the connection's stream, and says what becomes of its file.
+    OpenFile = 0x0D,
     /// Asks for a status report.
     Status = 0x40,
     /// Changes the weight of a stream.
     SetWeight = 0x41,
     /// Asks the daemon to write what it has accepted, and to stop.
     Drain = 0x42,
+    /// Gives up a stream of another connection.
+    AbortStream = 0x43,
     /// Answers `Open`.
     Opened = 0x81,
     /// The watermarks.
@@ -87,9 +91,11 @@ impl Kind {
         Self::WriteSlots,
         Self::Resume,
         Self::OpenResumable,
+        Self::OpenFile,
         Self::Status,
         Self::SetWeight,
         Self::Drain,
+        Self::AbortStream,
         Self::Opened,
         Self::Progress,
         Self::Synced,
@@ -114,6 +120,7 @@ impl Kind {
     pub const fn since(self) -> u16 {
         match self {
             Self::Resume | Self::OpenResumable | Self::Drain | Self::Resumable | Self::Resumed => 3,
+            Self::OpenFile | Self::AbortStream => 4,
             _ => 2,
         }
     }

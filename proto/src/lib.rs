@@ -43,7 +43,7 @@
 //!
 //! # Commands
 //!
-//! One stream per connection. The first frame is `Open`, `OpenResumable` or `Resume` with sequence number 0; every command
+//! One stream per connection. The first frame is `Open`, `OpenResumable`, `OpenFile` or `Resume` with sequence number 0; every command
 //! after `Open` is numbered 1, 2, 3 and so on, without a gap. A stream has a position, which starts at 0;
 //! `Write` and `WriteZeroes` move it.
 //!
@@ -51,6 +51,7 @@
 //! |---|---|---|
 //! | `Open` | [`Open`] | `Opened`, or `Failed` and the connection ends |
 //! | `OpenResumable` | [`OpenResumable`] | `Resumable` if the stream will outlive the daemon, and then as `Open` |
+//! | `OpenFile` | [`OpenFile`] | as `OpenResumable` if it has a token, else as `Open`; since version 4 |
 //! | `Resume` | [`Resume`] | `Resumed`; or `Finished` or `Failed`, and the connection ends |
 //! | `Write` | 1 byte to 4 MiB of content for the position | `Progress`, sooner or later |
 //! | `WriteSlots` | [`WriteSlots`]: where content for the position lies in shared slots | `Progress`, sooner or later |
@@ -59,11 +60,32 @@
 //! | `SetLen` | [`SetLen`]: the file's new length; the position stays | `Progress`, sooner or later |
 //! | `Flush` | empty | a `Progress` as soon as everything before it is *written* |
 //! | `Sync` | empty | `Synced` with the sequence number of the `Sync`, once all before it is *durable* |
-//! | `Finish` | empty | `Finished` once the file is complete and durable; the connection ends |
+//! | `Finish` | empty | `Finished` once the file is complete, durable, and has its name; the connection ends |
 //! | `Abort` | empty | `Aborted`; what is queued is dropped, the file stays as it is; the connection ends |
 //!
 //! A command before `Open`, a second `Open` or a number out of order is an error. What comes after
 //! `Finish` or `Abort` is not read as commands any more and has no effect.
+//!
+//! # What becomes of the file
+//!
+//! Since version 4 the client can say so, by `OpenFile`.
+//!
+//! * With `publish` the file is opened as `NAME.partial`, by all the rules of its [`OpenMode`], and `Finish`
+//!   makes it durable, gives it the name `NAME` in one step, and makes that durable. With
+//!   [`OpenMode::Create`] it then replaces a file of that name. The other modes never do: with
+//!   [`OpenMode::CreateNew`] a file of that name is refused at once ([`ErrorCode::EXISTS`]), and one that
+//!   comes later ends the stream by [`ErrorCode::NOT_PUBLISHED`]; the file is complete and durable then, as
+//!   `NAME.partial`. [`OpenMode::Existing`] goes on with a `NAME.partial` that is there.
+//! * A stream that ends without `Finish` leaves its file as [`Leftover`] says. A complete file is never
+//!   removed. What is to be removed loses its name first, and then its space step by step.
+//! * A crash between these steps leaves the file under one of its two names, whole if it was complete.
+//!   `Resume` finds it under either, and `Finish` does what is left to do.
+//!
+//! # No space
+//!
+//! A write for which there is no space is not the end: the daemon tries the same bytes at the same place
+//! again until there is, and reads no more of the connection meanwhile than its queue holds. If it waits longer than its
+//! configuration allows, the stream fails with [`ErrorCode::NO_SPACE`].
 //!
 //! # Shared slots
 //!
@@ -130,8 +152,9 @@
 //! | `Status` | empty | `StatusReport` |
 //! | `SetWeight` | [`SetWeight`]: a stream and its new weight | `Done`, or `Failed` with a code of the 500s, after which the connection goes on |
 //! | `Drain` | empty | `Done`, and then the daemon stops as by `SIGTERM`; since version 3 |
+//! | `AbortStream` | [`AbortStream`] | `Done` at once, whatever its device does; the stream's own client gets `Failed` with [`ErrorCode::ABORTED`]; since version 4 |
 //!
-//! A weight is one of [`limits::WEIGHTS`]. Who may change that of a stream: the user who writes it, the
+//! A weight is one of [`limits::WEIGHTS`]. Who may change that of a stream, and abort one: the user who writes it, the
 //! user that the daemon runs as, and root.
 //!
 //! # Answers
@@ -179,7 +202,8 @@
 //!
 //! 1 was in no release and is no longer spoken. 2 brought shared slots, weights, the window of a stream,
 //! and a status report with what the kernel counts. 3 brought `Resume`, and with it [`Kind::since`]: on a
-//! connection of version 2 its kinds are unknown, and a suspended stream is shown as idle. See [`hello::VERSION_HIGHEST`].
+//! connection of version 2 its kinds are unknown, and a suspended stream is shown as idle. 4 brought `OpenFile`
+//! and `AbortStream`; to older versions a stream without space is shown as throttled. See [`hello::VERSION_HIGHEST`].
 
 mod code;
 mod codec;
@@ -194,7 +218,7 @@ pub use code::ErrorCode;
 pub use codec::{Decoder, Step};
 pub use frame::{FrameError, HEADER_BYTES, Header, Kind, Sender};
 pub use message::{
-    Command, Failure, Finished, GoingAway, Mark, Open, OpenMode, OpenResumable, Opened, Progress,
-    Reply, Resume, Resumed, Seek, SetLen, SetWeight, SlotPart, Token, Transfer, WirePath,
-    WriteSlots, WriteZeroes,
+    AbortStream, Command, Failure, Finished, GoingAway, Leftover, Mark, Open, OpenFile, OpenMode,
+    OpenResumable, Opened, PARTIAL, Progress, Reply, Resume, Resumed, Seek, SetLen, SetWeight,
+    SlotPart, Token, Transfer, WirePath, WriteSlots, WriteZeroes,
 };

@@ -161,6 +161,43 @@ pub struct OpenResumable {
     pub open: Open,
 }
 
+/// What becomes of a file whose stream ends without `Finish`: it failed, was aborted, or its client is gone
+/// for good. A daemon that stops leaves the file as it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Leftover {
+    /// It stays as it is, under the name that it has.
+    #[default]
+    Keep,
+    /// It stays, and is called [`PARTIAL`] if it is not yet.
+    Partial,
+    /// It is removed.
+    Remove,
+}
+
+/// How a file's name ends that is not complete.
+pub const PARTIAL: &str = ".partial";
+
+/// Body of `OpenFile`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenFile {
+    /// What the stream is resumed by, as in [`OpenResumable`]; `None` for one that ends with the daemon.
+    pub token: Option<Token>,
+    /// The rest is as in `Open`.
+    pub open: Open,
+    /// The file is written under its name and [`PARTIAL`], and gets its own name by `Finish`, at once and
+    /// as a whole. [`OpenMode::Create`] then replaces what has the name; the others never do.
+    pub publish: bool,
+    /// What becomes of it otherwise.
+    pub leftover: Leftover,
+}
+
+/// Body of `AbortStream`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AbortStream {
+    /// The stream's number.
+    pub stream: u64,
+}
+
 /// Body of `Resume`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resume {
@@ -295,6 +332,10 @@ pub enum Command {
     Drain,
     /// Opens the connection's stream, which is to outlive the daemon.
     OpenResumable(OpenResumable),
+    /// Opens the connection's stream, and says what becomes of its file.
+    OpenFile(OpenFile),
+    /// Gives up a stream of another connection.
+    AbortStream(AbortStream),
 }
 
 /// Everything the daemon sends.
@@ -316,7 +357,7 @@ pub enum Reply {
     GoingAway(GoingAway),
     /// Answers `Status`.
     StatusReport(Status),
-    /// Answers `SetWeight` and `Drain`.
+    /// Answers `SetWeight`, `Drain` and `AbortStream`.
     Done,
     /// Says that the stream can be resumed.
     Resumable,

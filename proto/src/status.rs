@@ -119,6 +119,8 @@ pub enum StreamState {
     Aborted,
     /// The daemon was restarted, and its muxer has not come back yet.
     Suspended,
+    /// There is no space for what it has to write; it tries again until there is, or its time is up.
+    NoSpace,
 }
 
 /// One stream.
@@ -198,11 +200,12 @@ impl Status {
     /// The same as a client of protocol version `version` knows it.
     #[must_use]
     pub fn for_version(mut self, version: u16) -> Self {
-        if version < 3 {
-            let suspended = |stream: &&mut Stream| stream.state == StreamState::Suspended;
-            for stream in self.streams.iter_mut().filter(suspended) {
-                stream.state = StreamState::Idle;
-            }
+        for stream in &mut self.streams {
+            stream.state = match stream.state {
+                StreamState::Suspended if version < 3 => StreamState::Idle,
+                StreamState::NoSpace if version < 4 => StreamState::Throttled,
+                state => state,
+            };
         }
         self
     }
@@ -214,7 +217,10 @@ impl Status {
             || self.streams.iter().any(|stream| {
                 stream.error.is_some()
                     || stream.blocked_in.is_some()
-                    || matches!(stream.state, StreamState::Failed | StreamState::Abandoned)
+                    || matches!(
+                        stream.state,
+                        StreamState::Failed | StreamState::Abandoned | StreamState::NoSpace
+                    )
             })
     }
 }

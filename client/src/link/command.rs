@@ -15,6 +15,7 @@ use crate::slot::Slot;
 pub(crate) enum Command {
     Open(proto::Open),
     OpenResumable(proto::OpenResumable),
+    OpenFile(proto::OpenFile),
     Write { offset: u64, parts: Vec<Part> },
     WriteZeroes { offset: u64, len: u64 },
     Seek { offset: u64 },
@@ -85,6 +86,7 @@ pub(super) fn wire(command: &Command) -> proto::Command {
     match command {
         Command::Open(open) => proto::Command::Open(open.clone()),
         Command::OpenResumable(open) => proto::Command::OpenResumable(open.clone()),
+        Command::OpenFile(open) => proto::Command::OpenFile(open.clone()),
         Command::Seek { offset } => proto::Command::Seek(proto::Seek { offset: *offset }),
         Command::WriteZeroes { len, .. } => {
             proto::Command::WriteZeroes(proto::WriteZeroes { len: *len })

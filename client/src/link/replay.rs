@@ -123,7 +123,8 @@ impl Run {
             weight: 100,
             window_bytes: None,
         };
-        let mut link = Link::new(pool, open, Some(TOKEN));
+        let (token, publish, leftover) = (Some(TOKEN), false, proto::Leftover::Keep);
+        let mut link = Link::new(pool, proto::OpenFile { token, open, publish, leftover });
         let mut model = Model::new();
         model.is_shared = memory.is_some();
         model.remembers = rng.bool();

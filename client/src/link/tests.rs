@@ -20,7 +20,8 @@ fn link_with(token: Option<proto::Token>) -> Link {
         weight: 100,
         window_bytes: None,
     };
-    Link::new(Pool::new(4), open, token)
+    let (publish, leftover) = (false, proto::Leftover::Keep);
+    Link::new(Pool::new(4), proto::OpenFile { token, open, publish, leftover })
 }
 
 fn write(link: &mut Link, offset: u64, len: usize) {

@@ -44,6 +44,31 @@ fn a_drain_is_done_at_once_and_refused_by_who_does_not_know_it() {
 }
 
 #[test]
+fn an_abort_is_refused_for_streams_that_are_not_there_and_by_who_does_not_know_it() {
+    let daemon = fake::Daemon::healthy();
+    let timeout = Duration::from_secs(5);
+    let mut control = Control::connect(Some(daemon.socket()), timeout).unwrap();
+    control.abort(7).unwrap();
+    assert_eq!(control.abort(8).unwrap_err().code(), Some(ErrorCode::NO_SUCH_STREAM));
+    let hello = Some(DaemonHello::Accepted { version: 3 });
+    let old = fake::Daemon::start(fake::Script { hello, ..fake::Script::default() });
+    let mut control = Control::connect(Some(old.socket()), timeout).unwrap();
+    assert_eq!(control.abort(7).unwrap_err().code(), Some(ErrorCode::VERSION));
+}
+
+#[test]
+fn a_wish_for_the_files_end_that_the_daemon_does_not_know_is_refused_at_open() {
+    let dir = tempfile::tempdir().unwrap();
+    let hello = Some(DaemonHello::Accepted { version: 3 });
+    let old = fake::Daemon::start(fake::Script { hello, ..fake::Script::default() });
+    let options = freemkvd_client::RipFile::options().socket(old.socket());
+    let path = dir.path().join("film.mkv");
+    let error = options.clone().publish(true).create(&path).unwrap_err();
+    assert_eq!(error.code(), Some(ErrorCode::VERSION), "{error}");
+    options.create(&path).unwrap().finish().unwrap();
+}
+
+#[test]
 fn a_status_that_does_not_come_is_timed_out() {
     let daemon = fake::Daemon::healthy();
     daemon.set_answering(false);

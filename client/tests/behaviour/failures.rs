@@ -131,7 +131,7 @@ fn a_version_that_nobody_shares_is_a_clear_error() {
     });
     let error = options(&daemon).create(path()).unwrap_err();
     let text = error.to_string();
-    assert!(text.contains("speaks protocol versions 5 to 9, this client 2 to 3"), "{text}");
+    assert!(text.contains("speaks protocol versions 5 to 9, this client 2 to 4"), "{text}");
     assert_eq!(error.kind(), ErrorKind::Unsupported);
 }
 

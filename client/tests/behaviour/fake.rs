@@ -404,6 +404,7 @@ impl State {
             Command::OpenResumable(OpenResumable { token, open }) => {
                 (Command::Open(open), Some(token))
             }
+            Command::OpenFile(file) => (Command::Open(file.open), file.token),
             command => (command, None),
         };
         let kind = command.kind();
@@ -463,7 +464,11 @@ impl State {
                 file.drains += 1;
                 return Some(vec![Reply::Done]);
             }
-            Command::WriteSlots(_) | Command::Resume(_) | Command::OpenResumable(_) => {
+            Command::AbortStream(abort) => return Some(vec![requests::aborted(abort)]),
+            Command::WriteSlots(_)
+            | Command::Resume(_)
+            | Command::OpenResumable(_)
+            | Command::OpenFile(_) => {
                 unreachable!("dealt with before")
             }
         }

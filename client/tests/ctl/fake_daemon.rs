@@ -13,8 +13,8 @@ use std::time::Duration;
 use freemkvd_proto::hello::{ClientHello, DaemonHello, HELLO_BYTES};
 use freemkvd_proto::status::Status;
 use freemkvd_proto::{
-    Command, Decoder, ErrorCode, Failure, Finished, Mark, Open, OpenMode, OpenResumable, Opened,
-    Progress, Reply, Resume, Resumed, Sender, Step,
+    Command, Decoder, ErrorCode, Failure, Finished, Leftover, Mark, Open, OpenMode, OpenResumable,
+    Opened, Progress, Reply, Resume, Resumed, Sender, Step,
 };
 use interprocess::local_socket::traits::Listener as _;
 use interprocess::local_socket::{GenericFilePath, ListenerOptions, Stream, ToFsName};
@@ -36,6 +36,10 @@ struct Shared {
     /// Streams and the weights that were asked for.
     weights: Mutex<Vec<(u64, u32)>>,
     drains: Mutex<u64>,
+    /// Streams that were to be aborted.
+    aborts: Mutex<Vec<u64>>,
+    /// What files were to become at their ends.
+    openings: Mutex<Vec<(bool, Leftover)>>,
     /// It speaks no newer version of the protocol.
     is_old: AtomicBool,
     /// It gives tokens, and loses so many connections, each instead of the first content that comes.
@@ -62,6 +66,8 @@ impl FakeDaemon {
             files: Mutex::default(),
             weights: Mutex::default(),
             drains: Mutex::default(),
+            aborts: Mutex::default(),
+            openings: Mutex::default(),
             is_old: AtomicBool::new(false),
             is_restarted: AtomicBool::new(false),
             losses: Mutex::new(0),
@@ -118,6 +124,15 @@ impl FakeDaemon {
 
     pub(crate) fn weights(&self) -> Vec<(u64, u32)> {
         self.shared.weights.lock().unwrap().clone()
+    }
+
+    pub(crate) fn aborts(&self) -> Vec<u64> {
+        self.shared.aborts.lock().unwrap().clone()
+    }
+
+    /// How files were opened that were to become something special.
+    pub(crate) fn openings(&self) -> Vec<(bool, Leftover)> {
+        self.shared.openings.lock().unwrap().clone()
     }
 
     pub(crate) fn drains(&self) -> u64 {
@@ -261,6 +276,17 @@ impl Session<'_> {
             Command::Drain => {
                 *self.shared.drains.lock().unwrap() += 1;
                 self.answer(sequence, &Reply::Done)
+            }
+            Command::AbortStream(abort) => {
+                let is_there = self.shared.status.streams.iter().any(|s| s.id == abort.stream);
+                let failure = Failure::new(ErrorCode::NO_SUCH_STREAM, "there is no such stream");
+                let answer = if is_there { Reply::Done } else { Reply::Failed(failure) };
+                self.shared.aborts.lock().unwrap().push(abort.stream);
+                self.answer(sequence, &answer)
+            }
+            Command::OpenFile(file) => {
+                self.shared.openings.lock().unwrap().push((file.publish, file.leftover));
+                self.open(file.open, file.token.is_some())
             }
             Command::Resume(resume) => self.resume(&resume),
             Command::Open(open) => self.open(open, false),

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "whatever panics here fails a test")]
 
+mod abort;
 mod drain;
 mod fake_daemon;
 mod status;

@@ -148,3 +148,18 @@ fn an_interrupt_keeps_what_was_read() {
     assert!(said.starts_with("freemkvctl: interrupted; "), "{said}");
     assert!(said.contains(&expected), "{said} is not {expected}");
 }
+
+#[test]
+fn what_becomes_of_the_file_is_what_was_asked_for() {
+    use freemkvd_proto::Leftover;
+    let daemon = daemon();
+    for arguments in [
+        vec!["/rips/a.iso", "--quiet"],
+        vec!["/rips/b.iso", "--quiet", "--publish", "--leftover", "remove"],
+        vec!["/rips/c.iso", "--quiet", "--leftover", "partial"],
+    ] {
+        let output = feed(write(&daemon, &arguments).spawn().unwrap(), b"film");
+        assert_eq!(exit_code(&output), 0, "{}", stderr(&output));
+    }
+    assert_eq!(daemon.openings(), [(true, Leftover::Remove), (false, Leftover::Partial)]);
+}

@@ -47,6 +47,8 @@ pub(super) struct Stream {
     pub(super) queue_total: Option<Spanned<Size>>,
     pub(super) window: Option<Spanned<Size>>,
     pub(super) keep_failed: Option<Spanned<Span>>,
+    pub(super) no_space_wait: Option<Spanned<Span>>,
+    pub(super) silent_device: Option<Spanned<String>>,
 }
 
 /// `[root."PATH"]`

@@ -10,7 +10,7 @@ use toml::Spanned;
 use tracing::Level;
 
 use super::file::{self, File};
-use super::{Config, ConfigError, Overrides, RootSettings, Size, Span, Total};
+use super::{Config, ConfigError, Overrides, RootSettings, SilentDevice, Size, Span, Total};
 use crate::budget::LIMIT_BYTES_MIN;
 use crate::stream::ladder::Rung;
 use crate::writer::SEGMENT_BYTES;
@@ -71,6 +71,8 @@ impl Merge<'_> {
             queue_total_bytes,
             window_bytes: self.size(0..=4 << 30, "stream.window", window, default.window_bytes)?,
             keep_failed: span(file.stream.keep_failed, default.keep_failed),
+            no_space_wait: span(file.stream.no_space_wait, default.no_space_wait),
+            silent_device: self.silent_device(file.stream.silent_device)?,
             connections_max,
             streams_max,
             handshake_timeout: self
@@ -177,6 +179,20 @@ impl Merge<'_> {
                     "is \"{text}\"; write \"auto\", or a number and a unit, like \"512MiB\""
                 );
                 Err(self.invalid(key, &total, problem))
+            }
+        }
+    }
+
+    fn silent_device(&self, word: Option<Spanned<String>>) -> Result<SilentDevice, ConfigError> {
+        let Some(word) = word else {
+            return Ok(Config::default().silent_device);
+        };
+        match word.as_ref().as_str() {
+            "refuse" => Ok(SilentDevice::Refuse),
+            "wait" => Ok(SilentDevice::Wait),
+            other => {
+                let problem = format!("is \"{other}\"; write \"refuse\" or \"wait\"");
+                Err(self.invalid("stream.silent_device", &word, problem))
             }
         }
     }

@@ -41,6 +41,10 @@ pub struct Config {
     pub window_bytes: u64,
     /// How long status shows a stream that failed or lost its muxer.
     pub keep_failed: Duration,
+    /// How long a stream waits for space before it fails; zero: not at all.
+    pub no_space_wait: Duration,
+    /// What becomes of a new stream for a device that does not answer.
+    pub silent_device: SilentDevice,
     /// Most connections at once.
     pub connections_max: u32,
     /// Most streams at once.
@@ -58,6 +62,15 @@ pub struct RootSettings {
     pub drain: Option<Rung>,
     /// Whether the device has to seek.
     pub rotational: Option<bool>,
+}
+
+/// What becomes of a new stream for a device that does not answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SilentDevice {
+    /// It is told so, and can write elsewhere.
+    Refuse,
+    /// It waits for as long as its client does.
+    Wait,
 }
 
 /// How the budget's total is found.
@@ -122,6 +135,8 @@ impl Default for Config {
             queue_total_bytes: 256 << 20,
             window_bytes: 64 << 20,
             keep_failed: Duration::from_secs(600),
+            no_space_wait: Duration::from_secs(600),
+            silent_device: SilentDevice::Refuse,
             connections_max: 512,
             streams_max: 256,
             handshake_timeout: Duration::from_secs(5),
@@ -229,6 +244,9 @@ impl Config {
         );
         differ(true, "stream.window", size(self.window_bytes), size(new.window_bytes));
         differ(true, "stream.keep_failed", span(self.keep_failed), span(new.keep_failed));
+        differ(true, "stream.no_space_wait", span(self.no_space_wait), span(new.no_space_wait));
+        let silent = |config: &Self| config.silent_device.to_string();
+        differ(true, "stream.silent_device", silent(self), silent(new));
         let count = |count: u32| count.to_string();
         differ(true, "limits.connections", count(self.connections_max), count(new.connections_max));
         differ(true, "limits.streams", count(self.streams_max), count(new.streams_max));
@@ -245,6 +263,15 @@ fn place(name: &Path, text: &str, offset: usize) -> String {
     let before = text.get(..offset).unwrap_or(text);
     let line = 1 + before.matches('\n').count();
     format!("{}:{line}", name.display())
+}
+
+impl std::fmt::Display for SilentDevice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Refuse => "refuse",
+            Self::Wait => "wait",
+        })
+    }
 }
 
 impl std::fmt::Display for Total {

@@ -5,10 +5,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::budget::StreamId;
 use crate::thread::Thread;
+use crate::writer::Ending;
 
 /// Before the entry: what it is, and the version of its form. Another version is not read: a daemon that
 /// guesses could write into the wrong file.
-const MAGIC: [u8; 10] = *b"FREEMKVS\x01\0";
+const MAGIC: [u8; 10] = *b"FREEMKVS\x02\0";
 
 /// What the next daemon has to know of a stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,7 +18,7 @@ pub struct Entry {
     pub stream: StreamId,
     /// What its client resumes it by.
     pub token: Token,
-    /// The file, as the client named it.
+    /// The file, as it was opened.
     pub path: WirePath,
     /// Process id of its muxer.
     pub client_pid: Option<u32>,
@@ -37,6 +38,8 @@ pub struct Entry {
     pub len_bytes: u64,
     /// Up to where space was reserved.
     pub reserved_bytes: u64,
+    /// What becomes of it at the end.
+    pub ending: Ending,
     /// The thread that writes it. Until that is gone nobody else may write to the file: a call that hangs in
     /// the kernel survives a SIGKILL, and ends in a write of old bytes to their old place.
     pub thread: Option<Thread>,

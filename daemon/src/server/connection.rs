@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use freemkvd_proto::limits::{PATH_BYTES_MAX, WEIGHTS};
 use freemkvd_proto::{
-    Command, ErrorCode, Failure, Open, OpenResumable, Reply, Resume, Token, Transfer,
+    Command, ErrorCode, Failure, Leftover, OpenFile, OpenResumable, Reply, Resume, Transfer,
 };
 use interprocess::local_socket::tokio::{Stream, prelude::*};
 use tokio::time::{timeout, timeout_at};
@@ -15,7 +15,7 @@ use super::socket::{self, Broken, Received, Receiver};
 use super::transfer::{self, Opening};
 use super::{Server, control};
 use crate::storage::{BadSlots, Descriptor, Slots};
-use crate::writer::Client;
+use crate::writer::{Client, Ending};
 
 /// How long a refused or failed peer may take to close before the daemon does.
 const LINGER: Duration = Duration::from_secs(5);
@@ -60,17 +60,14 @@ pub(super) async fn serve(server: Arc<Server>, socket: Stream) {
     };
     let mut receiver = Receiver::new(&socket, version);
     let failure = match timeout_at(deadline, receiver.receive_first()).await {
-        Ok(Ok((Received::Command(0, Command::Open(open)), descriptors))) => {
-            match check_open(&server, open, None, descriptors) {
-                Ok(opening) => transfer::open(&server, &socket, receiver, client, opening).await,
-                Err(failure) => Some(failure),
-            }
-        }
-        Ok(Ok((Received::Command(0, Command::OpenResumable(opening)), descriptors))) => {
-            let OpenResumable { token, open } = opening;
-            match check_open(&server, open, Some(token), descriptors) {
-                Ok(opening) => transfer::open(&server, &socket, receiver, client, opening).await,
-                Err(failure) => Some(failure),
+        Ok(Ok((Received::Command(0, command), descriptors))) if open_of(&command).is_some() => {
+            let opening = open_of(&command).map(|open| check_open(&server, open, descriptors));
+            match opening {
+                Some(Ok(opening)) => {
+                    transfer::open(&server, &socket, receiver, client, opening).await
+                }
+                Some(Err(failure)) => Some(failure),
+                None => None,
             }
         }
         Ok(Ok((Received::Command(0, Command::Resume(from)), descriptors))) => {
@@ -132,14 +129,26 @@ fn client_of(socket: &Stream) -> Client {
     Client { pid, uid }
 }
 
+/// The three ways to open a stream, as the most general one.
+fn open_of(command: &Command) -> Option<OpenFile> {
+    let (token, open) = match command {
+        Command::Open(open) => (None, open),
+        Command::OpenResumable(OpenResumable { token, open }) => (Some(*token), open),
+        Command::OpenFile(open) => return Some(open.clone()),
+        _ => return None,
+    };
+    Some(OpenFile { token, open: open.clone(), publish: false, leftover: Leftover::Keep })
+}
+
 /// Everything about an `Open` that can be refused without a look at the disk.
 fn check_open(
     server: &Server,
-    open: Open,
-    token: Option<Token>,
+    file: OpenFile,
     descriptors: Vec<Descriptor>,
 ) -> Result<Opening, Failure> {
     refuse_while_draining(server)?;
+    let ending = Ending::of(&file);
+    let OpenFile { token, open, .. } = file;
     let bad = |what: &str| {
         let message =
             format!("the path {what}; send an absolute path of at most {PATH_BYTES_MAX} bytes");
@@ -155,8 +164,9 @@ fn check_open(
     if !WEIGHTS.contains(&open.weight) {
         return Err(Failure::new(ErrorCode::BAD_WEIGHT, control::out_of_range(open.weight)));
     }
+    let path = ending.opened_path(path);
     let slots = slots(open.transfer, descriptors)?;
-    Ok(Opening { open, path, slots, token })
+    Ok(Opening { open, path, ending, slots, token })
 }
 
 /// The same for a `Resume`.

@@ -1,17 +1,18 @@
 //! A connection that consists of requests about the daemon. A request that is refused harms no other.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use freemkvd_proto::limits::WEIGHTS;
 use freemkvd_proto::{Command, ErrorCode, Failure, Kind, Reply, SetWeight};
 use interprocess::local_socket::tokio::Stream;
 use tokio::time::timeout;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::Server;
 use super::socket::{self, Broken, Received, Receiver};
 use crate::platform;
-use crate::writer::Client;
+use crate::writer::{Client, Record};
 
 /// How long such a connection may be silent, or not listen.
 const IDLE: Duration = Duration::from_secs(60);
@@ -46,7 +47,7 @@ pub(super) async fn run(
 
 /// True for a command that is about the daemon and not about a stream of this connection.
 pub(super) fn is_request(command: &Command) -> bool {
-    matches!(command.kind(), Kind::Status | Kind::SetWeight | Kind::Drain)
+    matches!(command.kind(), Kind::Status | Kind::SetWeight | Kind::Drain | Kind::AbortStream)
 }
 
 /// `None` for a command of a stream.
@@ -58,6 +59,10 @@ fn answer(server: &Server, client: Client, command: &Command, version: u16) -> O
             Err(refused) => Reply::Failed(refused),
         },
         Command::SetWeight(set) => match set_weight(server, client, *set) {
+            Ok(()) => Reply::Done,
+            Err(refused) => Reply::Failed(refused),
+        },
+        Command::AbortStream(abort) => match abort_stream(server, client, abort.stream) {
             Ok(()) => Reply::Done,
             Err(refused) => Reply::Failed(refused),
         },
@@ -85,6 +90,35 @@ fn set_weight(server: &Server, client: Client, set: SetWeight) -> Result<(), Fai
     if !WEIGHTS.contains(&weight) {
         return Err(Failure::new(ErrorCode::BAD_VALUE, out_of_range(weight)));
     }
+    let record = one_to_change(server, client, stream)?;
+    // The record first: a stream that is being opened takes its weight from there.
+    record.set_weight(weight);
+    let _ = server.shop.gate.set_weight(stream, weight);
+    let _ = server.shop.ledger.change(stream, |entry| entry.weight = weight);
+    info!(stream, weight, client_uid = client.uid, "stream {stream} has weight {weight} now");
+    Ok(())
+}
+
+/// Nothing here waits for the stream's thread, which may be in a call that never returns.
+fn abort_stream(server: &Server, client: Client, stream: u64) -> Result<(), Failure> {
+    let record = one_to_change(server, client, stream)?;
+    let by = client.uid.map(|uid| format!(" by user {uid}")).unwrap_or_default();
+    let message = format!(
+        "{} was given up from outside{by} (freemkvctl abort {stream}); what was not written of it is dropped",
+        record.path.display()
+    );
+    warn!(
+        stream,
+        client_pid = client.pid,
+        client_uid = client.uid,
+        "stream {stream} aborted: {message}"
+    );
+    record.abort(Failure::new(ErrorCode::ABORTED, message));
+    Ok(())
+}
+
+/// The open stream of this number, if `client` may decide about it.
+fn one_to_change(server: &Server, client: Client, stream: u64) -> Result<Arc<Record>, Failure> {
     let record = server.streams.open().into_iter().find(|record| record.id == stream);
     let record = record.ok_or_else(|| {
         let message = format!("there is no open stream {stream}; freemkvctl status shows them");
@@ -97,12 +131,7 @@ fn set_weight(server: &Server, client: Client, set: SetWeight) -> Result<(), Fai
         );
         return Err(Failure::new(ErrorCode::NOT_YOURS, message));
     }
-    // The record first: a stream that is being opened takes its weight from there.
-    record.set_weight(weight);
-    let _ = server.shop.gate.set_weight(stream, weight);
-    let _ = server.shop.ledger.change(stream, |entry| entry.weight = weight);
-    info!(stream, weight, client_uid = client.uid, "stream {stream} has weight {weight} now");
-    Ok(())
+    Ok(record)
 }
 
 /// What is said about a weight that there is not.

@@ -38,7 +38,7 @@ use crate::config::{Config, ConfigError, Overrides, Total};
 use crate::device::Devices;
 use crate::ledger::Ledger;
 use crate::storage::Open;
-use crate::writer::{Gate, OpenFiles, Queues, Shop};
+use crate::writer::{Gate, OpenFiles, Openings, Queues, Shop};
 use crate::{platform, status, systemd};
 
 /// How often rates are measured and systemd is told how things are.
@@ -114,6 +114,7 @@ impl Server {
             gate: Gate::new(budget_bytes(&config), clock),
             devices: Devices::default(),
             files: Arc::new(OpenFiles::default()),
+            openings: Openings::default(),
             ledger,
             clock,
         };

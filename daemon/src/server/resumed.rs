@@ -112,6 +112,8 @@ fn adopt_one(
         settings: config.root_settings(&path),
         path,
         window_bytes: entry.window_bytes,
+        ending: entry.ending,
+        no_space_wait: config.no_space_wait,
     };
     let origin = Origin::Kept { entry: Box::new(entry), descriptors, claim };
     let shop = Arc::clone(&server.shop);

@@ -19,10 +19,12 @@ use tracing::warn;
 use super::resumed::{self, Found};
 use super::socket::{self, Broken, Received, Receiver};
 use super::{Phase, Server};
+use crate::config::SilentDevice;
 use crate::storage::Slots;
 use crate::stream::command::{Commands, Request};
 use crate::writer::{
-    self, Client, End, Job, Origin, Queue, Record, Room, SEGMENT_BYTES, Segment, SlotsWrite, Target,
+    self, Client, End, Ending, Job, Origin, Queue, Record, Room, SEGMENT_BYTES, Segment,
+    SlotsWrite, Target,
 };
 
 /// How long a client may take to close after its stream has ended.
@@ -35,7 +37,9 @@ const ANSWERS_MAX: usize = 64;
 /// An `Open` that was checked.
 pub(super) struct Opening {
     pub(super) open: Open,
+    /// As it is called until it is complete.
     pub(super) path: PathBuf,
+    pub(super) ending: Ending,
     /// `None` when content goes inline.
     pub(super) slots: Option<Slots>,
     /// What it is to be resumed by.
@@ -227,10 +231,15 @@ impl Drop for EndOfConnection<'_> {
 fn begin(
     server: &Server,
     client: Client,
-    Opening { open, path, slots, token }: Opening,
+    Opening { open, path, ending, slots, token }: Opening,
     wake: impl Fn() + Send + Sync + 'static,
 ) -> Result<Arc<Record>, Failure> {
     let config = server.config();
+    if config.silent_device == SilentDevice::Refuse {
+        if let Some(silence) = server.shop.openings.silence(&server.shop, &path) {
+            return Err(silence.failure());
+        }
+    }
     let queue = Queue::new(Arc::clone(&server.queues));
     let id = server.streams.next_id();
     let record = Arc::new(Record::new(id, path.clone(), client, queue, server.shop.clock));
@@ -249,6 +258,8 @@ fn begin(
         settings: config.root_settings(&path),
         path,
         window_bytes,
+        ending,
+        no_space_wait: config.no_space_wait,
     };
     let origin = Origin::New {
         mode: open.mode,

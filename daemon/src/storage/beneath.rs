@@ -14,6 +14,8 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
+use super::FileId;
+
 /// A file, opened twice or three times before its first write, and its directory.
 pub(super) struct Opened {
     /// The descriptor that is written to and waited on.
@@ -117,12 +119,22 @@ pub(super) fn adopt(
         Err(Refused::Io(_, error)) if error.kind() == io::ErrorKind::NotFound => None,
         Err(refused) => return Err(refused),
     };
-    let is_here = |directory: &OwnedFd| {
-        let named = statat(directory, name, AtFlags::SYMLINK_NOFOLLOW);
-        named.is_ok_and(|named| (named.st_dev, named.st_ino) == (stat.st_dev, stat.st_ino))
-    };
-    let directory = directory.filter(is_here);
+    let directory = directory.filter(|there| names(there, name, (stat.st_dev, stat.st_ino)));
     Ok(Opened { data, sentinel, direct, directory, name: name.to_owned(), stat, created: false })
+}
+
+/// True when `rest` below `root` is this file.
+pub(super) fn is_called(root: &Path, rest: &Path, id: FileId) -> bool {
+    let (Some(name), Ok((_, directory))) = (rest.file_name(), directory_of(root, rest)) else {
+        return false;
+    };
+    names(&directory, name, (id.device, id.inode))
+}
+
+/// True when `name` in `directory` is the file of these numbers.
+pub(super) fn names(directory: &OwnedFd, name: &OsStr, id: (u64, u64)) -> bool {
+    let named = statat(directory, name, AtFlags::SYMLINK_NOFOLLOW);
+    named.is_ok_and(|named| (named.st_dev, named.st_ino) == id)
 }
 
 /// The root, and the directory of `rest` below it.

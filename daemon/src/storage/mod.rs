@@ -5,6 +5,7 @@
 //! Every verb's error counts: an ignored `wait_writeback` would consume the kernel's record that
 //! data is lost.
 
+use std::ffi::OsStr;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -156,11 +157,17 @@ pub trait Storage: Send {
     fn len_bytes(&mut self) -> io::Result<u64>;
 
     /// Reserves the space of the first `len` bytes without changing the file's length. A hint: file
-    /// systems that can't are no error.
+    /// systems that can't are no error, and then this is false.
     ///
     /// # Errors
     /// No space, or an I/O error.
-    fn reserve(&mut self, len: u64) -> io::Result<()>;
+    fn reserve(&mut self, len: u64) -> io::Result<bool>;
+
+    /// Bytes that the file system has for this file: free ones, and those that it takes already.
+    ///
+    /// # Errors
+    /// Whatever the operating system says.
+    fn available_bytes(&mut self) -> io::Result<u64>;
 
     /// So many of the first bytes were reserved by a daemon before this one.
     fn has_reserved(&mut self, bytes: u64);
@@ -205,6 +212,28 @@ pub trait Storage: Send {
     /// Whatever the operating system says.
     fn unlink(&mut self) -> io::Result<()>;
 
+    /// True when its directory has something of this name that is not this file.
+    ///
+    /// # Errors
+    /// Whatever the operating system says.
+    fn is_taken(&mut self, name: &OsStr) -> io::Result<bool>;
+
+    /// Gives the file another name in its directory, in one step, in place of what has that name now if
+    /// `replaces`. Durable with the next [`Storage::sync`]. Does nothing where it has that name already.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::AlreadyExists`] where the name is another file's and not to be replaced;
+    /// [`io::ErrorKind::NotFound`] when the file has no name any more; else whatever the operating system
+    /// says. The file has its old name then.
+    fn rename(&mut self, name: &OsStr, replaces: bool) -> io::Result<()>;
+
+    /// What the system has to say when the file is closed; it stays open. NFS and FUSE may have kept an
+    /// error for that moment, and dropping the file tells nobody.
+    ///
+    /// # Errors
+    /// The device lost data of this file.
+    fn closing(&mut self) -> io::Result<()>;
+
     /// The descriptors by which the file can be gone on with, and what to call them. Empty where the
     /// platform has nobody who would keep them.
     fn lend(&self) -> Lent<'_>;
@@ -240,6 +269,15 @@ pub struct Device {
     pub medium: Medium,
 }
 
+impl Device {
+    /// What people call it: a server's export by its name, anything else by where it is mounted.
+    #[must_use]
+    pub fn place(&self) -> &str {
+        let is_export = self.source.contains(":/") || self.source.starts_with("//");
+        if is_export { &self.source } else { &self.mount }
+    }
+}
+
 /// A file just opened, not yet changed.
 pub struct Opened {
     /// The file.
@@ -248,8 +286,6 @@ pub struct Opened {
     pub created: bool,
     /// Its length in bytes.
     pub len_bytes: u64,
-    /// Bytes that its file system has for it: free ones, and those that it takes already.
-    pub available_bytes: u64,
     /// Which file it is.
     pub id: FileId,
     /// When it was made, in seconds and nanoseconds, where the file system tells: the number of a file
@@ -272,6 +308,10 @@ pub trait Open: Send + Sync {
     /// # Errors
     /// [`OpenError`]; no file was changed.
     fn reopen(&self, roots: &[PathBuf], path: &Path, known: Known) -> Result<Opened, OpenError>;
+
+    /// [`Device::id`] of where `path` lies, from what is known without asking the device: it may be the
+    /// one that does not answer. `None` where nobody says. A link on the way may mislead it.
+    fn locate(&self, path: &Path) -> Option<String>;
 }
 
 /// What is known of a file from before.
@@ -281,6 +321,8 @@ pub struct Known {
     pub id: FileId,
     /// When it was made; see [`Opened::born`].
     pub born: Option<(i64, u32)>,
+    /// Another name that it may have by now, in the same directory.
+    pub other_path: Option<PathBuf>,
     /// Up to where space was reserved, in bytes.
     pub reserved_bytes: u64,
     /// The file itself, if somebody has kept it open.

@@ -2,6 +2,7 @@
 //! which bounds what is dirty at the price of a whole-file wait. Names are resolved in two steps, so
 //! that a link swapped in between is not excluded; the Linux sibling leaves that to the kernel.
 
+use std::ffi::OsStr;
 use std::fs::{File as StdFile, OpenOptions};
 use std::io;
 use std::ops::Range;
@@ -96,7 +97,6 @@ impl Open for Disk {
         Ok(Opened {
             created,
             len_bytes: metadata.len(),
-            available_bytes: u64::MAX,
             id,
             born: None,
             device: Device {
@@ -120,6 +120,9 @@ impl Open for Disk {
 
     fn reopen(&self, roots: &[PathBuf], path: &Path, known: Known) -> Result<Opened, OpenError> {
         let changed = |what| OpenError::Changed { path: path.to_owned(), what };
+        // It may have got its other name just before the daemon before ended.
+        let is_there = |path: &&Path| Self::id_of(path) == Some(known.id);
+        let path = known.other_path.as_deref().filter(is_there).unwrap_or(path);
         match Self::id_of(path) {
             None => return Err(changed("was removed")),
             Some(id) if id != known.id => return Err(changed("was replaced by another file")),
@@ -132,6 +135,10 @@ impl Open for Disk {
         } else {
             Err(changed("was replaced by another file"))
         }
+    }
+
+    fn locate(&self, _path: &Path) -> Option<String> {
+        None
     }
 }
 
@@ -205,8 +212,13 @@ impl Storage for File {
         Ok(self.file.metadata()?.len())
     }
 
-    fn reserve(&mut self, _len: u64) -> io::Result<()> {
-        Ok(())
+    fn reserve(&mut self, _len: u64) -> io::Result<bool> {
+        Ok(false)
+    }
+
+    /// Nobody says.
+    fn available_bytes(&mut self) -> io::Result<u64> {
+        Ok(u64::MAX)
     }
 
     fn release_surplus(&mut self) -> io::Result<()> {
@@ -235,6 +247,37 @@ impl Storage for File {
 
     fn unlink(&mut self) -> io::Result<()> {
         std::fs::remove_file(&self.path)
+    }
+
+    fn is_taken(&mut self, name: &OsStr) -> io::Result<bool> {
+        let other = self.path.with_file_name(name);
+        match other.symlink_metadata() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+            Ok(_) => Ok(other != self.path),
+        }
+    }
+
+    fn rename(&mut self, name: &OsStr, replaces: bool) -> io::Result<()> {
+        let other = self.path.with_file_name(name);
+        if other == self.path {
+            return Ok(());
+        }
+        if replaces {
+            std::fs::rename(&self.path, &other)?;
+        } else {
+            // A link never replaces anything. For a moment the file has both names.
+            std::fs::hard_link(&self.path, &other)?;
+            std::fs::remove_file(&self.path)?;
+        }
+        self.directory = other.parent().map(Path::to_owned);
+        self.path = other;
+        Ok(())
+    }
+
+    /// It is not told here; the file was synced before.
+    fn closing(&mut self) -> io::Result<()> {
+        Ok(())
     }
 
     fn has_reserved(&mut self, _bytes: u64) {}

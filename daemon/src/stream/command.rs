@@ -158,6 +158,8 @@ impl Commands {
             }
             Command::Open(_)
             | Command::OpenResumable(_)
+            | Command::OpenFile(_)
+            | Command::AbortStream(_)
             | Command::Resume(_)
             | Command::Status
             | Command::SetWeight(_)
@@ -232,10 +234,12 @@ fn begins_a_connection(command: &Command) -> bool {
         command.kind(),
         Kind::Open
             | Kind::OpenResumable
+            | Kind::OpenFile
             | Kind::Resume
             | Kind::Status
             | Kind::SetWeight
             | Kind::Drain
+            | Kind::AbortStream
     )
 }
 

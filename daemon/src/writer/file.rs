@@ -5,6 +5,7 @@
 //! 1. What the account has charged is what it has spare plus `extents.charged_bytes()`.
 //! 2. Every blocking call is shown in the record while it lasts.
 
+use std::ffi::OsStr;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use super::record::Record;
 use crate::budget::Completion;
 use crate::clock::Clock;
 use crate::device::Device;
+use crate::space::{Announcement, Space};
 use crate::storage::{self, Content, Manner, Storage};
 use crate::stream::drain::{self, Next, Pressure};
 use crate::stream::extent::Extents;
@@ -42,6 +44,8 @@ pub(super) struct File<'a> {
     pub(super) account: Account,
     ladder: Ladder,
     extents: Extents,
+    /// How much space it has announced to need.
+    announcement: Option<Announcement>,
     clock: Clock,
     /// What the device was told.
     rung: Option<Rung>,
@@ -58,6 +62,7 @@ impl<'a> File<'a> {
         account: Account,
         clock: Clock,
         (pinned, window_bytes): (Option<Rung>, u64),
+        announcement: Option<Announcement>,
     ) -> Self {
         let able = storage.abilities();
         let ground = Ground {
@@ -77,6 +82,7 @@ impl<'a> File<'a> {
             account,
             ladder,
             extents,
+            announcement,
             clock,
             rung: None,
             sampled: Duration::ZERO,
@@ -171,6 +177,9 @@ impl<'a> File<'a> {
     /// All parts of `range` were written, where the file had ended at `end_before`.
     pub(super) fn wrote(&mut self, range: &Range<u64>, end_before: u64) {
         self.ladder.wrote(range, end_before);
+        if let Some(announcement) = &self.announcement {
+            announcement.taken(self.extents.end());
+        }
         self.show_rung();
     }
 
@@ -329,6 +338,40 @@ impl<'a> File<'a> {
 
     pub(super) fn write_zeroes(&mut self, range: Range<u64>) -> io::Result<()> {
         self.calling("fallocate", |storage| storage.write_zeroes(range))
+    }
+
+    /// What was announced to come and has not, in bytes.
+    pub(super) fn announced_bytes(&self) -> u64 {
+        self.announcement.as_ref().map_or(0, Announcement::left_bytes)
+    }
+
+    /// The space of its device.
+    pub(super) fn space(&self) -> &Space {
+        &self.device.space
+    }
+
+    /// What the file system has free for it.
+    pub(super) fn free_bytes(&mut self) -> io::Result<u64> {
+        let end = self.extents.end();
+        let available_bytes = self.calling("fstatvfs", |storage| storage.available_bytes())?;
+        Ok(available_bytes.saturating_sub(end))
+    }
+
+    pub(super) fn rename(&mut self, name: &OsStr, replaces: bool) -> io::Result<()> {
+        self.calling("rename", |storage| storage.rename(name, replaces))
+    }
+
+    pub(super) fn unlink(&mut self) -> io::Result<()> {
+        self.calling("unlink", |storage| storage.unlink())
+    }
+
+    pub(super) fn closing(&mut self) -> io::Result<()> {
+        self.calling("close", |storage| storage.closing())
+    }
+
+    /// Makes the length durable, and nothing else: no page of it is dirty any more.
+    pub(super) fn sync_len(&mut self) -> io::Result<()> {
+        self.calling("fdatasync", |storage| storage.sync_data())
     }
 
     pub(super) fn release_surplus(&mut self) -> io::Result<()> {

@@ -40,6 +40,7 @@ pub(super) fn begin(
         born: opened.born,
         len_bytes: opened.len_bytes,
         reserved_bytes: hint,
+        ending: target.ending,
         thread,
         is_unwatched: false,
         outcome: None,

@@ -14,13 +14,15 @@ use tracing::{error, info, warn};
 use super::file::File;
 use super::gate::Gate;
 use super::keep;
-use super::open::{self, Claim, OpenFiles, Origin, Target};
+use super::open::{self, Claim, OpenFiles, Origin, Ready, Target};
+use super::openings::Openings;
 use super::queue::End;
 use super::record::{Activity, Record};
 use super::run::{self, Outcome, Stop, Writer};
 use crate::clock::Clock;
-use crate::device::Devices;
+use crate::device::{Device, Devices};
 use crate::ledger::{Entry, Ledger};
+use crate::space::Announcement;
 use crate::storage::{self, Descriptors, Medium, Open};
 
 /// How often a stream looks whether the thread that wrote it before is gone. Nearly always it is, at once.
@@ -36,6 +38,8 @@ pub struct Shop {
     pub devices: Devices,
     /// The files in use.
     pub files: Arc<OpenFiles>,
+    /// The files that are being opened.
+    pub openings: Openings,
     /// What the next daemon has to know.
     pub ledger: Ledger,
     /// The time.
@@ -78,16 +82,16 @@ fn live(
 ) -> Option<(u64, Reply)> {
     let path = target.path.display().to_string();
     let is_new = matches!(origin, Origin::New { .. });
-    let opened = match origin {
+    let ready = match origin {
         Origin::New { mode, size_hint_bytes, token } => {
             open_new(shop, record, target, (mode, size_hint_bytes.unwrap_or(0), token))
         }
         Origin::Kept { entry, descriptors, claim } => {
-            go_on(shop, record, target, &entry, descriptors).map(|file| (file, claim))
+            go_on(shop, record, target, &entry, descriptors, claim)
         }
     };
-    let (file, _claim) = match opened {
-        Ok(opened) => opened,
+    let ready = match ready {
+        Ok(ready) => ready,
         Err(failure) => {
             let (stream, code, message) = (record.id, failure.code.0, &failure.message);
             match is_new {
@@ -102,7 +106,7 @@ fn live(
         }
     };
     let verb = if is_new { "opened" } else { "goes on" };
-    write(shop, record, target, file, (&path, verb))
+    write(shop, record, target, ready, (&path, verb))
 }
 
 /// Opens the file of a new stream and tells its client.
@@ -111,16 +115,18 @@ fn open_new(
     record: &Record,
     target: &Target,
     (mode, hint, token): (OpenMode, u64, Option<Token>),
-) -> Result<(storage::Opened, Claim), Failure> {
-    let (file, claim) = record.calling("open", shop.clock.now(), || {
-        open::open(&*shop.disk, &shop.files, record.id, target, mode, hint)
+) -> Result<Ready, Failure> {
+    let ready = record.calling("open", shop.clock.now(), || {
+        let _opening = shop.openings.begin(shop, record, &target.path)?;
+        open::open(shop, record.id, target, mode, hint)
     })?;
+    shop.openings.learn(shop, &target.path, &ready.device.info.id);
     if let Some(token) = token {
-        keep::begin(shop, record, target, &file, (token, hint));
+        keep::begin(shop, record, target, &ready.opened, (token, hint));
     }
     record.set_activity(Activity::Idle);
-    record.answer_open(file.len_bytes, target.window_bytes);
-    Ok((file, claim))
+    record.answer_open(ready.opened.len_bytes, target.window_bytes);
+    Ok(ready)
 }
 
 /// Opens the file of a stream that the daemon before had open, once nobody else can write to it.
@@ -130,25 +136,44 @@ fn go_on(
     target: &Target,
     entry: &Entry,
     descriptors: Option<Descriptors>,
-) -> Result<storage::Opened, Failure> {
+    claim: Claim,
+) -> Result<Ready, Failure> {
     let was_kept = descriptors.is_some();
     record.calling("the daemon before", shop.clock.now(), || {
         while entry.thread.is_some_and(|thread| thread.exists()) {
             thread::sleep(OLD_THREAD_POLL);
         }
     });
-    let mut file = record.calling("open", shop.clock.now(), || {
-        open::reopen(&*shop.disk, target, entry, descriptors)
+    let mut opened = record.calling("open", shop.clock.now(), || {
+        let _opening = shop.openings.note(shop, record, &target.path);
+        open::reopen(shop, target, entry, descriptors)
     })?;
-    keep::take_over(shop, record, &file, was_kept);
+    keep::take_over(shop, record, &opened, was_kept);
     // What the daemon before left dirty is in nobody's account; it is to be gone soon.
-    if file.storage.abilities().by_range {
-        let all = 0..file.len_bytes;
+    if opened.storage.abilities().by_range {
+        let all = 0..opened.len_bytes;
         let started = record
-            .calling("sync_file_range", shop.clock.now(), || file.storage.start_writeback(all));
+            .calling("sync_file_range", shop.clock.now(), || opened.storage.start_writeback(all));
         started.map_err(|error| run::failure(&target.path, "start writeback of", None, &error))?;
     }
-    Ok(file)
+    let device = shop.devices.of(opened.device.clone());
+    let announcement = announce_again(&mut opened, record, &device, entry.reserved_bytes);
+    Ok(Ready { opened, claim, device, announcement })
+}
+
+/// What the daemon before had announced. Whether it fits was looked at then; what is in the file already takes
+/// nothing more.
+fn announce_again(
+    opened: &mut storage::Opened,
+    record: &Record,
+    device: &Device,
+    hint_bytes: u64,
+) -> Option<Announcement> {
+    let announcement =
+        (hint_bytes > 0).then(|| device.space.announce(record.id, hint_bytes, u64::MAX))?.ok()?;
+    announcement.taken(opened.len_bytes);
+    announcement.asked(opened.storage.reserve(hint_bytes).unwrap_or(false));
+    Some(announcement)
 }
 
 /// Writes the stream to its end.
@@ -156,10 +181,9 @@ fn write(
     shop: &Shop,
     record: &Arc<Record>,
     target: &Target,
-    file: storage::Opened,
+    Ready { opened, claim: _claim, device, announcement }: Ready,
     (path, verb): (&str, &str),
 ) -> Option<(u64, Reply)> {
-    let device = shop.devices.of(file.device);
     info!(
         stream = record.id,
         path,
@@ -179,8 +203,9 @@ fn write(
     // It may have been changed since; from here on the gate hears of it.
     shop.gate.set_weight(record.id, record.weight());
     let settings = (target.settings.drain, target.window_bytes);
-    let file = File::new(record, device, file.storage, account, shop.clock, settings);
-    let mut writer = Writer::new(record, file, shop.clock);
+    let storage = opened.storage;
+    let file = File::new(record, device, storage, account, shop.clock, settings, announcement);
+    let mut writer = Writer::new(record, file, shop.clock, target);
     let result = writer.serve();
     if let Err(Stop::Failed(failure)) = &result {
         // Before anything is synced again, which takes the kernel's memory of the error away.

@@ -5,13 +5,24 @@ use std::collections::btree_map;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
 
 use freemkvd_proto::{ErrorCode, Failure, OpenMode, Token};
 
+use super::ending::Ending;
+use super::life::Shop;
 use crate::budget::StreamId;
 use crate::config::RootSettings;
+use crate::device::Device;
 use crate::ledger::Entry;
-use crate::storage::{Descriptors, FileId, Known, Open, OpenError, Opened};
+use crate::space::{Announcement, Space};
+use crate::storage::{Descriptors, FileId, Known, OpenError, Opened};
+
+/// How often and for how long another look is taken at space that somebody is setting aside: on a slow disk
+/// that takes seconds.
+const LOOKS_AT_SPACE: u32 = 200;
+const LOOK_AT_SPACE: Duration = Duration::from_millis(20);
 
 /// Where a stream comes from.
 #[derive(Debug)]
@@ -41,12 +52,16 @@ pub enum Origin {
 pub struct Target {
     /// Directories below which files may be written.
     pub roots: Vec<PathBuf>,
-    /// The file.
+    /// The file, as it is called until it is complete.
     pub path: PathBuf,
     /// What the configuration says about the root that it is below.
     pub settings: RootSettings,
     /// How many of the newest bytes stay in the page cache for patches.
     pub window_bytes: u64,
+    /// What becomes of the file at the end.
+    pub ending: Ending,
+    /// How long it may wait for space.
+    pub no_space_wait: Duration,
 }
 
 /// Which files are being written, so that no two streams write one.
@@ -85,23 +100,30 @@ impl Drop for Claim {
     }
 }
 
+/// A file that is open, claimed, and ready to be written.
+pub(super) struct Ready {
+    pub(super) opened: Opened,
+    pub(super) claim: Claim,
+    pub(super) device: Arc<Device>,
+    pub(super) announcement: Option<Announcement>,
+}
+
 /// Opens `target` for `stream`: opened, claimed, emptied if asked for, space reserved.
 ///
 /// # Errors
 /// What to tell the client. Then no file was changed, and none was left behind.
 pub(super) fn open(
-    disk: &dyn Open,
-    files: &Arc<OpenFiles>,
+    shop: &Shop,
     stream: StreamId,
     target: &Target,
     mode: OpenMode,
-    size_hint_bytes: u64,
-) -> Result<(Opened, Claim), Failure> {
+    hint_bytes: u64,
+) -> Result<Ready, Failure> {
     let path = &target.path;
-    let mut opened = disk.open(&target.roots, path, mode).map_err(|error| error.failure())?;
+    let mut opened = shop.disk.open(&target.roots, path, mode).map_err(|error| error.failure())?;
     // A file that this stream has created is another's if that one was quicker with its claim: only
     // under a claim of its own may it be removed again.
-    let claim = files.claim(opened.id, stream).map_err(|other| {
+    let claim = shop.files.claim(opened.id, stream).map_err(|other| {
         let message = format!(
             "{} is already being written by stream {other}; choose another name, or wait (a stream that is \
              suspended lets go of its file after daemon.resume_grace)",
@@ -109,14 +131,17 @@ pub(super) fn open(
         );
         Failure::new(ErrorCode::IN_USE, message)
     })?;
-    if let Err(failure) = prepare(&mut opened, path, mode, size_hint_bytes) {
-        if opened.created {
-            // The refusal is what the client has to hear; an empty file is no harm.
-            let _ = opened.storage.unlink();
+    let device = shop.devices.of(opened.device.clone());
+    match prepare(&mut opened, &device, (stream, target), mode, hint_bytes) {
+        Ok(announcement) => Ok(Ready { opened, claim, device, announcement }),
+        Err(failure) => {
+            if opened.created {
+                // The refusal is what the client has to hear; an empty file is no harm.
+                let _ = opened.storage.unlink();
+            }
+            Err(failure)
         }
-        return Err(failure);
     }
-    Ok((opened, claim))
 }
 
 /// Opens the file of a stream that goes on; its claim is older than this.
@@ -124,7 +149,7 @@ pub(super) fn open(
 /// # Errors
 /// What to tell the client. Then no file was changed.
 pub(super) fn reopen(
-    disk: &dyn Open,
+    shop: &Shop,
     target: &Target,
     entry: &Entry,
     descriptors: Option<Descriptors>,
@@ -132,39 +157,93 @@ pub(super) fn reopen(
     let known = Known {
         id: FileId { device: entry.device, inode: entry.inode },
         born: entry.born,
+        other_path: target.ending.published_path(&target.path),
         reserved_bytes: entry.reserved_bytes,
         descriptors,
     };
-    disk.reopen(&target.roots, &target.path, known).map_err(|error| error.failure())
+    shop.disk.reopen(&target.roots, &target.path, known).map_err(|error| error.failure())
 }
 
-fn prepare(opened: &mut Opened, path: &Path, mode: OpenMode, hint: u64) -> Result<(), Failure> {
-    if hint > opened.available_bytes {
-        return Err(no_space(path, hint, opened.available_bytes));
-    }
+/// Everything that can refuse, before the first change; then the changes.
+fn prepare(
+    opened: &mut Opened,
+    device: &Device,
+    (stream, target): (StreamId, &Target),
+    mode: OpenMode,
+    hint_bytes: u64,
+) -> Result<Option<Announcement>, Failure> {
+    let path = &target.path;
     let io =
         |operation, source| OpenError::Io { path: path.to_owned(), operation, source }.failure();
+    if let Some(name) = target.ending.published_path(path) {
+        let needs_free_name = target.ending.needs_free_name(mode);
+        let name_only = name.file_name().unwrap_or_default();
+        if needs_free_name
+            && opened.storage.is_taken(name_only).map_err(|error| io("ask about", error))?
+        {
+            let source = io::ErrorKind::AlreadyExists.into();
+            return Err(OpenError::Io { path: name, operation: "create", source }.failure());
+        }
+    }
+    let announcement = match hint_bytes {
+        0 => None,
+        hint => Some(announce(opened, &device.space, (stream, path), hint)?),
+    };
     if mode == OpenMode::Create && opened.len_bytes > 0 {
         opened.storage.set_len(0).map_err(|error| io("empty", error))?;
         opened.len_bytes = 0;
     }
-    if hint > 0 {
-        opened.storage.reserve(hint).map_err(|error| match error.kind() {
-            io::ErrorKind::StorageFull => no_space(path, hint, opened.available_bytes),
-            _ => io("reserve space for", error),
-        })?;
+    if let Some(announcement) = &announcement {
+        let is_reserved =
+            opened.storage.reserve(hint_bytes).map_err(|error| match error.kind() {
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                    no_space(path, hint_bytes, opened.storage.available_bytes().unwrap_or(0), 0)
+                }
+                _ => io("reserve space for", error),
+            })?;
+        announcement.asked(is_reserved);
     }
-    Ok(())
+    Ok(announcement)
 }
 
-fn no_space(path: &Path, hint: u64, available: u64) -> Failure {
+/// Refuses what does not fit beside what others have announced.
+fn announce(
+    opened: &mut Opened,
+    space: &Arc<Space>,
+    (stream, path): (StreamId, &Path),
+    hint_bytes: u64,
+) -> Result<Announcement, Failure> {
+    let mut looks = 0;
+    loop {
+        let available = opened.storage.available_bytes();
+        let available = available.map_err(|source| {
+            OpenError::Io { path: path.to_owned(), operation: "ask about", source }.failure()
+        })?;
+        match space.announce(stream, hint_bytes, available) {
+            Ok(announcement) => return Ok(announcement),
+            // Somebody's space is being set aside right now, and may or may not be gone from what is free.
+            Err(short) if short.is_unsure && looks < LOOKS_AT_SPACE => {
+                looks += 1;
+                thread::sleep(LOOK_AT_SPACE);
+            }
+            Err(short) => return Err(no_space(path, hint_bytes, available, short.others_bytes)),
+        }
+    }
+}
+
+fn no_space(path: &Path, hint: u64, available: u64, others: u64) -> Failure {
     let size = |bytes| bytesize::ByteSize(bytes).display().iec().to_string();
+    let free = available.saturating_sub(others);
+    let reserved = match others {
+        0 => String::new(),
+        others => format!(" beside the {} that other rips have announced", size(others)),
+    };
     let message = format!(
-        "not enough space for {}: it may need {}, and {} are available; free {} or write elsewhere",
+        "not enough space for {}: it may need {}, and {} are available{reserved}; free {} or write elsewhere",
         path.display(),
         size(hint),
-        size(available),
-        size(hint.saturating_sub(available)),
+        size(free),
+        size(hint.saturating_sub(free)),
     );
     Failure::new(ErrorCode::NO_SPACE_AHEAD, message)
 }

@@ -327,6 +327,8 @@ impl Queue {
         let mut state = lock(&self.state);
         if let End::Aborted(_) = end {
             self.drop_jobs(&mut state);
+            // Whatever else was to become of it.
+            state.end = Some(end);
         }
         state.end.get_or_insert(end);
         self.filled.notify_one();

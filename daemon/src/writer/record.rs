@@ -15,7 +15,7 @@ use freemkvd_proto::status::StreamState;
 use freemkvd_proto::{Failure, Kind, Mark, Opened, Progress, Reply};
 
 use self::restart::Restart;
-use super::queue::Queue;
+use super::queue::{End, Queue};
 use crate::budget::{Hold, StreamId};
 use crate::clock::Clock;
 use crate::device::Device;
@@ -68,6 +68,8 @@ struct Inner {
     call: Option<(&'static str, Duration)>,
     /// What it is throttled by, while it is.
     hold: Option<Hold>,
+    /// While it waits for space: so many bytes are missing, and when it gives up.
+    no_space: Option<(u64, Duration)>,
     device: Option<Arc<Device>>,
     rung: Option<Rung>,
     /// True once the file was opened: before that there is no stream, only a request for one.
@@ -111,6 +113,8 @@ pub struct Snapshot {
     pub call: Option<(&'static str, Duration)>,
     /// What it is throttled by, while it is.
     pub hold: Option<Hold>,
+    /// While it waits for space: at least so many bytes are missing, and how long it goes on waiting.
+    pub no_space: Option<(u64, Duration)>,
     /// How its pages are written back, once the file is open.
     pub rung: Option<Rung>,
     /// Its device, once the file is open and until it is closed.
@@ -153,6 +157,7 @@ impl Record {
             since: clock.now(),
             call: None,
             hold: None,
+            no_space: None,
             device: None,
             rung: None,
             was_opened: false,
@@ -320,6 +325,12 @@ impl Record {
         self.lock().hold = Some(hold);
     }
 
+    /// There is no space for what it has to write, at least so many bytes; it gives up then.
+    pub fn no_space(&self, missing_bytes: u64, until: Duration) {
+        self.set_activity(Activity::NoSpace);
+        self.lock().no_space = Some((missing_bytes, until));
+    }
+
     /// What the stream is doing from now on.
     pub fn set_activity(&self, activity: Activity) {
         let mut inner = self.lock();
@@ -327,6 +338,7 @@ impl Record {
             inner.activity = activity;
             inner.since = self.clock.now();
             inner.hold = None;
+            inner.no_space = None;
         }
     }
 
@@ -382,8 +394,12 @@ impl Record {
 
     /// Latches the first failure, tells the client, and drops what is queued.
     pub fn fail(&self, failure: Failure) {
+        self.fail_as(Activity::Failed, failure);
+    }
+
+    fn fail_as(&self, activity: Activity, failure: Failure) {
         self.queue.close();
-        self.set_activity(Activity::Failed);
+        self.set_activity(activity);
         let mut inner = self.lock();
         if inner.failure.is_none() {
             inner.failure = Some(failure.clone());
@@ -391,6 +407,13 @@ impl Record {
         }
         drop(inner);
         self.wake();
+    }
+
+    /// Somebody else than its muxer gives it up. The muxer hears of it now; the thread, which may be in a call
+    /// that never ends, when it can.
+    pub fn abort(&self, failure: Failure) {
+        self.queue.end(End::Aborted(0));
+        self.fail_as(Activity::Aborted, failure);
     }
 
     /// There may be room in the queue again.
@@ -448,6 +471,7 @@ impl Record {
             is_shared: inner.is_shared,
             activity_age: now.saturating_sub(inner.since),
             hold: inner.hold,
+            no_space: inner.no_space.map(|(missing, until)| (missing, until.saturating_sub(now))),
             rung: inner.rung,
             call: inner.call.map(|(name, since)| (name, now.saturating_sub(since))),
             device: inner.device.clone(),

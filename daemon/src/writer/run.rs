@@ -14,8 +14,10 @@ use std::time::Duration;
 
 use freemkvd_proto::{ErrorCode, Failure, Finished, Reply};
 
+use super::ending::Ending;
 use super::file::File;
 use super::gate::Account;
+use super::open::Target;
 use super::queue::{End, Job, Next, SEGMENT_BYTES};
 use super::record::{Activity, Record};
 use crate::budget::Reserve;
@@ -53,16 +55,37 @@ pub(super) enum Stop {
 
 /// The thread's own.
 pub(super) struct Writer<'a> {
-    record: &'a Arc<Record>,
-    file: File<'a>,
-    clock: Clock,
+    pub(super) record: &'a Arc<Record>,
+    pub(super) file: File<'a>,
+    pub(super) clock: Clock,
     /// When content was last written. Nothing else needs a turn, or a charge.
     last_write: Duration,
+    /// How long it waits for space.
+    pub(super) no_space_wait: Duration,
+    /// The file as it was opened, and what is to become of it.
+    pub(super) path: &'a Path,
+    pub(super) ending: Ending,
+    /// All of it is durable; only its name may still be missing.
+    pub(super) is_complete: bool,
 }
 
 impl<'a> Writer<'a> {
-    pub(super) fn new(record: &'a Arc<Record>, file: File<'a>, clock: Clock) -> Self {
-        Self { record, file, clock, last_write: clock.now() }
+    pub(super) fn new(
+        record: &'a Arc<Record>,
+        file: File<'a>,
+        clock: Clock,
+        target: &'a Target,
+    ) -> Self {
+        Self {
+            record,
+            file,
+            clock,
+            last_write: clock.now(),
+            no_space_wait: target.no_space_wait,
+            path: &target.path,
+            ending: target.ending,
+            is_complete: false,
+        }
     }
 
     /// Serves the queue until its end, or the first error.
@@ -97,7 +120,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    fn account(&mut self) -> &mut Account {
+    pub(super) fn account(&mut self) -> &mut Account {
         &mut self.file.account
     }
 
@@ -132,7 +155,7 @@ impl<'a> Writer<'a> {
     }
 
     /// Gives back all that is charged, and the turn with it.
-    fn give_up_turn(&mut self) -> Result<(), Stop> {
+    pub(super) fn give_up_turn(&mut self) -> Result<(), Stop> {
         while self.step(Pressure::Idle)? {}
         assert_eq!(self.file.charged_bytes(), 0, "an idle stream has drained (invariant 3)");
         self.account().rest();
@@ -173,8 +196,7 @@ impl<'a> Writer<'a> {
                 self.record.written(*sequence, range.end - range.start);
             }
             Job::SetLen { len, sequence } => {
-                let result = self.file.set_len(*len);
-                self.check("set the length of", None, result)?;
+                self.set_len(*len, "set the length of")?;
                 self.record.written(*sequence, 0);
             }
             Job::Flush { sequence } => self.record.written(*sequence, 0),
@@ -189,6 +211,8 @@ impl<'a> Writer<'a> {
                 self.record.written(*sequence, 0);
                 self.record.set_activity(Activity::Finishing);
                 self.complete()?;
+                self.is_complete = true;
+                self.publish()?;
                 let len = self.file.len_bytes();
                 let len_bytes = self.check("measure", None, len)?;
                 let progress = self.record.progress();
@@ -228,10 +252,11 @@ impl<'a> Writer<'a> {
         let range = offset..offset + content.len_bytes();
         let end_before = self.file.end();
         for (part, way) in self.file.ways(&range) {
-            self.reserve(self.file.page_bytes_of(&part), part.start)?;
             let bytes = content.part(part.start - offset..part.end - offset);
-            let result = self.file.write(&part, way, &bytes);
-            self.check("write", part.start, result)?;
+            self.with_space("write", Some(part.start), |writer| {
+                writer.reserve(writer.file.page_bytes_of(&part), part.start)?;
+                Ok(writer.file.write(&part, way, &bytes))
+            })?;
         }
         self.file.wrote(&range, end_before);
         Ok(())
@@ -242,19 +267,29 @@ impl<'a> Writer<'a> {
         let len = self.file.len_bytes();
         let len = self.check("measure", None, len)?;
         let inside = range.start..range.end.min(len);
+        let mut by_hand = false;
         if !inside.is_empty() {
-            match self.file.write_zeroes(inside.clone()) {
-                Err(error) if error.kind() == io::ErrorKind::Unsupported => {
-                    self.write_zeroes_by_hand(inside)?;
-                }
-                result => self.check("write zeroes to", range.start, result)?,
-            }
+            self.with_space("write zeroes to", Some(range.start), |writer| {
+                Ok(match writer.file.write_zeroes(inside.clone()) {
+                    Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+                        by_hand = true;
+                        Ok(())
+                    }
+                    result => result,
+                })
+            })?;
+        }
+        if by_hand {
+            self.write_zeroes_by_hand(inside)?;
         }
         if range.end > len {
-            let result = self.file.set_len(range.end);
-            self.check("write zeroes to", range.start, result)?;
+            self.set_len(range.end, "write zeroes to")?;
         }
         Ok(())
+    }
+
+    fn set_len(&mut self, len: u64, operation: &'static str) -> Result<(), Stop> {
+        self.with_space(operation, None, |writer| Ok(writer.file.set_len(len)))
     }
 
     fn write_zeroes_by_hand(&mut self, range: Range<u64>) -> Result<(), Stop> {
@@ -302,7 +337,7 @@ impl<'a> Writer<'a> {
         stepped.map_err(|(operation, offset, error)| self.failed(operation, offset, &error))
     }
 
-    fn sync(&mut self) -> Result<(), Stop> {
+    pub(super) fn sync(&mut self) -> Result<(), Stop> {
         let covered = self.record.written_mark();
         let result = self.file.sync();
         self.check("sync", None, result)?;
@@ -318,7 +353,8 @@ impl<'a> Writer<'a> {
     }
 
     /// Tells the client of a failure, then settles what is still dirty: its charge may only be given
-    /// back when the pages are clean. A result that nobody asked for can't make anything better.
+    /// back when the pages are clean. A result that nobody asked for can't make anything better. Then what is
+    /// left of the file becomes what its client chose.
     /// Returns the answer to the command that ended the stream.
     pub(super) fn conclude(mut self, result: Result<Outcome, Stop>) -> Option<(u64, Reply)> {
         // It may have stopped while it stood in line, and has no use for what it would be granted.
@@ -327,10 +363,13 @@ impl<'a> Writer<'a> {
             Ok(Outcome::Finished(sequence, finished)) => {
                 return Some((sequence, Reply::Finished(finished)));
             }
-            Ok(Outcome::Ended(End::ClientGone | End::GoingAway)) => return None,
+            Ok(Outcome::Ended(End::GoingAway)) => return None,
+            Ok(Outcome::Ended(End::ClientGone)) => None,
             Ok(Outcome::Ended(End::Aborted(_))) | Err(Stop::Aborted) => {
                 self.record.set_activity(Activity::Aborted);
+                // Who was told that somebody else has aborted it has heard enough.
                 let command = self.record.queue.aborted_by();
+                let command = command.filter(|_| self.record.failure().is_none());
                 command.map(|sequence| (sequence, Reply::Aborted))
             }
             Err(Stop::Failed(failure)) => {
@@ -339,11 +378,10 @@ impl<'a> Writer<'a> {
             }
         };
         let _ = self.file.release_surplus();
-        let _ = self.file.sync();
-        last
+        self.dispose(last)
     }
 
-    fn check<T>(
+    pub(super) fn check<T>(
         &self,
         operation: &str,
         offset: impl Into<Option<u64>>,
@@ -353,7 +391,18 @@ impl<'a> Writer<'a> {
     }
 
     fn failed(&self, operation: &str, offset: Option<u64>, error: &io::Error) -> Stop {
-        Stop::Failed(failure(&self.record.path, operation, offset, error))
+        self.failed_as(operation, offset, error, error.raw_os_error())
+    }
+
+    /// The same for an error that is the system's, in words of our own.
+    pub(super) fn failed_as(
+        &self,
+        operation: &str,
+        offset: Option<u64>,
+        error: &io::Error,
+        errno: Option<i32>,
+    ) -> Stop {
+        Stop::Failed(Failure { errno, ..failure(&self.record.path, operation, offset, error) })
     }
 }
 

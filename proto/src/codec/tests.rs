@@ -53,16 +53,27 @@ fn every_command() -> Vec<Command> {
         Command::Drain,
         Command::OpenResumable(OpenResumable {
             token: Token(*b"0123456789abcdef"),
-            open: Open {
-                path: WirePath(b"/rips/a.mkv".to_vec()),
-                mode: OpenMode::Create,
-                size_hint_bytes: None,
-                transfer: Transfer::Inline,
-                weight: 100,
-                window_bytes: None,
-            },
+            open: open_plainly(),
         }),
+        Command::OpenFile(OpenFile {
+            token: None,
+            open: open_plainly(),
+            publish: true,
+            leftover: Leftover::Remove,
+        }),
+        Command::AbortStream(AbortStream { stream: 7 }),
     ]
+}
+
+fn open_plainly() -> Open {
+    Open {
+        path: WirePath(b"/rips/a.mkv".to_vec()),
+        mode: OpenMode::Create,
+        size_hint_bytes: None,
+        transfer: Transfer::Inline,
+        weight: 100,
+        window_bytes: None,
+    }
 }
 
 fn progress() -> Progress {
@@ -164,7 +175,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Header `kind flags length sequence`, then the body, of versions 2 and 3. They do not change any more.
+/// Header `kind flags length sequence`, then the body, of versions 2 to 4. They do not change any more.
 const GOLDEN: &[&str] = &[
     "010000001300000009000000000000000b2f726970732f612e6d6b760101ac02006400",
     "010000001500000009000000000000000b2f726970732f612e6d6b76000001ac02e8070100",
@@ -181,6 +192,8 @@ const GOLDEN: &[&str] = &[
     "0b0000001900000009000000000000003031323334353637383961626364656602c8010164ac020138",
     "42000000000000000900000000000000",
     "0c000000210000000900000000000000303132333435363738396162636465660b2f726970732f612e6d6b760100006400",
+    "0d000000140000000900000000000000000b2f726970732f612e6d6b7601000064000102",
+    "4300000001000000090000000000000007",
     "810000000b00000009000000000000000700808080108080802001",
     "8200000008000000090000000000000003ac0202c8010164",
     "83000000000000000900000000000000",
@@ -211,18 +224,26 @@ fn frames_are_these_bytes_for_ever() {
 }
 
 #[test]
-fn what_version_3_brought_is_unknown_to_version_2() {
+fn what_a_version_brought_is_unknown_to_those_before() {
     let of = |version: u16| Kind::ALL.iter().filter(move |kind| kind.since() == version);
     let new: Vec<_> = of(3).copied().collect();
     assert_eq!(
         new,
         [Kind::Resume, Kind::OpenResumable, Kind::Drain, Kind::Resumable, Kind::Resumed]
     );
-    assert_eq!(of(2).count() + new.len(), Kind::ALL.len());
-    let mut suspended = status();
-    suspended.streams[0].state = StreamState::Suspended;
-    assert_eq!(suspended.clone().for_version(2).streams[0].state, StreamState::Idle);
-    assert_eq!(suspended.clone().for_version(3), suspended);
+    let newer: Vec<_> = of(4).copied().collect();
+    assert_eq!(newer, [Kind::OpenFile, Kind::AbortStream]);
+    assert_eq!(of(2).count() + new.len() + newer.len(), Kind::ALL.len());
+    let with = |state| {
+        let mut status = status();
+        status.streams[0].state = state;
+        status
+    };
+    let shown = |state, version| with(state).for_version(version).streams[0].state;
+    assert_eq!(shown(StreamState::Suspended, 2), StreamState::Idle);
+    assert_eq!(shown(StreamState::Suspended, 3), StreamState::Suspended);
+    assert_eq!(shown(StreamState::NoSpace, 3), StreamState::Throttled);
+    assert_eq!(shown(StreamState::NoSpace, 4), StreamState::NoSpace);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use clap::builder::RangedI64ValueParser;
 use clap::{Args, Parser};
-use freemkvd_proto::limits;
+use freemkvd_proto::{Leftover, limits};
 
 /// Shown below the long help of the whole command.
 const AFTER_HELP: &str = "\
@@ -16,6 +16,7 @@ Examples:
   freemkvctl status --json | jq .streams
   dd if=/dev/sr0 bs=1M | freemkvctl write /srv/rips/disc.iso --size-hint 50GiB
   freemkvctl weight 3 300                stream 3 gets three times its part
+  freemkvctl abort 3                     give stream 3 up, whatever its disk does
   freemkvctl drain                       finish what was accepted, and stop
   freemkvctl status >/dev/null || echo \"look after the rips\"
 
@@ -47,6 +48,7 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Subcommand {
+    Abort(AbortOptions),
     Drain(DrainOptions),
     Status(StatusOptions),
     Weight(WeightOptions),
@@ -101,6 +103,20 @@ pub(crate) struct StatusOptions {
     pub(crate) no_header: bool,
 }
 
+/// Give a stream up: its muxer gets an error, and what was not written of it is dropped.
+///
+/// For a muxer that hangs, or a disk that never answers. It takes effect at once, also while a thread of the
+/// daemon is in a call that does not return; that thread ends when the call does. What becomes of the file is
+/// what its muxer has chosen; usually it stays. You may do it for your own streams; root and the user that
+/// freemkvd runs as may do it for all.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+The exit code is 0 if it took effect, 2 for wrong usage, 3 if there is no daemon, 1 otherwise.")]
+pub(crate) struct AbortOptions {
+    /// The stream's number, the first column of `freemkvctl status`
+    pub(crate) stream: u64,
+}
+
 /// Give a stream more or less of its device's speed than the others there.
 ///
 /// The streams of one device share its speed by weight: one of 200 gets twice what one of 100 gets,
@@ -124,12 +140,13 @@ pub(crate) struct WeightOptions {
 /// Write standard input to a file, through the daemon, and make it durable.
 ///
 /// On a terminal it shows how far it has come. Ctrl-C, and an error of the input, end it; what was
-/// read so far is written and made durable, and the file stays.
+/// read so far is written and made durable, and the file stays, or becomes what --leftover says.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
   dd if=/dev/sr0 bs=1M | freemkvctl write /srv/rips/disc.iso
   freemkvctl write film.mkv --size-hint 50GiB <film.tmp
+  freemkvctl write film.mkv --publish --leftover remove <film.tmp
 
 The exit code is 0 if the whole input is durable, 3 if there is no daemon, 1 otherwise.")]
 pub(crate) struct WriteOptions {
@@ -145,9 +162,36 @@ pub(crate) struct WriteOptions {
     /// Empty and write a file that exists
     #[arg(long)]
     pub(crate) overwrite: bool,
+    /// Call it PATH.partial until all of it is there and durable
+    #[arg(long)]
+    pub(crate) publish: bool,
+    /// What becomes of the file if the input fails or is interrupted
+    #[arg(long, value_name = "WHAT", default_value = "keep")]
+    pub(crate) leftover: LeftoverChoice,
     /// Print nothing but errors
     #[arg(long)]
     pub(crate) quiet: bool,
+}
+
+/// As in the protocol, in words for the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum LeftoverChoice {
+    /// It stays as it is
+    Keep,
+    /// It stays, as PATH.partial
+    Partial,
+    /// It is removed
+    Remove,
+}
+
+impl From<LeftoverChoice> for Leftover {
+    fn from(choice: LeftoverChoice) -> Self {
+        match choice {
+            LeftoverChoice::Keep => Self::Keep,
+            LeftoverChoice::Partial => Self::Partial,
+            LeftoverChoice::Remove => Self::Remove,
+        }
+    }
 }
 
 fn weight() -> RangedI64ValueParser<u32> {

@@ -1,6 +1,7 @@
 //! `freemkvctl`: what a person, a script or a health check asks of freemkvd. One file for each
 //! subcommand; this one picks it, and prints the error of the one that failed.
 
+mod abort;
 mod cli;
 mod drain;
 mod exit;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
     };
     let socket = arguments.socket.as_deref();
     let outcome = match &arguments.command {
+        Subcommand::Abort(options) => abort::run(socket, options),
         Subcommand::Drain(_) => drain::run(socket),
         Subcommand::Status(options) => status::run(socket, options),
         Subcommand::Weight(options) => weight::run(socket, options),

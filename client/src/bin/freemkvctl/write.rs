@@ -71,6 +71,8 @@ fn create(
         .window_bytes(1 << 20)
         .daemon_window_bytes(0)
         .weight(options.weight)
+        .publish(options.publish)
+        .leftover(options.leftover.into())
         // What is waited for was waited for in `settle`.
         .drop_wait(Duration::from_secs(1));
     if let Some(socket) = socket {

@@ -1,7 +1,7 @@
 //! What the fake daemon answers to requests.
 
 use freemkvd_proto::status::{Budget, DaemonState, Status};
-use freemkvd_proto::{ErrorCode, Failure, Reply, SetWeight};
+use freemkvd_proto::{AbortStream, ErrorCode, Failure, Reply, SetWeight};
 
 pub(super) fn status() -> Status {
     Status {
@@ -23,7 +23,15 @@ pub(super) fn status() -> Status {
 }
 
 pub(super) fn weighed(set: SetWeight) -> Reply {
-    match set.stream {
+    done_with(set.stream)
+}
+
+pub(super) fn aborted(abort: AbortStream) -> Reply {
+    done_with(abort.stream)
+}
+
+fn done_with(stream: u64) -> Reply {
+    match stream {
         7 => Reply::Done,
         _ => Reply::Failed(Failure::new(ErrorCode::NO_SUCH_STREAM, "no such stream here")),
     }

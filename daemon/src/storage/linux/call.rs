@@ -12,7 +12,7 @@
 use std::ffi::c_ulong;
 use std::io;
 use std::ops::Range;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
 
 use rustix::io::{Errno, ReadWriteFlags};
 
@@ -83,6 +83,19 @@ pub(super) fn sync_file_range(
         let result = unsafe { libc::sync_file_range(file.as_raw_fd(), offset, len, flags) };
         if result == 0 { Ok(()) } else { Err(last_errno()) }
     })
+}
+
+/// `close(2)`, with what it says: dropping a descriptor does not tell. It is closed in any case, after an
+/// interruption too.
+pub(super) fn close(file: OwnedFd) -> rustix::io::Result<()> {
+    // SAFETY: the descriptor was owned, and from here on nobody has it.
+    match unsafe { libc::close(file.into_raw_fd()) } {
+        0 => Ok(()),
+        _ => match last_errno() {
+            Errno::INTR => Ok(()),
+            errno => Err(errno),
+        },
+    }
 }
 
 /// `struct cachestat_range` of linux/mman.h.

@@ -9,17 +9,18 @@
 //!    first write and only ever synced, then still tells.
 //! 3. "Unsupported" is said only where nothing was written.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, IoSlice};
 use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{
-    Advice, AtFlags, FallocateFlags, StatxFlags, fadvise, fallocate, fdatasync, fstat, fsync,
-    ftruncate, statat, statx, unlinkat,
+    Advice, AtFlags, FallocateFlags, RenameFlags, StatxFlags, fadvise, fallocate, fdatasync, fstat,
+    fstatvfs, fsync, ftruncate, linkat, renameat, renameat_with, statat, statx, unlinkat,
 };
 use rustix::io::{Errno, ReadWriteFlags, pwrite, pwritev2};
 
+use super::super::beneath::names;
 use super::super::{Abilities, Content, Manner, Pages, Storage};
 use super::{Lent, call, page_bytes};
 
@@ -132,14 +133,22 @@ impl Storage for File {
         Ok(fstat(&self.data)?.st_size.unsigned_abs())
     }
 
-    fn reserve(&mut self, len: u64) -> io::Result<()> {
+    fn reserve(&mut self, len: u64) -> io::Result<bool> {
         match fallocate(&self.data, FallocateFlags::KEEP_SIZE, 0, len) {
-            Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(false),
             result => {
                 self.reserved_bytes = len;
-                Ok(result?)
+                result?;
+                Ok(true)
             }
         }
+    }
+
+    fn available_bytes(&mut self) -> io::Result<u64> {
+        let space = fstatvfs(&self.data)?;
+        let free_bytes = space.f_bavail.saturating_mul(space.f_frsize);
+        let taken_bytes = fstat(&self.data)?.st_blocks.unsigned_abs() * 512;
+        Ok(free_bytes.saturating_add(taken_bytes))
     }
 
     fn release_surplus(&mut self) -> io::Result<()> {
@@ -186,13 +195,51 @@ impl Storage for File {
     }
 
     fn unlink(&mut self) -> io::Result<()> {
+        match &self.directory {
+            Some(directory) if self.has_name(directory, &self.name)? => {
+                Ok(unlinkat(directory, &self.name, AtFlags::empty())?)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn is_taken(&mut self, name: &OsStr) -> io::Result<bool> {
         let Some(directory) = &self.directory else {
-            return Ok(());
+            return Ok(false);
         };
-        let (ours, named) =
-            (fstat(&self.data)?, statat(directory, &self.name, AtFlags::SYMLINK_NOFOLLOW)?);
-        if (ours.st_dev, ours.st_ino) == (named.st_dev, named.st_ino) {
-            unlinkat(directory, &self.name, AtFlags::empty())?;
+        match statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => Ok(false),
+            Err(errno) => Err(errno.into()),
+            Ok(_) => Ok(!self.has_name(directory, name)?),
+        }
+    }
+
+    fn rename(&mut self, name: &OsStr, replaces: bool) -> io::Result<()> {
+        let Some(directory) = &self.directory else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        // Also where somebody, perhaps the daemon before, has done it already.
+        if !self.has_name(directory, name)? {
+            if !self.has_name(directory, &self.name)? {
+                return Err(io::ErrorKind::NotFound.into());
+            }
+            match replaces {
+                true => renameat(directory, &self.name, directory, name)?,
+                false => rename_to_free_name(directory, &self.name, name)?,
+            }
+        }
+        name.clone_into(&mut self.name);
+        self.name_is_durable = false;
+        Ok(())
+    }
+
+    /// The kernel calls the file system at the close of each descriptor, that of a duplicate included.
+    fn closing(&mut self) -> io::Result<()> {
+        for file in [&self.data, &self.sentinel] {
+            // Without a descriptor to spare it goes unasked: everything was synced before.
+            if let Ok(duplicate) = file.try_clone() {
+                call::close(duplicate)?;
+            }
         }
         Ok(())
     }
@@ -222,6 +269,12 @@ impl Storage for File {
 }
 
 impl File {
+    /// True when `name` in `directory` is this file.
+    fn has_name(&self, directory: &OwnedFd, name: &OsStr) -> io::Result<bool> {
+        let ours = fstat(&self.data)?;
+        Ok(names(directory, name, (ours.st_dev, ours.st_ino)))
+    }
+
     fn is_aligned(&self, offset: u64, content: &Content<'_>) -> bool {
         let address = match content {
             Content::Bytes(bytes) => bytes.as_ptr().addr(),
@@ -242,6 +295,26 @@ impl File {
                 self.direct = None;
             }
         }
+    }
+}
+
+/// `RENAME_NOREPLACE`, or what comes next to it: NFS and some FUSE file systems have no flags.
+fn rename_to_free_name(directory: &OwnedFd, old: &OsStr, new: &OsStr) -> rustix::io::Result<()> {
+    match renameat_with(directory, old, directory, new, RenameFlags::NOREPLACE) {
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {}
+        result => return result,
+    }
+    // A link never replaces anything. For a moment the file has both names.
+    match linkat(directory, old, directory, new, AtFlags::empty()) {
+        Ok(()) => return unlinkat(directory, old, AtFlags::empty()),
+        Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS) => {}
+        Err(errno) => return Err(errno),
+    }
+    // Neither, as on FAT: look first. Who takes the name between the two is replaced.
+    match statat(directory, new, AtFlags::SYMLINK_NOFOLLOW) {
+        Err(Errno::NOENT) => renameat(directory, old, directory, new),
+        Err(errno) => Err(errno),
+        Ok(_) => Err(Errno::EXIST),
     }
 }
 

@@ -20,9 +20,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use freemkvd_proto::OpenMode;
-use rustix::fs::{
-    AtFlags, FsWord, NFS_SUPER_MAGIC, StatxFlags, fstatfs, fstatvfs, major, minor, statx,
-};
+use rustix::fs::{AtFlags, FsWord, NFS_SUPER_MAGIC, StatxFlags, fstatfs, major, minor, statx};
 
 use self::file::{File, direct_align_bytes};
 use super::beneath::{self, Refused};
@@ -60,12 +58,16 @@ impl Open for Disk {
         let (root, rest) = below(roots, path).ok_or_else(|| outside(roots, path))?;
         let file =
             beneath::open(root, rest, mode).map_err(|refused| error(refused, roots, path))?;
-        // One that was there may have been made a moment ago by somebody who did not sync.
-        let name_is_durable = mode == OpenMode::Existing;
-        describe(file, path, name_is_durable)
+        Ok(describe(file, path))
     }
 
     fn reopen(&self, roots: &[PathBuf], path: &Path, known: Known) -> Result<Opened, OpenError> {
+        // It may have got its other name just before the daemon before ended.
+        let is_there = |path: &&Path| {
+            let place = below(roots, path);
+            place.is_some_and(|(root, rest)| beneath::is_called(root, rest, known.id))
+        };
+        let path = known.other_path.as_deref().filter(is_there).unwrap_or(path);
         let (root, rest) = below(roots, path).ok_or_else(|| outside(roots, path))?;
         let changed = |what| OpenError::Changed { path: path.to_owned(), what };
         // A number alone would be taken for the file, whoever has it now.
@@ -89,9 +91,14 @@ impl Open for Disk {
         if file.stat.st_nlink == 0 {
             return Err(changed("was removed"));
         }
-        let mut opened = describe(file, path, false)?;
+        let mut opened = describe(file, path);
         opened.storage.has_reserved(known.reserved_bytes);
         Ok(opened)
+    }
+
+    fn locate(&self, path: &Path) -> Option<String> {
+        let device = mount::at(path).device;
+        (!device.is_empty()).then_some(device)
     }
 }
 
@@ -112,15 +119,7 @@ fn born(file: &OwnedFd) -> Option<(i64, u32)> {
 }
 
 /// What there is to know of an open file.
-fn describe(
-    file: beneath::Opened,
-    path: &Path,
-    name_is_durable: bool,
-) -> Result<Opened, OpenError> {
-    let io = |operation, source| OpenError::Io { path: path.to_owned(), operation, source };
-    let space = fstatvfs(&file.data).map_err(|errno| io("ask about", errno.into()))?;
-    let free_bytes = space.f_bavail.saturating_mul(space.f_frsize);
-    let taken_bytes = file.stat.st_blocks.unsigned_abs() * 512;
+fn describe(file: beneath::Opened, path: &Path) -> Opened {
     let mut mount = mount::of(&file.data, path);
     if mount.device.is_empty() {
         mount.device = format!("{}:{}", major(file.stat.st_dev), minor(file.stat.st_dev));
@@ -140,10 +139,9 @@ fn describe(
         trusted_by_range: is_trusted_by_range(&mount.filesystem),
         in_memory,
     };
-    Ok(Opened {
+    Opened {
         created: file.created,
         len_bytes: file.stat.st_size.unsigned_abs(),
-        available_bytes: free_bytes.saturating_add(taken_bytes),
         id: FileId { device: file.stat.st_dev, inode: file.stat.st_ino },
         born: born(&file.data),
         device: Device {
@@ -159,11 +157,12 @@ fn describe(
             direct: file.direct.filter(|_| direct_align_bytes.is_some()),
             directory: file.directory,
             name: file.name,
-            name_is_durable,
+            // Also one that was there: somebody may have made it a moment ago, and not synced.
+            name_is_durable: false,
             abilities,
             reserved_bytes: 0,
         }),
-    })
+    }
 }
 
 /// What can't be found out by trying, since it looks as if it had worked.

@@ -240,6 +240,7 @@ fn known(path: &Path) -> (Opened, Known) {
     let known = Known {
         id: opened.id,
         born: opened.born,
+        other_path: None,
         reserved_bytes: 0,
         descriptors: Some(Descriptors { data, sentinel }),
     };
@@ -291,7 +292,7 @@ fn a_file_that_was_closed_is_known_by_more_than_its_number() {
     let dir = tempfile::tempdir_in(".").unwrap();
     let path = dir.path().canonicalize().unwrap().join("a");
     let (opened, known) = known(&path);
-    let closed = |known: &Known| Known { descriptors: None, ..*known };
+    let closed = |known: &Known| Known { other_path: None, descriptors: None, ..*known };
     drop(opened);
     let again = reopen(&path, closed(&known));
     if known.born.is_none() {
@@ -314,4 +315,48 @@ fn a_file_that_was_closed_is_known_by_more_than_its_number() {
     std::fs::remove_file(&path).unwrap();
     let gone = reopen(&path, closed(&known));
     assert!(matches!(gone, Err(OpenError::Changed { what: "was removed", .. })));
+}
+
+fn create(path: &Path) -> Opened {
+    Disk.open(&[path.parent().unwrap().to_owned()], path, OpenMode::CreateNew).unwrap()
+}
+
+#[test]
+fn a_name_that_is_taken_is_replaced_only_if_that_is_wanted() {
+    let dir = tempfile::tempdir_in(".").unwrap();
+    let dir = dir.path().canonicalize().unwrap();
+    let (partial, film) = (dir.join("film.partial"), dir.join("film"));
+    let mut opened = create(&partial);
+    opened.storage.write_at(0, Content::Bytes(b"new"), Manner::Cached).unwrap();
+    assert!(!opened.storage.is_taken("film".as_ref()).unwrap());
+    std::fs::write(&film, b"old").unwrap();
+    assert!(opened.storage.is_taken("film".as_ref()).unwrap());
+    assert!(!opened.storage.is_taken("film.partial".as_ref()).unwrap(), "that is this file");
+    let refused = opened.storage.rename("film".as_ref(), false).unwrap_err();
+    assert_eq!(refused.kind(), io::ErrorKind::AlreadyExists);
+    assert_eq!((std::fs::read(&film).unwrap(), partial.exists()), (b"old".to_vec(), true));
+    opened.storage.rename("film".as_ref(), true).unwrap();
+    assert_eq!((std::fs::read(&film).unwrap(), partial.exists()), (b"new".to_vec(), false));
+    // A second time, as after a crash between the renaming and the answer.
+    opened.storage.rename("film".as_ref(), false).unwrap();
+    opened.storage.sync().unwrap();
+    opened.storage.closing().unwrap();
+    std::fs::remove_file(&film).unwrap();
+    let gone = opened.storage.rename("other".as_ref(), false).unwrap_err();
+    assert_eq!(gone.kind(), io::ErrorKind::NotFound);
+}
+
+#[test]
+fn a_file_that_got_its_other_name_under_a_dying_daemon_is_found() {
+    let dir = tempfile::tempdir_in(".").unwrap();
+    let path = dir.path().canonicalize().unwrap().join("film.partial");
+    let (opened, kept) = known(&path);
+    let other = path.with_file_name("film");
+    std::fs::rename(&path, &other).unwrap();
+    drop(opened);
+    let closed = kept.descriptors.is_some() && kept.born.is_some();
+    let mut again = reopen(&path, Known { other_path: Some(other.clone()), ..kept }).unwrap();
+    again.storage.rename("film".as_ref(), false).unwrap();
+    again.storage.unlink().unwrap();
+    assert!(closed && !other.exists(), "it knows its name");
 }

@@ -1,6 +1,7 @@
 //! The ladder on storages that refuse, do nothing, or cannot count, and the account in step with them.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
@@ -130,7 +131,23 @@ impl Storage for Fake {
         Ok(0)
     }
 
-    fn reserve(&mut self, _len: u64) -> io::Result<()> {
+    fn reserve(&mut self, _len: u64) -> io::Result<bool> {
+        Ok(true)
+    }
+
+    fn available_bytes(&mut self) -> io::Result<u64> {
+        Ok(u64::MAX)
+    }
+
+    fn is_taken(&mut self, _name: &OsStr) -> io::Result<bool> {
+        Ok(false)
+    }
+
+    fn rename(&mut self, _name: &OsStr, _replaces: bool) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn closing(&mut self) -> io::Result<()> {
         Ok(())
     }
 
@@ -189,7 +206,7 @@ impl Bench {
         let account = self.gate.join(1, "8:1", false, 100);
         let settings = (pinned, window_bytes);
         let device = Arc::clone(&self.device);
-        File::new(&self.record, device, storage, account, Clock::start(), settings)
+        File::new(&self.record, device, storage, account, Clock::start(), settings, None)
     }
 
     fn calls(&self, name: &str) -> usize {

@@ -1,0 +1,122 @@
+//! The end of a stream's file: its name when it is complete, and what is left of it when it is not.
+//!
+//! 1. A file gets its name after all of it is durable, and is reported only after the name is, too.
+//! 2. What is to be removed loses its name first. Its space is given back step by step, each step under the
+//!    budget like a write: freeing 100 GB at once keeps a disk's journal busy for seconds, and everybody who
+//!    writes there waiting.
+
+use std::io;
+use std::time::Duration;
+
+use freemkvd_proto::{ErrorCode, Failure, Reply};
+use tracing::{info, warn};
+
+use super::run::{Stop, Writer};
+use crate::budget::Reserve;
+
+/// How much is freed at once: on ext4 a few dozen extents.
+const STEP_BYTES: u64 = 256 << 20;
+
+/// What a step is charged: what it may dirty in the journal.
+const STEP_CHARGE_BYTES: u64 = 1 << 20;
+
+/// How long it waits for the budget before it asks again.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+impl Writer<'_> {
+    /// Gives a complete file its name.
+    pub(super) fn publish(&mut self) -> Result<(), Stop> {
+        if let Some(name) = self.ending.published_name(self.path) {
+            let replaces = self.ending.replaces();
+            self.file.rename(name, replaces).map_err(|error| self.not_published(&error))?;
+            // The name, which is not durable yet.
+            self.sync()?;
+        }
+        let closing = self.file.closing();
+        self.check("close", None, closing)
+    }
+
+    fn not_published(&self, error: &io::Error) -> Stop {
+        let name = self.ending.published_path(self.path).unwrap_or_default();
+        let (path, name) = (self.path.display(), name.display());
+        let what = match error.kind() {
+            io::ErrorKind::AlreadyExists => format!("{name} exists by now; choose one of the two"),
+            io::ErrorKind::NotFound => "somebody has taken its name away".to_owned(),
+            _ => format!("it can't be renamed to {name}: {error}; rename it by hand"),
+        };
+        let message = format!("{path} is complete and durable, but {what}");
+        let errno = error.raw_os_error();
+        Stop::Failed(Failure { errno, ..Failure::new(ErrorCode::NOT_PUBLISHED, message) })
+    }
+
+    /// What is left of a file becomes what its client chose, once the client has been told how its stream
+    /// ended. Returns the last answer, if it was not given yet.
+    pub(super) fn dispose(&mut self, last: Option<(u64, Reply)>) -> Option<(u64, Reply)> {
+        let _ = self.file.sync();
+        if self.is_complete || !self.ending.removes() {
+            self.call_partial();
+            return last;
+        }
+        match self.file.unlink() {
+            Ok(()) => info!(
+                stream = self.record.id,
+                "removed what was left of stream {}: {}",
+                self.record.id,
+                self.path.display()
+            ),
+            Err(error) => {
+                self.tell_left("remove", &error);
+                return last;
+            }
+        }
+        // The name is free for others from here on, and the rest takes time.
+        if let Some((sequence, reply)) = last {
+            self.record.answer(sequence, reply);
+        }
+        // If it can't be shrunk, its space comes back as a whole when it is closed.
+        if let Err(error) = self.shrink() {
+            self.tell_left("shrink", &error);
+        }
+        None
+    }
+
+    fn call_partial(&mut self) {
+        if self.is_complete {
+            return;
+        }
+        let Some(name) = self.ending.leftover_name(self.path) else {
+            return;
+        };
+        let renamed = self.file.rename(&name, self.ending.replaces());
+        if let Err(error) = renamed.and_then(|()| self.file.sync()) {
+            self.tell_left("rename", &error);
+        }
+    }
+
+    /// Nothing of it is dirty.
+    fn shrink(&mut self) -> io::Result<()> {
+        let mut len = self.file.len_bytes()?;
+        while len > 0 {
+            len = len.saturating_sub(STEP_BYTES);
+            let (need, want) = (STEP_CHARGE_BYTES, STEP_CHARGE_BYTES);
+            while let Reserve::Throttled(_) = self.account().reserve(need, want, len) {
+                self.account().wait(PATIENCE);
+            }
+            self.file.set_len(len)?;
+            self.file.sync_len()?;
+            // Its turn is over, and what was charged for it is clean.
+            self.account().rest();
+        }
+        Ok(())
+    }
+
+    fn tell_left(&self, operation: &str, error: &io::Error) {
+        warn!(
+            stream = self.record.id,
+            errno = error.raw_os_error(),
+            "cannot {operation} what is left of stream {}: {}: {error}",
+            self.record.id,
+            self.path.display()
+        );
+    }
+}
