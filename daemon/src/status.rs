@@ -208,9 +208,9 @@ fn shown(path: &str) -> String {
 
 fn queued_bytes(seen: &Snapshot) -> u64 {
     // What a failed stream had queued was dropped.
-    match seen.ended {
-        Some(_) => 0,
-        None => seen.progress.accepted.bytes - seen.progress.written.bytes,
+    match seen.ended.is_some() || seen.failure.is_some() {
+        true => 0,
+        false => seen.progress.accepted.bytes - seen.progress.written.bytes,
     }
 }
 

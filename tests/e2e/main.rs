@@ -6,6 +6,7 @@
     reason = "what fails in a test is a failed test, also in a function that several share"
 )]
 
+mod aborting;
 mod bad_commands;
 mod bad_frames;
 mod bad_paths;
@@ -15,6 +16,7 @@ mod files_in_use;
 mod four_streams;
 mod leaks;
 mod limits;
+mod publishing;
 mod random_calls;
 mod reload;
 mod resume;

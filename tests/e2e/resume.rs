@@ -10,7 +10,8 @@ use freemkvd_client::Error;
 use freemkvd_proto::hello::{ClientHello, DaemonHello};
 use freemkvd_proto::status::StreamState;
 use freemkvd_proto::{
-    Command, ErrorCode, Mark, OpenMode, OpenResumable, Opened, Reply, Resume, Seek, Token, Transfer,
+    AbortStream, Command, ErrorCode, Mark, OpenMode, OpenResumable, Opened, Reply, Resume, Seek,
+    Token, Transfer,
 };
 use freemkvd_tests::daemon::{Daemon, wait_until};
 use freemkvd_tests::hold::Held;
@@ -322,13 +323,17 @@ fn a_client_of_version_2_is_served_as_ever_and_one_of_a_later_version_as_one_of_
     old.hello(&ClientHello { lowest: 2, highest: 2 }.encode());
     old.command(0, &Command::Drain);
     assert_eq!(old.failure().code, ErrorCode::UNKNOWN_KIND);
+    let mut old = Peer::connect(daemon.socket());
+    old.hello(&ClientHello { lowest: 3, highest: 3 }.encode());
+    old.command(0, &Command::AbortStream(AbortStream { stream: 1 }));
+    assert_eq!(old.failure().code, ErrorCode::UNKNOWN_KIND);
 
     let mut new = Peer::connect(daemon.socket());
     let hello = new.hello(&ClientHello { lowest: 2, highest: 9 }.encode());
-    assert_eq!(hello, Some(DaemonHello::Accepted { version: 3 }));
+    assert_eq!(hello, Some(DaemonHello::Accepted { version: 4 }));
     let mut too_new = Peer::connect(daemon.socket());
-    let hello = too_new.hello(&ClientHello { lowest: 4, highest: 9 }.encode());
-    assert!(matches!(hello, Some(DaemonHello::Refused { lowest: 2, highest: 3, .. })), "{hello:?}");
+    let hello = too_new.hello(&ClientHello { lowest: 5, highest: 9 }.encode());
+    assert!(matches!(hello, Some(DaemonHello::Refused { lowest: 2, highest: 4, .. })), "{hello:?}");
 }
 
 #[test]

@@ -1,0 +1,91 @@
+//! Streams that are given up by somebody else than their muxers.
+
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use freemkvd_client::control::Control;
+use freemkvd_client::{Error, Leftover};
+use freemkvd_proto::ErrorCode;
+use freemkvd_proto::status::StreamState;
+use freemkvd_tests::daemon::{Daemon, wait_until};
+use freemkvd_tests::hold::Held;
+
+use crate::support::{MIB, Neighbour, inside, scratch, write_pattern};
+
+fn abort(daemon: &Daemon, stream: u64) -> Result<(), Error> {
+    Control::connect(Some(daemon.socket()), Duration::from_secs(10)).unwrap().abort(stream)
+}
+
+#[test]
+fn a_stream_that_is_aborted_tells_its_muxer_and_leaves_its_file_as_was_chosen() {
+    let root = scratch();
+    let daemon = Daemon::start(root.path(), "");
+    let neighbour = Neighbour::start(&daemon, root.path());
+    for (leftover, exists) in [(Leftover::Keep, true), (Leftover::Remove, false)] {
+        let path = root.path().join("film.mkv");
+        let mut file = daemon.options().leftover(leftover).create(&path).unwrap();
+        write_pattern(&mut file, 1, 0, 30 * MIB).unwrap();
+        file.flush().unwrap();
+        let stream = file.stream_id().unwrap();
+        abort(&daemon, stream).unwrap();
+        // Whatever the muxer does next.
+        let failed = wait_until(|| file.write_all(b"more").is_err());
+        let error = file.sync_all().unwrap_err();
+        assert!(failed);
+        assert_eq!(inside(&error).code(), Some(ErrorCode::ABORTED), "{error}");
+        let by = format!("freemkvctl abort {stream}");
+        assert!(error.to_string().contains(&by), "{error}");
+        daemon.wait_for("the stream gone", |status| {
+            status.streams.iter().all(|other| other.id != stream)
+        });
+        assert_eq!(path.exists(), exists);
+        // Its file is free.
+        daemon.options().create(&path).unwrap().finish().unwrap();
+        let again = abort(&daemon, stream).unwrap_err();
+        assert_eq!(again.code(), Some(ErrorCode::NO_SUCH_STREAM));
+    }
+    neighbour.assert_unharmed();
+}
+
+#[test]
+fn a_stream_whose_thread_hangs_is_aborted_at_once_and_ends_when_it_can() {
+    let root = scratch();
+    let daemon = Daemon::start(root.path(), "");
+    let path = root.path().join("stuck.mkv");
+    let mut file = daemon.options().window_bytes(MIB).create(&path).unwrap();
+    let stream = file.stream_id().unwrap();
+    let held = Held::writer(&daemon, stream);
+    write_pattern(&mut file, 1, 0, 20 * MIB).unwrap();
+    let since = Instant::now();
+    abort(&daemon, stream).unwrap();
+    let error = file.finish().unwrap_err();
+    assert!(since.elapsed() < Duration::from_secs(5), "{:?}", since.elapsed());
+    assert_eq!(inside(&error).code(), Some(ErrorCode::ABORTED), "{error}");
+    let seen = daemon.wait_for("an aborted stream", |status| {
+        status.streams.iter().any(|stream| stream.state == StreamState::Aborted)
+    });
+    assert_eq!((seen.streams[0].queued_bytes, seen.budget.queued_bytes), (0, 0));
+    // While its thread is there, nobody else may write the file.
+    let refused = daemon.options().create(&path).unwrap_err();
+    assert_eq!(refused.code(), Some(ErrorCode::IN_USE), "{refused}");
+    drop(held);
+    daemon.wait_for("no stream", |status| status.streams.is_empty());
+    daemon.options().create(&path).unwrap().finish().unwrap();
+}
+
+#[test]
+fn an_abandoned_stream_is_aborted_and_not_written_any_more() {
+    let root = scratch();
+    let daemon = Daemon::start(root.path(), "");
+    let options = daemon.options().drop_wait(Duration::from_millis(50));
+    let path = root.path().join("stuck.mkv");
+    let mut file = options.leftover(Leftover::Remove).create(&path).unwrap();
+    let stream = file.stream_id().unwrap();
+    let held = Held::writer(&daemon, stream);
+    write_pattern(&mut file, 1, 0, 20 * MIB).unwrap();
+    drop(file);
+    abort(&daemon, stream).unwrap();
+    drop(held);
+    daemon.wait_for("no stream", |status| status.streams.is_empty());
+    assert!(!path.exists());
+}
