@@ -99,6 +99,20 @@ fn a_suspended_stream_has_its_age_and_is_no_trouble() {
     assert!(stdout(&output).contains(r#""state":"suspended""#), "{}", stdout(&output));
 }
 
+#[test]
+fn a_stream_without_space_is_trouble_and_says_how_much_is_missing() {
+    let mut status = healthy();
+    let what = "space on /rips (at least 3.1 GiB more, gives up in 7m)";
+    status.streams[0].state = StreamState::NoSpace;
+    status.streams[0].waiting_for = Some(WaitingFor { what: what.into(), ms: 61_000 });
+    let daemon = FakeDaemon::start(status);
+    let output = freemkvctl(&daemon.socket()).arg("status").output().unwrap();
+    let line = format!("\nwaiting for {what}, for 1 min 1 s so far: stream 1, /rips/The Third Man");
+    assert!(stdout(&output).contains(&line), "{}", stdout(&output));
+    assert!(stdout(&output).contains("no-space 1 min"), "{}", stdout(&output));
+    assert_eq!(exit_code(&output), 4);
+}
+
 /// As [`healthy`], with one stream that failed and one that hangs.
 fn degraded() -> Status {
     let mut status = healthy();
@@ -127,7 +141,7 @@ fn degraded() -> Status {
         state: StreamState::Syncing,
         state_seconds: 42,
         blocked_in: Some("fdatasync".into()),
-        waiting_for: Some(WaitingFor { what: "fdatasync on /mnt/nas".into(), ms: 42_000 }),
+        waiting_for: Some(WaitingFor { what: "fdatasync on nas:/rips".into(), ms: 42_000 }),
         client_pid: None,
         out_bytes_per_second: 0,
         ..stream(4, "/mnt/nas/disc.iso")
@@ -171,7 +185,7 @@ freemkvd 0.1.0 running for 3 h 12 min, pid 811
 dirty 48.0 MiB of 512 MiB (kernel: 45.2 MiB), queued 20.0 MiB of 256 MiB
 
 failed: stream 3, /rips/M (1931)/title_t01.mkv: no space left on device; free some and start the rip again (errno 28 at byte 4096)
-stalled in fdatasync for 42 s on /mnt/nas: stream 4, /mnt/nas/disc.iso
+stalled in fdatasync for 42 s on nas:/rips: stream 4, /mnt/nas/disc.iso
 device 0:52 has been wedged for 1 min 35 s: /mnt/nas (nfs4) has 48.0 MiB to write back
 
 DEVICE  MOUNT     FS    STATE              DRAIN         DIRTY    KERNEL    LIMIT   RATE/s    P95
@@ -182,7 +196,7 @@ ID  FILE                                       PID  STATE              IN/s     
  1  /rips/The Third Man (1949)/title_t00.mkv  4001  writing        72.0 MiB  71.5 MiB  21.5 GiB  21.5 GiB  21.4 GiB  10.0 MiB  24.0 MiB
  2  /rips/Metropolis (1927)/title_t03.mkv     4002  throttled 3 s  72.0 MiB  71.5 MiB  21.5 GiB  21.5 GiB  21.4 GiB  10.0 MiB  24.0 MiB  its turn on /rips 3120 ms
  3  /rips/M (1931)/title_t01.mkv              4003  failed              0 B       0 B  21.5 GiB  21.5 GiB  21.4 GiB  10.0 MiB  24.0 MiB
- 4  /mnt/nas/disc.iso                            -  stalled 42 s   72.0 MiB       0 B  21.5 GiB  21.5 GiB  21.4 GiB  10.0 MiB  24.0 MiB  fdatasync on /mnt/nas 42 s
+ 4  /mnt/nas/disc.iso                            -  stalled 42 s   72.0 MiB       0 B  21.5 GiB  21.5 GiB  21.4 GiB  10.0 MiB  24.0 MiB  fdatasync on nas:/rips 42 s
 "
     );
     assert_eq!(exit_code(&output), 4);
@@ -202,7 +216,7 @@ dirty 48.0 MiB of 512 MiB (kernel: 45.2 MiB), queued 20.0 MiB of 256 MiB
 
 failed: stream 3, /rips/M (1931)/title_t01.mkv: no space left on device; free
   some and start the rip again (errno 28 at byte 4096)
-stalled in fdatasync for 42 s on /mnt/nas: stream 4, /mnt/nas/disc.iso
+stalled in fdatasync for 42 s on nas:/rips: stream 4, /mnt/nas/disc.iso
 device 0:52 has been wedged for 1 min 35 s: /mnt/nas (nfs4) has 48.0 MiB to
   write back
 

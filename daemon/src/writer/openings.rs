@@ -71,8 +71,11 @@ impl Openings {
     /// Whether the device of `path` is known not to answer.
     #[must_use]
     pub fn silence(&self, shop: &Shop, path: &Path) -> Option<Silence> {
+        self.silence_at(shop, path, shop.clock.now())
+    }
+
+    fn silence_at(&self, shop: &Shop, path: &Path, now: Duration) -> Option<Silence> {
         let place = self.place(shop, path);
-        let now = shop.clock.now();
         let view = place.device.as_deref().and_then(|device| shop.gate.device(device));
         let wedged = view.filter(|view| view.state == State::Wedged);
         let since = wedged.map(|view| view.since).or_else(|| {
@@ -151,5 +154,97 @@ pub(super) struct UnderWay<'a> {
 impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
         self.openings.lock().under_way.remove(&self.stream);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use freemkvd_proto::OpenMode;
+
+    use super::*;
+    use crate::clock::Clock;
+    use crate::device::Devices;
+    use crate::ledger::Ledger;
+    use crate::storage::{Known, Open, OpenError, Opened};
+    use crate::writer::{Client, Gate, OpenFiles, Queue, Queues};
+
+    /// A table of mounts, and nothing to open.
+    struct Table(Mutex<Vec<(&'static str, &'static str)>>);
+
+    impl Open for Table {
+        fn open(&self, _: &[PathBuf], path: &Path, _: OpenMode) -> Result<Opened, OpenError> {
+            Err(OpenError::NotAFile { path: path.to_owned(), what: "nothing" })
+        }
+
+        fn reopen(&self, _: &[PathBuf], path: &Path, _: Known) -> Result<Opened, OpenError> {
+            Err(OpenError::NotAFile { path: path.to_owned(), what: "nothing" })
+        }
+
+        fn locate(&self, path: &Path) -> Option<String> {
+            let table = self.0.lock().unwrap();
+            let mount = table.iter().find(|(mount, _)| path.starts_with(mount));
+            mount.map(|(_, device)| (*device).to_owned())
+        }
+    }
+
+    fn shop(table: Vec<(&'static str, &'static str)>) -> (Shop, Arc<Table>) {
+        let clock = Clock::start();
+        let table = Arc::new(Table(Mutex::new(table)));
+        let shop = Shop {
+            disk: table.clone(),
+            gate: Gate::new(64 << 20, clock),
+            devices: Devices::default(),
+            files: Arc::new(OpenFiles::default()),
+            openings: Openings::default(),
+            ledger: Ledger::default(),
+            clock,
+        };
+        (shop, table)
+    }
+
+    fn record(id: StreamId, path: &str) -> Record {
+        let queue = Queue::new(Queues::new(1 << 20, 1 << 20));
+        Record::new(id, path.into(), Client::default(), queue, Clock::start())
+    }
+
+    fn is_silent(shop: &Shop, path: &str, seconds: u64) -> bool {
+        let now = shop.clock.now() + Duration::from_secs(seconds);
+        shop.openings.silence_at(shop, Path::new(path), now).is_some()
+    }
+
+    #[test]
+    fn an_open_that_hangs_speaks_for_its_device_and_its_directory() {
+        let (shop, _) = shop(vec![("/nas", "0:52"), ("/rips", "8:1")]);
+        let hanging = shop.openings.note(&shop, &record(1, "/nas/a"), Path::new("/nas/a"));
+        let linked = shop.openings.note(&shop, &record(2, "/link/a"), Path::new("/link/a"));
+        assert!(!is_silent(&shop, "/nas/b", 10), "a disk that spins up");
+        for path in ["/nas/b", "/nas/sub/b", "/link/b"] {
+            assert!(is_silent(&shop, path, 25), "{path}");
+        }
+        for path in ["/rips/b", "/elsewhere/b"] {
+            assert!(!is_silent(&shop, path, 25), "{path}");
+        }
+        drop(hanging);
+        assert!(!is_silent(&shop, "/nas/b", 25), "it answers");
+        assert!(is_silent(&shop, "/link/b", 25));
+        drop(linked);
+        assert!(!is_silent(&shop, "/link/b", 25));
+    }
+
+    #[test]
+    fn a_directory_is_where_its_files_were_until_something_else_is_mounted() {
+        let (shop, table) = shop(vec![("/rips", "8:1"), ("/", "8:0")]);
+        // A link below /rips, to the server.
+        shop.openings.learn(&shop, Path::new("/rips/nas/a"), "0:52");
+        let place = |path| shop.openings.place(&shop, Path::new(path)).device.unwrap();
+        assert_eq!((place("/rips/nas/b"), place("/rips/b")), ("0:52".into(), "8:1".to_owned()));
+        table.0.lock().unwrap()[0].1 = "8:2";
+        assert_eq!(place("/rips/nas/b"), "8:2");
+        (0..2 * DIRECTORIES_MAX).for_each(|number| {
+            shop.openings.learn(&shop, Path::new(&format!("/rips/{number}/a")), "8:2");
+        });
+        assert_eq!(shop.openings.lock().seen.len(), DIRECTORIES_MAX);
     }
 }

@@ -93,8 +93,14 @@ fn problems(status: &Status) -> Vec<String> {
     let stalled = status.streams.iter().filter_map(|stream| {
         let call = stream.blocked_in.as_deref()?;
         let age = seconds(stream.state_seconds);
-        let place = place(stream, &status.devices);
+        let place = place(stream, call, &status.devices);
         Some(format!("stalled in {call} for {age}{place}: {}", name(stream)))
+    });
+    let no_space = status.streams.iter().filter(|stream| stream.state == StreamState::NoSpace);
+    let no_space = no_space.map(|stream| {
+        let what = stream.waiting_for.as_ref().map_or("space", |waiting| waiting.what.as_str());
+        let age = seconds(stream.state_seconds);
+        format!("waiting for {what}, for {age} so far: {}", name(stream))
     });
     let sick = status.devices.iter().filter(|device| is_sick(device));
     let sick = sick.map(|device| {
@@ -115,7 +121,7 @@ fn problems(status: &Status) -> Vec<String> {
             name(stream)
         )
     });
-    failed.chain(stalled).chain(sick).chain(abandoned).collect()
+    failed.chain(no_space).chain(stalled).chain(sick).chain(abandoned).collect()
 }
 
 fn failure(stream: &Stream) -> Option<String> {
@@ -132,14 +138,21 @@ fn failure(stream: &Stream) -> Option<String> {
         (None, None) => String::new(),
     };
     let (name, message) = (name(stream), &error.message);
-    Some(format!("failed: {name}: {message}{details}"))
+    let end = if stream.state == StreamState::Aborted { "aborted" } else { "failed" };
+    Some(format!("{end}: {name}: {message}{details}"))
 }
 
 fn name(stream: &Stream) -> String {
     format!("stream {}, {}", stream.id, stream.path)
 }
 
-fn place(stream: &Stream, devices: &[Device]) -> String {
+/// Where `call` hangs. What the daemon says it waits for has the best name of the place, as that of a
+/// server's export.
+fn place(stream: &Stream, call: &str, devices: &[Device]) -> String {
+    let what = stream.waiting_for.as_ref().and_then(|waiting| waiting.what.strip_prefix(call));
+    if let Some(place) = what {
+        return place.to_owned();
+    }
     match devices.iter().find(|device| device.id == stream.device) {
         Some(device) => format!(" on {}", device.mount),
         None if stream.device.is_empty() => String::new(),
@@ -253,7 +266,10 @@ fn state(stream: &Stream) -> String {
 fn is_in_trouble(stream: &Stream) -> bool {
     stream.error.is_some()
         || stream.blocked_in.is_some()
-        || matches!(stream.state, StreamState::Failed | StreamState::Abandoned)
+        || matches!(
+            stream.state,
+            StreamState::Failed | StreamState::Abandoned | StreamState::NoSpace
+        )
 }
 
 /// The word that `--json` has for a state, so that there is one name for it everywhere.
