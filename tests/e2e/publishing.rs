@@ -220,3 +220,31 @@ fn a_file_is_published_across_kills_whatever_name_the_dead_daemon_left_it_under(
         assert_eq!(pattern::prefix_len(1, &path).unwrap(), 9 * MIB);
     }
 }
+
+#[test]
+fn a_file_that_another_stream_is_writing_is_not_replaced() {
+    let root = scratch();
+    let daemon = Daemon::start(root.path(), "");
+    let (path, partial) = film(root.path());
+    let mut direct = daemon.options().leftover(Leftover::Partial).create(&path).unwrap();
+    write_pattern(&mut direct, 1, 0, MIB).unwrap();
+    let mut published = daemon.options().publish(true).create(&path).unwrap();
+    write_pattern(&mut published, 2, 0, MIB).unwrap();
+    let stream = direct.stream_id().unwrap();
+    let error = published.finish().unwrap_err();
+    assert_eq!(inside(&error).code(), Some(ErrorCode::NOT_PUBLISHED), "{error}");
+    let by = format!("is being written by stream {stream}");
+    assert!(error.to_string().contains(&by), "{error}");
+    // And the other way round: what is left of one takes no name away from another.
+    // Its thread lets go of it a moment after its muxer has heard.
+    let mut published = None;
+    wait_until(|| {
+        published = daemon.options().publish(true).open(&path).ok();
+        published.is_some()
+    });
+    direct.abort().unwrap();
+    daemon.wait_for_log(&["cannot rename what is left", "is being written by stream"]);
+    assert_eq!(names(root.path()), ["film.mkv", "film.mkv.partial"]);
+    drop(published);
+    assert_eq!(pattern::prefix_len(2, &partial).unwrap(), MIB);
+}

@@ -212,11 +212,11 @@ pub trait Storage: Send {
     /// Whatever the operating system says.
     fn unlink(&mut self) -> io::Result<()>;
 
-    /// True when its directory has something of this name that is not this file.
+    /// Which other file of its directory has this name; `None` when none has, or it is this one.
     ///
     /// # Errors
     /// Whatever the operating system says.
-    fn is_taken(&mut self, name: &OsStr) -> io::Result<bool>;
+    fn taken_by(&mut self, name: &OsStr) -> io::Result<Option<FileId>>;
 
     /// Gives the file another name in its directory, in one step, in place of what has that name now if
     /// `replaces`. Durable with the next [`Storage::sync`]. Does nothing where it has that name already.

@@ -249,12 +249,13 @@ impl Storage for File {
         std::fs::remove_file(&self.path)
     }
 
-    fn is_taken(&mut self, name: &OsStr) -> io::Result<bool> {
+    fn taken_by(&mut self, name: &OsStr) -> io::Result<Option<FileId>> {
         let other = self.path.with_file_name(name);
         match other.symlink_metadata() {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
-            Ok(_) => Ok(other != self.path),
+            Ok(_) if other == self.path => Ok(None),
+            Ok(metadata) => Ok(Some(identity(&other, &metadata))),
         }
     }
 

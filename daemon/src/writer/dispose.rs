@@ -5,6 +5,7 @@
 //!    budget like a write: freeing 100 GB at once keeps a disk's journal busy for seconds, and everybody who
 //!    writes there waiting.
 
+use std::ffi::OsStr;
 use std::io;
 use std::time::Duration;
 
@@ -27,13 +28,23 @@ impl Writer<'_> {
     /// Gives a complete file its name.
     pub(super) fn publish(&mut self) -> Result<(), Stop> {
         if let Some(name) = self.ending.published_name(self.path) {
-            let replaces = self.ending.replaces();
-            self.file.rename(name, replaces).map_err(|error| self.not_published(&error))?;
+            self.rename(name).map_err(|error| self.not_published(&error))?;
             // The name, which is not durable yet.
             self.sync()?;
         }
         let closing = self.file.closing();
         self.check("close", None, closing)
+    }
+
+    /// Never in place of a file that another stream is writing.
+    fn rename(&mut self, name: &OsStr) -> io::Result<()> {
+        let taken_by = self.file.taken_by(name)?;
+        if let Some(other) = taken_by.and_then(|id| self.claim.holder_of(id)) {
+            let name = self.path.with_file_name(name);
+            let message = format!("{} is being written by stream {other}", name.display());
+            return Err(io::Error::new(io::ErrorKind::ResourceBusy, message));
+        }
+        self.file.rename(name, self.ending.replaces())
     }
 
     fn not_published(&self, error: &io::Error) -> Stop {
@@ -87,7 +98,7 @@ impl Writer<'_> {
         let Some(name) = self.ending.leftover_name(self.path) else {
             return;
         };
-        let renamed = self.file.rename(&name, self.ending.replaces());
+        let renamed = self.rename(&name);
         if let Err(error) = renamed.and_then(|()| self.file.sync()) {
             self.tell_left("rename", &error);
         }

@@ -361,6 +361,10 @@ impl<'a> File<'a> {
         self.calling("rename", |storage| storage.rename(name, replaces))
     }
 
+    pub(super) fn taken_by(&mut self, name: &OsStr) -> io::Result<Option<storage::FileId>> {
+        self.calling("stat", |storage| storage.taken_by(name))
+    }
+
     pub(super) fn unlink(&mut self) -> io::Result<()> {
         self.calling("unlink", |storage| storage.unlink())
     }

@@ -181,7 +181,7 @@ fn write(
     shop: &Shop,
     record: &Arc<Record>,
     target: &Target,
-    Ready { opened, claim: _claim, device, announcement }: Ready,
+    Ready { opened, claim, device, announcement }: Ready,
     (path, verb): (&str, &str),
 ) -> Option<(u64, Reply)> {
     info!(
@@ -205,7 +205,7 @@ fn write(
     let settings = (target.settings.drain, target.window_bytes);
     let storage = opened.storage;
     let file = File::new(record, device, storage, account, shop.clock, settings, announcement);
-    let mut writer = Writer::new(record, file, shop.clock, target);
+    let mut writer = Writer::new(record, file, shop.clock, target, claim);
     let result = writer.serve();
     if let Err(Stop::Failed(failure)) = &result {
         // Before anything is synced again, which takes the kernel's memory of the error away.

@@ -85,8 +85,11 @@ impl Writer<'_> {
             %path,
             missing_bytes,
             errno = error.raw_os_error(),
-            "stream {stream} waits for space, at least {} more, and gives up after {}: {path}; free some",
-            Size(missing_bytes),
+            "stream {stream} waits for space{}, and gives up after {}: {path}; free some",
+            match missing_bytes {
+                0 => String::new(),
+                bytes => format!(", at least {} more", Size(bytes)),
+            },
             Span(self.no_space_wait)
         );
     }

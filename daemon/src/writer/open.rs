@@ -93,6 +93,13 @@ impl OpenFiles {
     }
 }
 
+impl Claim {
+    /// The stream that has claimed another file.
+    pub(super) fn holder_of(&self, id: FileId) -> Option<StreamId> {
+        self.files.by_id.lock().unwrap_or_else(PoisonError::into_inner).get(&id).copied()
+    }
+}
+
 impl Drop for Claim {
     fn drop(&mut self) {
         let mut by_id = self.files.by_id.lock().unwrap_or_else(PoisonError::into_inner);
@@ -179,7 +186,7 @@ fn prepare(
         let needs_free_name = target.ending.needs_free_name(mode);
         let name_only = name.file_name().unwrap_or_default();
         if needs_free_name
-            && opened.storage.is_taken(name_only).map_err(|error| io("ask about", error))?
+            && opened.storage.taken_by(name_only).map_err(|error| io("ask about", error))?.is_some()
         {
             let source = io::ErrorKind::AlreadyExists.into();
             return Err(OpenError::Io { path: name, operation: "create", source }.failure());

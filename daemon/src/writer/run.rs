@@ -17,7 +17,7 @@ use freemkvd_proto::{ErrorCode, Failure, Finished, Reply};
 use super::ending::Ending;
 use super::file::File;
 use super::gate::Account;
-use super::open::Target;
+use super::open::{Claim, Target};
 use super::queue::{End, Job, Next, SEGMENT_BYTES};
 use super::record::{Activity, Record};
 use crate::budget::Reserve;
@@ -67,6 +67,8 @@ pub(super) struct Writer<'a> {
     pub(super) ending: Ending,
     /// All of it is durable; only its name may still be missing.
     pub(super) is_complete: bool,
+    /// Let go of after the file.
+    pub(super) claim: Claim,
 }
 
 impl<'a> Writer<'a> {
@@ -75,6 +77,7 @@ impl<'a> Writer<'a> {
         file: File<'a>,
         clock: Clock,
         target: &'a Target,
+        claim: Claim,
     ) -> Self {
         Self {
             record,
@@ -85,6 +88,7 @@ impl<'a> Writer<'a> {
             path: &target.path,
             ending: target.ending,
             is_complete: false,
+            claim,
         }
     }
 

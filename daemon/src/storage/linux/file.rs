@@ -21,7 +21,7 @@ use rustix::fs::{
 use rustix::io::{Errno, ReadWriteFlags, pwrite, pwritev2};
 
 use super::super::beneath::names;
-use super::super::{Abilities, Content, Manner, Pages, Storage};
+use super::super::{Abilities, Content, FileId, Manner, Pages, Storage};
 use super::{Lent, call, page_bytes};
 
 /// `RWF_DONTCACHE`, Linux 6.14: writeback starts inside the write, and the pages are dropped when it
@@ -203,14 +203,16 @@ impl Storage for File {
         }
     }
 
-    fn is_taken(&mut self, name: &OsStr) -> io::Result<bool> {
+    fn taken_by(&mut self, name: &OsStr) -> io::Result<Option<FileId>> {
         let Some(directory) = &self.directory else {
-            return Ok(false);
+            return Ok(None);
         };
+        let ours = fstat(&self.data)?;
         match statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Err(Errno::NOENT) => Ok(false),
+            Err(Errno::NOENT) => Ok(None),
             Err(errno) => Err(errno.into()),
-            Ok(_) => Ok(!self.has_name(directory, name)?),
+            Ok(named) if (named.st_dev, named.st_ino) == (ours.st_dev, ours.st_ino) => Ok(None),
+            Ok(named) => Ok(Some(FileId { device: named.st_dev, inode: named.st_ino })),
         }
     }
 

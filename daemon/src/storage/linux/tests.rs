@@ -328,10 +328,12 @@ fn a_name_that_is_taken_is_replaced_only_if_that_is_wanted() {
     let (partial, film) = (dir.join("film.partial"), dir.join("film"));
     let mut opened = create(&partial);
     opened.storage.write_at(0, Content::Bytes(b"new"), Manner::Cached).unwrap();
-    assert!(!opened.storage.is_taken("film".as_ref()).unwrap());
+    assert_eq!(opened.storage.taken_by("film".as_ref()).unwrap(), None);
     std::fs::write(&film, b"old").unwrap();
-    assert!(opened.storage.is_taken("film".as_ref()).unwrap());
-    assert!(!opened.storage.is_taken("film.partial".as_ref()).unwrap(), "that is this file");
+    let old = std::os::unix::fs::MetadataExt::ino(&film.metadata().unwrap());
+    let taken_by = opened.storage.taken_by("film".as_ref()).unwrap();
+    assert_eq!(taken_by, Some(FileId { device: opened.id.device, inode: old }));
+    assert_eq!(opened.storage.taken_by("film.partial".as_ref()).unwrap(), None, "it is this file");
     let refused = opened.storage.rename("film".as_ref(), false).unwrap_err();
     assert_eq!(refused.kind(), io::ErrorKind::AlreadyExists);
     assert_eq!((std::fs::read(&film).unwrap(), partial.exists()), (b"old".to_vec(), true));

@@ -139,8 +139,8 @@ impl Storage for Fake {
         Ok(u64::MAX)
     }
 
-    fn is_taken(&mut self, _name: &OsStr) -> io::Result<bool> {
-        Ok(false)
+    fn taken_by(&mut self, _name: &OsStr) -> io::Result<Option<storage::FileId>> {
+        Ok(None)
     }
 
     fn rename(&mut self, _name: &OsStr, _replaces: bool) -> io::Result<()> {
