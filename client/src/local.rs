@@ -258,7 +258,11 @@ impl Outlet for Local {
     }
 
     fn finish(&mut self, timeout: Duration) -> Result<u64, Error> {
-        self.sync(timeout)?;
+        let synced = self.sync(timeout);
+        if self.is_failed() {
+            self.dispose();
+        }
+        synced?;
         // Whatever comes now, a complete file is not removed.
         if let Some(ending) = self.ending.take() {
             match ending.publish() {

@@ -129,9 +129,9 @@ impl Announcement {
         }
     }
 
-    /// The file has so many bytes now.
+    /// The file has so many bytes now, or has had.
     pub fn taken(&self, bytes: u64) {
-        self.taken_bytes.store(bytes, Ordering::Relaxed);
+        self.taken_bytes.fetch_max(bytes, Ordering::Relaxed);
     }
 
     /// What is still to come, in bytes.

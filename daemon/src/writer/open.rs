@@ -201,6 +201,7 @@ fn prepare(
         opened.len_bytes = 0;
     }
     if let Some(announcement) = &announcement {
+        announcement.taken(opened.len_bytes);
         let is_reserved =
             opened.storage.reserve(hint_bytes).map_err(|error| match error.kind() {
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {

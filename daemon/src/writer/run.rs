@@ -215,6 +215,9 @@ impl<'a> Writer<'a> {
                 self.record.written(*sequence, 0);
                 self.record.set_activity(Activity::Finishing);
                 self.complete()?;
+                if self.record.queue.aborted_by().is_some() {
+                    return Err(Stop::Aborted);
+                }
                 self.is_complete = true;
                 self.publish()?;
                 let len = self.file.len_bytes();

@@ -330,7 +330,7 @@ fn a_name_that_is_taken_is_replaced_only_if_that_is_wanted() {
     opened.storage.write_at(0, Content::Bytes(b"new"), Manner::Cached).unwrap();
     assert_eq!(opened.storage.taken_by("film".as_ref()).unwrap(), None);
     std::fs::write(&film, b"old").unwrap();
-    let old = std::os::unix::fs::MetadataExt::ino(&film.metadata().unwrap());
+    let old = MetadataExt::ino(&film.metadata().unwrap());
     let taken_by = opened.storage.taken_by("film".as_ref()).unwrap();
     assert_eq!(taken_by, Some(FileId { device: opened.id.device, inode: old }));
     assert_eq!(opened.storage.taken_by("film.partial".as_ref()).unwrap(), None, "it is this file");
