@@ -18,6 +18,7 @@ mod limits;
 mod random_calls;
 mod reload;
 mod resume;
+mod shortage;
 mod sigterm;
 mod silent_clients;
 mod slots;

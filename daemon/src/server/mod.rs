@@ -35,6 +35,7 @@ pub use streams::Streams;
 use crate::budget::State;
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError, Overrides, Total};
+use crate::descriptors::Table;
 use crate::device::Devices;
 use crate::ledger::Ledger;
 use crate::storage::Open;
@@ -96,6 +97,7 @@ pub struct Server {
     phase: watch::Sender<Phase>,
     shop: Arc<Shop>,
     queues: Arc<Queues>,
+    descriptors: Arc<Table>,
     streams: Streams,
     ended: resumed::Ended,
     /// A client has asked it to drain and stop.
@@ -105,9 +107,15 @@ pub struct Server {
 }
 
 impl Server {
-    /// A server that opens its files with `disk`, and keeps in `ledger` what outlives it.
+    /// A server that opens its files with `disk`, keeps in `ledger` what outlives it, and has no more open
+    /// than is in the table of `descriptors`.
     #[must_use]
-    pub fn new(config: Config, disk: Arc<dyn Open>, ledger: Ledger) -> Arc<Self> {
+    pub fn new(
+        config: Config,
+        disk: Arc<dyn Open>,
+        ledger: Ledger,
+        descriptors: Arc<Table>,
+    ) -> Arc<Self> {
         let clock = Clock::start();
         let shop = Shop {
             disk,
@@ -122,6 +130,7 @@ impl Server {
             config: watch::Sender::new(Arc::new(config)),
             phase: watch::Sender::new(Phase::Serving),
             shop: Arc::new(shop),
+            descriptors,
             streams: Streams::default(),
             ended: resumed::Ended::default(),
             stop: Notify::new(),
@@ -232,13 +241,19 @@ pub async fn run(
             accepted = accept(&listener, again) => match accepted {
                 Ok(socket) => {
                     let most = server.config().connections_max as usize;
-                    if connections.len() < most {
-                        connections.spawn(connection::serve(Arc::clone(&server), socket));
-                    } else if connections.len() < most + REFUSALS_MAX {
-                        connections.spawn(connection::refuse(socket));
+                    match server.descriptors.for_connection() {
+                        Ok(claim) if connections.len() < most => {
+                            let server = Arc::clone(&server);
+                            connections.spawn(connection::serve(server, socket, claim));
+                        }
+                        Ok(claim) if connections.len() < most + REFUSALS_MAX => {
+                            connections.spawn(connection::refuse(socket, claim));
+                        }
+                        // Beyond that there is not even an answer: whoever comes in such numbers does
+                        // not read it.
+                        Ok(_) => {}
+                        Err(full) => warn!("closed a connection unheard: {full}"),
                     }
-                    // Beyond that there is not even an answer: whoever comes in such numbers does
-                    // not read it.
                 }
                 Err(error) => {
                     // Mostly: no descriptor is free. Trying again at once would only burn a core.

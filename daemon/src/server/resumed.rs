@@ -115,7 +115,8 @@ fn adopt_one(
     };
     let origin = Origin::Kept { entry: Box::new(entry), descriptors, claim };
     let shop = Arc::clone(&server.shop);
-    writer::spawn(shop, Arc::clone(&record), target, origin).map_err(|error| {
+    let descriptors = server.descriptors.for_stream_of_before();
+    writer::spawn(shop, Arc::clone(&record), target, origin, descriptors).map_err(|error| {
         record.end(None);
         format!("there is no thread for it: {error}")
     })

@@ -12,6 +12,14 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::passed;
 use crate::storage::Descriptor;
 
+/// What came with the first frame of a connection.
+#[derive(Default)]
+pub(super) struct Passed {
+    pub(super) descriptors: Vec<Descriptor>,
+    /// There were more, which this process had no place for.
+    pub(super) is_cut: bool,
+}
+
 /// What the peer sent next.
 pub(super) enum Received {
     /// A `Write`; its body is still on the connection.
@@ -72,13 +80,13 @@ impl<'a> Receiver<'a> {
     }
 
     /// The first command, and the descriptors that came with it.
-    pub(super) async fn receive_first(&mut self) -> Result<(Received, Vec<Descriptor>), Broken> {
-        let mut descriptors = Vec::new();
+    pub(super) async fn receive_first(&mut self) -> Result<(Received, Passed), Broken> {
+        let mut passed = Passed::default();
         loop {
             let space = self.decoder.space();
-            let count = passed::read(self.socket, space, &mut descriptors).await?;
+            let count = passed::read(self.socket, space, &mut passed).await?;
             if let Some(received) = self.advance(count)? {
-                return Ok((received, descriptors));
+                return Ok((received, passed));
             }
         }
     }

@@ -231,6 +231,8 @@ fn begin(
     wake: impl Fn() + Send + Sync + 'static,
 ) -> Result<Arc<Record>, Failure> {
     let config = server.config();
+    let lacking = |what: String| Failure::new(ErrorCode::NO_RESOURCES, what);
+    let descriptors = server.descriptors.for_stream().map_err(|full| lacking(full.to_string()))?;
     let queue = Queue::new(Arc::clone(&server.queues));
     let id = server.streams.next_id();
     let record = Arc::new(Record::new(id, path.clone(), client, queue, server.shop.clock));
@@ -256,10 +258,13 @@ fn begin(
         token: token.filter(|_| !config.resume_grace.is_zero()),
     };
     let shop = Arc::clone(&server.shop);
-    if let Err(error) = writer::spawn(shop, Arc::clone(&record), target, origin) {
+    if let Err(error) = writer::spawn(shop, Arc::clone(&record), target, origin, descriptors) {
         record.end(None);
-        let message = format!("cannot start a thread for the stream: {error}");
-        return Err(Failure::new(ErrorCode::INTERNAL, message));
+        server.streams.remove(id);
+        return Err(lacking(format!(
+            "freemkvd has no thread for another stream: {error}; raise TasksMax= or LimitNPROC= of its unit \
+             (or ulimit -u), or wait until another stream has ended"
+        )));
     }
     Ok(record)
 }

@@ -19,6 +19,7 @@ use super::queue::End;
 use super::record::{Activity, Record};
 use super::run::{self, Outcome, Stop, Writer};
 use crate::clock::Clock;
+use crate::descriptors;
 use crate::device::Devices;
 use crate::ledger::{Entry, Ledger};
 use crate::storage::{self, Descriptors, Medium, Open};
@@ -42,7 +43,8 @@ pub struct Shop {
     pub clock: Clock,
 }
 
-/// Starts the writer thread of `record`, which opens `target` and answers the client's `Open`.
+/// Starts the writer thread of `record`, which opens `target` and answers the client's `Open`. It may have
+/// `descriptors` open.
 ///
 /// # Errors
 /// The system has no thread to give.
@@ -51,6 +53,7 @@ pub fn spawn(
     record: Arc<Record>,
     target: Target,
     origin: Origin,
+    descriptors: descriptors::Claim,
 ) -> io::Result<()> {
     let thread = thread::Builder::new().name(record.thread_name());
     thread.spawn(move || {
@@ -64,6 +67,8 @@ pub fn spawn(
         if record.is_resumable() && !record.is_left_open() {
             keep::ended(&shop, &record, last.as_ref());
         }
+        // Whoever hears of the end may open the next file at once.
+        drop(descriptors);
         record.end(last);
     })?;
     Ok(())
@@ -112,11 +117,21 @@ fn open_new(
     target: &Target,
     (mode, hint, token): (OpenMode, u64, Option<Token>),
 ) -> Result<(storage::Opened, Claim), Failure> {
-    let (file, claim) = record.calling("open", shop.clock.now(), || {
+    let token = match token {
+        Some(token) => keep::reserve(shop, record, target)?.then_some(token),
+        None => None,
+    };
+    let opened = record.calling("open", shop.clock.now(), || {
         open::open(&*shop.disk, &shop.files, record.id, target, mode, hint)
-    })?;
+    });
+    let (mut file, claim) = opened.inspect_err(|_| shop.ledger.forget(record.id))?;
     if let Some(token) = token {
-        keep::begin(shop, record, target, &file, (token, hint));
+        keep::begin(shop, record, target, &file, (token, hint)).inspect_err(|_| {
+            if file.created {
+                // The refusal is what the client has to hear; an empty file is no harm.
+                let _ = file.storage.unlink();
+            }
+        })?;
     }
     record.set_activity(Activity::Idle);
     record.answer_open(file.len_bytes, target.window_bytes);
