@@ -9,13 +9,14 @@
 //!   only one that may ever wait for a disk.
 //! * [`budget`] and [`stream`]: the decisions. Pure: no clock, no thread, no I/O.
 //! * [`storage`]: the operating system's verbs, behind a trait, with the only `unsafe`.
-//! * [`descriptors`]: who may have how many of them open.
+//! * [`descriptors`], [`sizes`]: who may have how many of them open, and how much memory.
 //! * [`config`], [`status`], [`systemd`], [`log`], [`signal`]: around it.
 //!
 //! Dependencies point downward only: `main`, `server`, `writer`, then `stream`, `budget` and
 //! `storage`. `docs/ARCHITECTURE.md` tells the life of a write.
 
 pub mod budget;
+pub mod cgroup;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -27,6 +28,7 @@ pub mod platform;
 pub mod rate;
 pub mod server;
 pub mod signal;
+pub mod sizes;
 pub mod status;
 pub mod storage;
 pub mod stream;

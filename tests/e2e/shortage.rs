@@ -39,10 +39,11 @@ impl Drop for Limited {
     }
 }
 
-/// How much address space a process has, in bytes.
-fn address_bytes(daemon: &Daemon) -> u64 {
+/// A figure that the kernel has of a process, in bytes: `VmSize:` is its address space, `VmData:` what of it
+/// is memory of its own.
+fn figure(daemon: &Daemon, name: &str) -> u64 {
     let text = fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();
-    let line = text.lines().find_map(|line| line.strip_prefix("VmSize:")).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap();
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
 }
 
@@ -206,6 +207,25 @@ fn memory_that_finds_no_descriptor_is_refused_as_that() {
 }
 
 #[test]
+fn without_memory_no_stream_is_opened_and_one_that_is_open_goes_on_with_its_own() {
+    let root = scratch();
+    let daemon = Daemon::start(root.path(), "");
+    let (film, other) = (root.path().join("film.mkv"), root.path().join("other.mkv"));
+    let mut file = Way::Inline.options(&daemon).window_bytes(MIB).create(&film).unwrap();
+    // Less than a segment; what is smaller than that is found in what the process has.
+    let limited = Limited::new(&daemon, Resource::Data, figure(&daemon, "VmData:") + MIB / 2);
+    let error = Way::Inline.options(&daemon).create(&other).unwrap_err();
+    assert_refused(&error, &other, &["no memory", "MemoryMax="]);
+    write_pattern(&mut file, 5, 0, 64 * MIB).unwrap();
+    file.sync_all().unwrap();
+    assert_eq!(daemon.status().streams.len(), 1);
+    drop(limited);
+    Way::Inline.options(&daemon).create(&other).unwrap().finish().unwrap();
+    assert_eq!(file.finish().unwrap().len_bytes, 64 * MIB);
+    assert_eq!(pattern::prefix_len(5, &film).unwrap(), 64 * MIB);
+}
+
+#[test]
 fn a_stream_for_which_there_is_no_thread_is_refused_and_leaves_nothing() {
     let root = scratch();
     let daemon = Daemon::start(root.path(), "");
@@ -214,7 +234,7 @@ fn a_stream_for_which_there_is_no_thread_is_refused_and_leaves_nothing() {
     let (threads, entries) = (daemon.threads().len(), kept(&daemon));
     let path = root.path().join("film.mkv");
     // More than the first segment of a queue, and less than the stack of a thread.
-    let bytes = address_bytes(&daemon) + 3 * MIB / 2;
+    let bytes = figure(&daemon, "VmSize:") + 3 * MIB / 2;
     let limited = Limited::new(&daemon, Resource::As, bytes);
     for way in [Way::Inline, Way::Shared] {
         for _ in 0..5 {

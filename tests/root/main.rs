@@ -14,6 +14,7 @@ mod freeze;
 mod full;
 mod kill_at;
 mod liar;
+mod memory;
 mod refusals;
 mod storage;
 mod support;

@@ -34,18 +34,19 @@ pub use streams::Streams;
 
 use crate::budget::State;
 use crate::clock::Clock;
-use crate::config::{Config, ConfigError, Overrides, Total};
+use crate::config::{Config, ConfigError, Overrides};
 use crate::descriptors::Table;
 use crate::device::Devices;
 use crate::ledger::Ledger;
+use crate::sizes::Sizes;
 use crate::storage::Open;
 use crate::writer::{Gate, OpenFiles, Queues, Shop};
-use crate::{platform, status, systemd};
+use crate::{status, systemd};
 
 /// How often rates are measured and systemd is told how things are.
 const TICK: Duration = Duration::from_millis(500);
 
-/// How often the total of the budget is reviewed.
+/// How often the totals of the budget and the queues are reviewed.
 const REVIEW: Duration = Duration::from_secs(10);
 
 /// Connections beyond the limit that are told so at the same time.
@@ -117,16 +118,18 @@ impl Server {
         descriptors: Arc<Table>,
     ) -> Arc<Self> {
         let clock = Clock::start();
+        let sizes = Sizes::now(&config);
+        sizes.warn_of_less(&config);
         let shop = Shop {
             disk,
-            gate: Gate::new(budget_bytes(&config), clock),
+            gate: Gate::new(sizes.budget_bytes, clock),
             devices: Devices::default(),
             files: Arc::new(OpenFiles::default()),
             ledger,
             clock,
         };
         Arc::new(Self {
-            queues: Queues::new(config.queue_bytes, config.queue_total_bytes),
+            queues: Queues::new(config.queue_bytes, sizes.queue_total_bytes),
             config: watch::Sender::new(Arc::new(config)),
             phase: watch::Sender::new(Phase::Serving),
             shop: Arc::new(shop),
@@ -162,7 +165,7 @@ impl Server {
         for (name, state) in self.shop.gate.tick() {
             self.tell_health(&name, state);
         }
-        self.review_budget(now);
+        self.review_sizes(now);
         let config = self.config();
         resumed::expire(self, now, config.resume_grace);
         for stream in self.streams.forget_ended(now, config.keep_failed) {
@@ -171,13 +174,19 @@ impl Server {
         systemd::alive(&status::sentence(&self.status()));
     }
 
-    /// The total depends on what memory is free and on what the kernel has been set to.
-    fn review_budget(&self, now: Duration) {
+    /// The totals depend on what memory is free and on what the kernel has been set to.
+    fn review_sizes(&self, now: Duration) {
         let mut reviewed = self.reviewed.lock().unwrap_or_else(PoisonError::into_inner);
         if now.saturating_sub(*reviewed) >= REVIEW {
             *reviewed = now;
-            self.shop.gate.set_limit(budget_bytes(&self.config()));
+            let config = self.config();
+            self.use_sizes(&config, &Sizes::now(&config));
         }
+    }
+
+    fn use_sizes(&self, config: &Config, sizes: &Sizes) {
+        self.shop.gate.set_limit(sizes.budget_bytes);
+        self.queues.set_limits(config.queue_bytes, sizes.queue_total_bytes);
     }
 
     fn tell_health(&self, device: &str, state: State) {
@@ -206,8 +215,9 @@ impl Server {
         new.warn_of_roots();
         let old = self.config();
         let (now, restart) = old.changes(&new);
-        self.shop.gate.set_limit(budget_bytes(&new));
-        self.queues.set_limits(new.queue_bytes, new.queue_total_bytes);
+        let sizes = Sizes::now(&new);
+        sizes.warn_of_less(&new);
+        self.use_sizes(&new, &sizes);
         // What can't change while running stays as it is, also for the next comparison.
         let kept = Config { socket: old.socket.clone(), log_level: old.log_level, ..new };
         self.config.send_replace(Arc::new(kept));
@@ -284,12 +294,4 @@ pub async fn run(
 async fn accept(listener: &Listener, not_before: Instant) -> std::io::Result<Stream> {
     sleep_until(not_before).await;
     listener.accept().await
-}
-
-fn budget_bytes(config: &Config) -> u64 {
-    match config.budget {
-        Total::Auto => platform::auto_budget_bytes(),
-        // Above it the kernel makes writers wait, whoever they are.
-        Total::Bytes(bytes) => bytes.min(platform::throttle_bytes()),
-    }
 }

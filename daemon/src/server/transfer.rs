@@ -245,6 +245,15 @@ fn begin(
         );
         return Err(Failure::new(ErrorCode::TOO_MANY_STREAMS, message));
     }
+    if !record.queue.reserve() {
+        record.end(None);
+        server.streams.remove(id);
+        return Err(lacking(
+            "freemkvd has no memory for the queue of another stream; raise MemoryMax= of its unit, or \
+             stream.queue_total if that is less than 1 MiB for each stream, or wait until another has ended"
+                .to_owned(),
+        ));
+    }
     let window_bytes = open.window_bytes.unwrap_or(u64::MAX).min(config.window_bytes);
     let target = Target {
         roots: config.roots.clone(),
