@@ -80,6 +80,20 @@ pub fn raise_descriptor_limit() -> Option<u64> {
     None
 }
 
+/// True when the system has no memory for what was to be sent: nothing was, and later it may be.
+#[must_use]
+pub fn is_short_of_buffers(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    {
+        use rustix::io::Errno;
+        matches!(Errno::from_io_error(error), Some(Errno::NOBUFS | Errno::NOMEM))
+    }
+    #[cfg(not(unix))]
+    {
+        error.kind() == io::ErrorKind::OutOfMemory
+    }
+}
+
 /// How many descriptors this process has open, as far as the platform tells.
 #[must_use]
 pub fn open_descriptors() -> u64 {

@@ -6,7 +6,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use freemkvd_client::{Error, RipFile};
-use freemkvd_proto::{ErrorCode, Failure, OpenMode};
+use freemkvd_proto::hello::ClientHello;
+use freemkvd_proto::{Command, ErrorCode, Failure, OpenMode, Reply, Transfer};
 use freemkvd_tests::daemon::{Daemon, wait_until};
 use freemkvd_tests::pattern;
 use freemkvd_tests::peer::{Peer, opening};
@@ -204,6 +205,49 @@ fn memory_that_finds_no_descriptor_is_refused_as_that() {
     peer.ask_to_open_with(open, &[slots.descriptor()]);
     assert!(peer.opened().shared);
     neighbour.assert_unharmed();
+}
+
+#[test]
+fn a_socket_that_takes_next_to_nothing_loses_no_frame() {
+    const FRAME: usize = 3_000_001;
+    let root = scratch();
+    let daemon = Daemon::start(root.path(), "");
+    for way in [Way::Inline, Way::Shared] {
+        let path = root.path().join(format!("{way:?}"));
+        let slots = Slots::new(1);
+        let mut peer = Peer::connect(daemon.socket());
+        peer.with_small_buffers();
+        peer.hello(&ClientHello::THIS.encode()).unwrap();
+        let (transfer, descriptors) = match way {
+            Way::Inline => (Transfer::Inline, vec![]),
+            Way::Shared => (slots.transfer(), vec![slots.descriptor()]),
+        };
+        peer.ask_to_open_with(opening(&path, OpenMode::Create, transfer), &descriptors);
+        assert_eq!(peer.opened().shared, way == Way::Shared);
+        let len = match way {
+            Way::Inline => {
+                (0..4).for_each(|number| {
+                    let content = pattern::bytes(3, number * FRAME as u64, FRAME);
+                    peer.content(number + 1, &content);
+                });
+                4 * FRAME as u64
+            }
+            Way::Shared => {
+                slots.put(0, 0, &pattern::bytes(3, 0, 1 << 20));
+                // As many frames as there are answers that may wait, and more.
+                (0..4096).for_each(|at| peer.slots(u64::from(at) + 1, &[(0, at * 256, 256)]));
+                1 << 20
+            }
+        };
+        let last = if way == Way::Inline { 5 } else { 4097 };
+        peer.command(last, &Command::Finish);
+        let finished = peer.until(|sequence, reply| match reply {
+            Reply::Finished(finished) => Some((sequence, finished.len_bytes)),
+            _ => None,
+        });
+        assert_eq!(finished, (last, len));
+        assert_eq!(pattern::prefix_len(3, &path).unwrap(), len);
+    }
 }
 
 #[test]
