@@ -1,50 +1,11 @@
 //! A daemon in a control group with little memory: it takes less, and is not killed.
 
-use std::fs;
-use std::path::PathBuf;
-
-use freemkvd_tests::daemon::{Daemon, wait_until};
+use freemkvd_tests::daemon::Daemon;
 
 use super::MIB;
 use super::disk::Disk;
+use super::group::Group;
 use super::support::Muxer;
-
-/// Where version 1 counts memory.
-const GROUPS: &str = "/sys/fs/cgroup/memory";
-
-/// A control group, which ends with its owner.
-struct Group(PathBuf);
-
-impl Group {
-    /// # Panics
-    /// On a host without the means.
-    fn new(limit_bytes: u64) -> Self {
-        let place = PathBuf::from(GROUPS).join(format!("freemkvd-test-{}", std::process::id()));
-        let made = fs::create_dir(&place);
-        made.expect("this test needs cgroup v1 with memory");
-        let group = Self(place);
-        fs::write(group.0.join("memory.limit_in_bytes"), limit_bytes.to_string()).unwrap();
-        group
-    }
-
-    /// Starts a process in it.
-    fn launcher(&self) -> [String; 3] {
-        let words = format!("echo $$ >{}/cgroup.procs && exec \"$0\" \"$@\"", self.0.display());
-        ["sh".to_owned(), "-c".to_owned(), words]
-    }
-
-    fn number(&self, file: &str) -> u64 {
-        fs::read_to_string(self.0.join(file)).unwrap().trim().parse().unwrap()
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        // Its processes are gone, if not quite.
-        let removed = wait_until(|| fs::remove_dir(&self.0).is_ok());
-        assert!(removed || std::thread::panicking(), "{} is still there", self.0.display());
-    }
-}
 
 #[test]
 #[ignore = "needs root: loop devices, cgroup v1 with memory and blkio"]
@@ -53,7 +14,8 @@ fn four_rips_through_a_daemon_with_little_memory_come_out_right() {
         // Slower than the muxers: whatever may be queued is.
         let disk = Disk::below("ext4");
         let _slow = disk.throttle(60 << 20);
-        let group = Group::new(mib * MIB);
+        let group = Group::new("memory");
+        group.set("memory.limit_in_bytes", mib * MIB);
         let dir = tempfile::tempdir_in(disk.mount()).unwrap();
         let launcher = group.launcher();
         let launcher: Vec<_> = launcher.iter().map(String::as_str).collect();
@@ -73,6 +35,5 @@ fn four_rips_through_a_daemon_with_little_memory_come_out_right() {
         let (most, tries) =
             (group.number("memory.max_usage_in_bytes"), group.number("memory.failcnt"));
         println!("{mib} MiB, shared {shared}: at most {} MiB, reclaimed {tries} times", most / MIB);
-        drop(daemon);
     }
 }
