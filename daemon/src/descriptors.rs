@@ -104,6 +104,12 @@ impl Table {
         Ok(Claim { table: Arc::clone(self), count: AtomicU64::new(count) })
     }
 
+    /// How many are claimed.
+    #[cfg(test)]
+    pub(crate) fn claimed(&self) -> u64 {
+        *self.lock()
+    }
+
     fn lock(&self) -> MutexGuard<'_, u64> {
         self.claimed.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -149,7 +155,7 @@ mod tests {
         open_ones.pop();
         open_ones.push(open(&table).unwrap());
         drop(open_ones);
-        assert_eq!(*table.lock(), 0, "all of it was given back");
+        assert_eq!(table.claimed(), 0, "all of it was given back");
     }
 
     #[test]
@@ -168,7 +174,7 @@ mod tests {
         let claims: Vec<_> = (0..9).map(|_| table.for_stream_of_before()).collect();
         assert!(table.for_stream().is_err() && table.for_connection().is_err());
         drop(claims);
-        assert_eq!(*table.lock(), 0);
+        assert_eq!(table.claimed(), 0);
     }
 
     #[test]

@@ -179,25 +179,29 @@ fn memory_that_finds_no_descriptor_is_refused_as_that() {
     let path = root.path().join("film.mkv");
     let slots = Slots::new(1);
     let open = opening(&path, OpenMode::Create, slots.transfer());
-    let mut peer = Peer::greet(daemon.socket());
-    // Whoever else is served just now has gone.
-    let mut failure: Option<Failure> = None;
-    for _ in 0..20 {
-        let free = (0..).find(|number| {
-            fs::symlink_metadata(format!("/proc/{}/fd/{number}", daemon.pid())).is_err()
-        });
-        let limited = Limited::new(&daemon, Resource::Nofile, free.unwrap());
-        peer.ask_to_open_with(open.clone(), &[slots.descriptor()]);
-        let told = peer.failure();
-        drop(limited);
-        let is_it = told.message.contains("memory that came with it");
-        failure = Some(told);
-        if is_it {
-            break;
-        }
-        peer = Peer::greet(daemon.socket());
-    }
-    let failure = failure.unwrap();
+    // Until the connections of those who were served before are closed: theirs are free for the memory.
+    let mut peers = Vec::new();
+    let mut told = None;
+    assert!(
+        wait_until(|| {
+            let mut peer = Peer::greet(daemon.socket());
+            let is_free = |number: &u64| {
+                let link = format!("/proc/{}/fd/{number}", daemon.pid());
+                fs::symlink_metadata(link).is_err()
+            };
+            let limited = Limited::new(&daemon, Resource::Nofile, (0..).find(is_free).unwrap());
+            peer.ask_to_open_with(open.clone(), &[slots.descriptor()]);
+            let failure = peer.failure();
+            drop(limited);
+            // It stays, or its own would be the next that is free.
+            peers.push(peer);
+            let is_it = failure.message.contains("memory that came with it");
+            told = Some(failure);
+            is_it
+        }),
+        "{told:?}"
+    );
+    let failure: Failure = told.unwrap();
     assert_eq!(failure.code, ErrorCode::NO_RESOURCES, "{failure:?}");
     assert!(failure.message.contains("LimitNOFILE="), "{failure:?}");
     assert!(!path.exists());

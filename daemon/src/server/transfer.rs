@@ -233,6 +233,12 @@ fn begin(
     let config = server.config();
     let lacking = |what: String| Failure::new(ErrorCode::NO_RESOURCES, what);
     let descriptors = server.descriptors.for_stream().map_err(|full| lacking(full.to_string()))?;
+    let refused = |record: &Record, what: String| {
+        record.end(None);
+        // It has a connection, and would be remembered until that has heard of its end.
+        server.streams.remove(record.id);
+        lacking(what)
+    };
     let queue = Queue::new(Arc::clone(&server.queues));
     let id = server.streams.next_id();
     let record = Arc::new(Record::new(id, path.clone(), client, queue, server.shop.clock));
@@ -246,13 +252,9 @@ fn begin(
         return Err(Failure::new(ErrorCode::TOO_MANY_STREAMS, message));
     }
     if !record.queue.reserve() {
-        record.end(None);
-        server.streams.remove(id);
-        return Err(lacking(
-            "freemkvd has no memory for the queue of another stream; raise MemoryMax= of its unit, or \
-             stream.queue_total if that is less than 1 MiB for each stream, or wait until another has ended"
-                .to_owned(),
-        ));
+        let what = "freemkvd has no memory for the queue of another stream; raise MemoryMax= of its unit, or \
+                    stream.queue_total if that is less than 1 MiB for each stream, or wait until another has ended";
+        return Err(refused(&record, what.to_owned()));
     }
     let window_bytes = open.window_bytes.unwrap_or(u64::MAX).min(config.window_bytes);
     let target = Target {
@@ -268,12 +270,11 @@ fn begin(
     };
     let shop = Arc::clone(&server.shop);
     if let Err(error) = writer::spawn(shop, Arc::clone(&record), target, origin, descriptors) {
-        record.end(None);
-        server.streams.remove(id);
-        return Err(lacking(format!(
+        let what = format!(
             "freemkvd has no thread for another stream: {error}; raise TasksMax= or LimitNPROC= of its unit \
              (or ulimit -u), or wait until another stream has ended"
-        )));
+        );
+        return Err(refused(&record, what));
     }
     Ok(record)
 }
@@ -466,3 +467,6 @@ impl Drop for Filling<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
