@@ -33,21 +33,15 @@ impl Limit {
     }
 }
 
-/// The limit as it is now.
+/// The limit as it is now; none where there are no such groups.
 #[must_use]
 pub fn memory_limit() -> Option<Limit> {
-    #[cfg(target_os = "linux")]
-    {
-        let read = |path: &Path| std::fs::read_to_string(path).ok();
-        let of_process = |file| read(&Path::new("/proc/self").join(file)).unwrap_or_default();
-        least(&of_process("cgroup"), &of_process("mountinfo"), read)
-    }
-    #[cfg(not(target_os = "linux"))]
-    None
+    let read = |path: &Path| std::fs::read_to_string(path).ok();
+    let of_process = |file| read(&Path::new("/proc/self").join(file)).unwrap_or_default();
+    least(&of_process("cgroup"), &of_process("mountinfo"), read)
 }
 
 /// The least limit of the groups named in `cgroup`, whose files are where `mountinfo` says.
-#[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "there are no control groups"))]
 fn least(cgroup: &str, mountinfo: &str, read: impl Fn(&Path) -> Option<String>) -> Option<Limit> {
     let mut least: Option<Limit> = None;
     for (version, group) in cgroup.lines().filter_map(group) {
