@@ -200,26 +200,47 @@ pub(crate) fn io_error(path: &Path, operation: &'static str, cause: io::Error) -
     Error::Io { path: path.to_owned(), operation, offset: None, cause: Arc::new(cause) }
 }
 
+/// How often it is tried to send something while the system is short of what that takes, and how long it is
+/// waited in between: about a second for memory to be free, or for the daemon to take in what others send it.
+const SHORTAGE_TRIES: u32 = 100;
+const SHORTAGE_PAUSE: Duration = Duration::from_millis(10);
+
 /// Writes the frames' heads and the content, in one system call where the socket takes it all; with
 /// their first byte goes the memory.
 pub(crate) fn write_all(
     mut stream: &Stream,
     mut memory: Option<&Memory>,
-    mut left: &mut [IoSlice<'_>],
+    left: &mut [IoSlice<'_>],
 ) -> io::Result<()> {
-    IoSlice::advance_slices(&mut left, 0);
-    while !left.is_empty() {
+    write_all_by(left, SHORTAGE_PAUSE, |left| {
         let written = match memory {
             Some(memory) => send_with(stream, memory, &left[0]),
             None => stream.write_vectored(left),
-        };
-        match written {
+        }?;
+        memory = None;
+        Ok(written)
+    })
+}
+
+fn write_all_by(
+    mut left: &mut [IoSlice<'_>],
+    pause: Duration,
+    mut write: impl FnMut(&[IoSlice<'_>]) -> io::Result<usize>,
+) -> io::Result<()> {
+    let mut tries = 0;
+    IoSlice::advance_slices(&mut left, 0);
+    while !left.is_empty() {
+        match write(left) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(count) => {
-                memory = None;
+                tries = 0;
                 IoSlice::advance_slices(&mut left, count);
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if platform::is_shortage(&error) && tries < SHORTAGE_TRIES => {
+                tries += 1;
+                thread::sleep(pause);
+            }
             Err(error) => return Err(error),
         }
     }
@@ -269,4 +290,90 @@ impl Answers {
 
 fn bad_frame(error: FrameError) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error)
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::collections::VecDeque;
+    use std::mem::MaybeUninit;
+    use std::os::fd::OwnedFd;
+    use std::os::unix::net::UnixStream;
+
+    use rustix::io::Errno;
+    use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg, sockopt};
+
+    use super::*;
+
+    /// What is sent when the system answers like that, and how it ends.
+    fn sent(answers: &[Result<usize, Errno>]) -> (Vec<u8>, io::Result<()>) {
+        let (mut sent, mut answers) = (Vec::new(), VecDeque::from(answers.to_vec()));
+        let mut pieces = [IoSlice::new(b"head"), IoSlice::new(b""), IoSlice::new(b"content")];
+        let result = write_all_by(&mut pieces, Duration::ZERO, |left| {
+            let count = answers.pop_front().unwrap_or(Ok(usize::MAX))?;
+            let all: Vec<u8> = left.iter().flat_map(|piece| piece.to_vec()).collect();
+            let count = count.min(all.len());
+            sent.extend(&all[..count]);
+            Ok(count)
+        });
+        (sent, result)
+    }
+
+    #[test]
+    fn what_the_system_is_short_of_for_a_moment_loses_no_byte() {
+        for errno in [Errno::NOBUFS, Errno::NOMEM, Errno::TOOMANYREFS, Errno::INTR] {
+            let short = Err(errno);
+            for answers in [[short, short, Ok(1)], [Ok(1), short, Ok(1)], [Ok(4), Ok(2), short]] {
+                let (sent, result) = sent(&answers);
+                assert!(result.is_ok() && sent == b"headcontent", "{answers:?}: {result:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_it_stays_short_of_is_told_as_what_it_is() {
+        let answers = [Err(Errno::TOOMANYREFS); SHORTAGE_TRIES as usize + 1];
+        let error = sent(&answers).1.unwrap_err();
+        assert_eq!(Errno::from_io_error(&error), Some(Errno::TOOMANYREFS));
+        assert_eq!(sent(&[Ok(2), Err(Errno::PIPE)]).0, b"he");
+    }
+
+    #[test]
+    fn a_socket_that_takes_next_to_nothing_gets_all_bytes_and_the_memory_once() {
+        let (here, there) = UnixStream::pair().unwrap();
+        sockopt::set_socket_send_buffer_size(&here, 1).unwrap();
+        sockopt::set_socket_recv_buffer_size(&there, 1).unwrap();
+        let here = Stream::from(interprocess::os::unix::uds_local_socket::Stream::from(
+            OwnedFd::from(here),
+        ));
+        let content: Vec<u8> = (0..3_000_000_u32).map(|at| (at % 251) as u8).collect();
+        let (memory, _pieces) = crate::memory::allocate(1, 1 << 20).unwrap();
+        thread::scope(|scope| {
+            let reading = scope.spawn(|| {
+                let (mut bytes, mut descriptors) = (Vec::<u8>::new(), 0);
+                loop {
+                    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
+                    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+                    let mut piece = [0; 10_000];
+                    let mut slices = [io::IoSliceMut::new(&mut piece)];
+                    let flags = RecvFlags::CMSG_CLOEXEC;
+                    let got = recvmsg(&there, &mut slices, &mut ancillary, flags).unwrap();
+                    for message in ancillary.drain() {
+                        if let RecvAncillaryMessage::ScmRights(passed) = message {
+                            descriptors += passed.count();
+                        }
+                    }
+                    if got.bytes == 0 {
+                        return (bytes, descriptors);
+                    }
+                    bytes.extend(&piece[..got.bytes]);
+                }
+            });
+            let mut slices = [IoSlice::new(b"head"), IoSlice::new(&content)];
+            write_all(&here, Some(&memory), &mut slices).unwrap();
+            drop(here);
+            let (bytes, descriptors) = reading.join().unwrap();
+            assert_eq!(descriptors, 1);
+            assert!(bytes[..4] == *b"head" && bytes[4..] == content);
+        });
+    }
 }

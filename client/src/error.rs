@@ -255,9 +255,10 @@ fn kind_of_code(code: ErrorCode) -> io::ErrorKind {
         ErrorCode::READ_ONLY => io::ErrorKind::ReadOnlyFilesystem,
         ErrorCode::NO_SPACE | ErrorCode::NO_SPACE_AHEAD => io::ErrorKind::StorageFull,
         ErrorCode::HANDSHAKE_TIMEOUT => io::ErrorKind::TimedOut,
-        ErrorCode::TOO_MANY_CONNECTIONS | ErrorCode::TOO_MANY_STREAMS | ErrorCode::GOING_AWAY => {
-            io::ErrorKind::ConnectionRefused
-        }
+        ErrorCode::TOO_MANY_CONNECTIONS
+        | ErrorCode::TOO_MANY_STREAMS
+        | ErrorCode::NO_RESOURCES
+        | ErrorCode::GOING_AWAY => io::ErrorKind::ConnectionRefused,
         ErrorCode(100..=199) => io::ErrorKind::InvalidData,
         _ => io::ErrorKind::Other,
     }

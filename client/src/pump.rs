@@ -57,6 +57,8 @@ struct State {
     link: Link,
     /// Where frames go; `None` while there is no connection.
     line: Option<Line>,
+    /// What the system was short of when the sender gave its line up. The other side then only sees an end.
+    short_of: Option<io::Error>,
 }
 
 /// One connection of a stream.
@@ -81,7 +83,7 @@ impl Shared {
             path: path.to_owned(),
             route,
             memory,
-            state: Mutex::new(State { link, line }),
+            state: Mutex::new(State { link, line, short_of: None }),
             work: Condvar::new(),
             progress: Condvar::new(),
             ending: Condvar::new(),
@@ -173,7 +175,8 @@ impl Shared {
             slices.extend(body.iter().map(|part| IoSlice::new(&part.slot[part.range.clone()])));
             let sent = write_all(&line.stream, memory.take(), &mut slices);
             let mut state = self.state();
-            if sent.is_err() {
+            if let Err(error) = sent {
+                state.short_of = Some(error).filter(platform::is_shortage);
                 // The receiver reads what is left and then the end (rule 3).
                 platform::hang_up(&line.stream);
                 state.line.take_if(|current| current.generation == line.generation);
@@ -267,6 +270,7 @@ impl Shared {
                     return None;
                 }
                 Err(cause) => {
+                    let cause = state.short_of.take().unwrap_or(cause);
                     if let Some(line) = state.line.take() {
                         platform::hang_up(&line.stream);
                     }

@@ -9,15 +9,18 @@
 //!   only one that may ever wait for a disk.
 //! * [`budget`] and [`stream`]: the decisions. Pure: no clock, no thread, no I/O.
 //! * [`storage`]: the operating system's verbs, behind a trait, with the only `unsafe`.
+//! * [`descriptors`], [`sizes`]: who may have how many of them open, and how much memory.
 //! * [`config`], [`status`], [`systemd`], [`log`], [`signal`]: around it.
 //!
 //! Dependencies point downward only: `main`, `server`, `writer`, then `stream`, `budget` and
 //! `storage`. `docs/ARCHITECTURE.md` tells the life of a write.
 
 pub mod budget;
+pub mod cgroup;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod descriptors;
 pub mod device;
 pub mod ledger;
 pub mod log;
@@ -25,6 +28,7 @@ pub mod platform;
 pub mod rate;
 pub mod server;
 pub mod signal;
+pub mod sizes;
 pub mod space;
 pub mod status;
 pub mod storage;
@@ -40,6 +44,7 @@ use std::sync::Arc;
 use tracing::{info, warn};
 
 use crate::config::{Config, ConfigError, Size};
+use crate::descriptors::Table;
 use crate::ledger::{Entry, Ledger};
 use crate::server::{Ending, ListenError, Server, Source};
 
@@ -59,12 +64,6 @@ pub enum StartError {
 
 /// Threads of the runtime: one reads sockets while the other answers status.
 const RUNTIME_THREADS: usize = 2;
-
-/// Files and descriptors beside those of connections: standard streams, the runtime, the journal.
-const DESCRIPTORS_OF_OUR_OWN: u64 = 32;
-
-/// A connection's socket, and its file: data, sentinel, direct, directory.
-const DESCRIPTORS_PER_CONNECTION: u64 = 5;
 
 /// Runs the daemon until a signal stops it.
 ///
@@ -89,10 +88,10 @@ async fn serve(config: Config, source: Source) -> Result<Ending, StartError> {
     let mut passed = systemd::passed()?;
     let (listener, socket) = server::listen(&config, &mut passed)?;
     let (ledger, entries) = ledger(&config, &socket);
-    warn_of_limits(&config);
+    let table = descriptors(&config, passed.files.len() as u64 * 2);
     config.warn_of_roots();
     let roots: Vec<_> = config.roots.iter().map(|root| root.display().to_string()).collect();
-    let server = Server::new(config, Arc::new(storage::Disk), ledger);
+    let server = Server::new(config, Arc::new(storage::Disk), ledger, table);
     let budget = server.status().budget.limit_bytes;
     info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -121,24 +120,34 @@ fn ledger(config: &Config, socket: &Path) -> (Ledger, Vec<Entry>) {
         return Default::default();
     }
     Ledger::open(directory).unwrap_or_else(|error| {
+        let place = directory.display();
+        // It may not be full for ever. Whatever else it is was set up like that.
+        if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+            warn!(
+                "cannot keep what a restart has to know in {place}: {error}; streams are refused until there \
+                 is room"
+            );
+            return (Ledger::to_be_made(directory), Vec::new());
+        }
         warn!(
-            "cannot keep what a restart has to know in {}: {error}; streams will end with this daemon",
-            directory.display()
+            "cannot keep what a restart has to know in {place}: {error}; streams will end with this daemon"
         );
         Default::default()
     })
 }
 
-fn warn_of_limits(config: &Config) {
-    let Some(most) = platform::raise_descriptor_limit() else {
-        return;
-    };
-    let connections = u64::from(config.connections_max);
-    let needed = connections * DESCRIPTORS_PER_CONNECTION + DESCRIPTORS_OF_OUR_OWN;
+/// The table of descriptors. Those that were passed are their streams' own.
+fn descriptors(config: &Config, passed: u64) -> Arc<Table> {
+    let limit = platform::raise_descriptor_limit();
+    let table = Table::new(limit, platform::open_descriptors().saturating_sub(passed));
+    let (connections, streams) = (config.connections_max, config.streams_max);
+    let (most, needed) = table.limit_and_need(connections, streams);
     if needed > most {
         warn!(
-            "limits.connections = {connections} may need {needed} open files, and this process may \
-             have {most}; raise LimitNOFILE= or lower the limit"
+            "limits.streams = {streams} and limits.connections = {connections} may need {needed} open files, \
+             and this process may have {most}; streams that do not fit are refused; raise LimitNOFILE= or \
+             lower the limits"
         );
     }
+    table
 }

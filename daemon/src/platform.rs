@@ -19,24 +19,25 @@ pub fn user_socket() -> PathBuf {
     freemkvd_proto::socket::user_socket(runtime_dir.as_deref(), uid())
 }
 
-/// The total that `budget.total = "auto"` stands for, in bytes.
-///
-/// Above the kernel's background threshold its own flusher starts, and decides who waits; a tenth of
-/// the available memory leaves a small NAS box to its other work; and 512 MiB are half a second of a
-/// device of 1 GiB/s, beyond which more dirty bytes add delay but no speed.
+/// The memory of the host that nobody needs, in bytes; `None` where the platform does not tell.
 #[must_use]
-pub fn auto_budget_bytes() -> u64 {
-    let most = 512 << 20;
+pub fn available_bytes() -> Option<u64> {
     #[cfg(target_os = "linux")]
     {
         use procfs::Current;
-        let available = procfs::Meminfo::current().ok().and_then(|info| info.mem_available);
-        let tenth = available.map_or(most, |bytes| bytes / 10);
-        let below = dirty_thresholds().map_or(most, |(background, _)| background / 10 * 8);
-        most.min(tenth).min(below).max(crate::budget::LIMIT_BYTES_MIN)
+        procfs::Meminfo::current().ok().and_then(|info| info.mem_available)
     }
     #[cfg(not(target_os = "linux"))]
-    most
+    None
+}
+
+/// Where the kernel begins to write back by itself, in bytes; `None` where the platform does not tell.
+#[must_use]
+pub fn background_bytes() -> Option<u64> {
+    #[cfg(target_os = "linux")]
+    return dirty_thresholds().map(|(background, _)| background);
+    #[cfg(not(target_os = "linux"))]
+    None
 }
 
 /// The most that may be dirty before the kernel makes writers wait, in bytes: half way between its two
@@ -71,12 +72,37 @@ pub fn raise_descriptor_limit() -> Option<u64> {
         use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
         let limit = getrlimit(Resource::Nofile);
         let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-        // What can't be raised stays as it is; the limits of the configuration are checked against it.
+        // What can't be raised stays as it is; streams are admitted by it.
         let _ = setrlimit(Resource::Nofile, raised);
         getrlimit(Resource::Nofile).current
     }
     #[cfg(not(unix))]
     None
+}
+
+/// True when the system has no memory for what was to be sent: nothing was, and later it may be.
+#[must_use]
+pub fn is_short_of_buffers(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    {
+        use rustix::io::Errno;
+        matches!(Errno::from_io_error(error), Some(Errno::NOBUFS | Errno::NOMEM))
+    }
+    #[cfg(not(unix))]
+    {
+        error.kind() == io::ErrorKind::OutOfMemory
+    }
+}
+
+/// How many descriptors this process has open, as far as the platform tells.
+#[must_use]
+pub fn open_descriptors() -> u64 {
+    // What a process has from its parent: standard streams.
+    let three = 3;
+    #[cfg(target_os = "linux")]
+    return std::fs::read_dir("/proc/self/fd").map_or(three, |open| open.count() as u64);
+    #[cfg(not(target_os = "linux"))]
+    three
 }
 
 /// Makes the directory of a socket below `/tmp` or a runtime directory, ours alone.

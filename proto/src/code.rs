@@ -96,6 +96,10 @@ codes! {
     ATTACHED = 214, "the stream has a connection";
     /// The file of the stream to be resumed is gone, or another one has its name.
     FILE_CHANGED = 215, "the file is not the same any more";
+    /// The stream is to be resumable, and what the next daemon would have to know of it can't be kept.
+    CANNOT_KEEP = 217, "cannot be kept for a restart of the daemon";
+    /// The daemon has not all the descriptors, threads or memory that the stream would need.
+    NO_RESOURCES = 218, "not enough descriptors, threads or memory";
 
     /// The file's device has not answered for so long that nothing new is begun on it.
     DEVICE_SILENT = 216, "the device does not answer";

@@ -20,6 +20,7 @@ mod publishing;
 mod random_calls;
 mod reload;
 mod resume;
+mod shortage;
 mod sigterm;
 mod silent_clients;
 mod slots;

@@ -214,11 +214,18 @@ fn the_number_of_a_stream_that_had_ended_is_not_given_again() {
     let token = Token([2; 16]);
     let opened = second.open_resumable(root.path().join("second"), OpenMode::CreateNew, token);
     assert!(opened.stream > before.stream, "{opened:?}");
-    // What was kept of the first is forgotten after a while, and nothing else.
+    // What was kept of the first is forgotten after a while, and nothing else: the second has its file,
+    // and another for the next change.
     let kept = daemon.socket().with_file_name("s.streams");
-    let names = || fs::read_dir(&kept).unwrap().map(|entry| entry.unwrap().file_name());
-    assert!(wait_until(|| names().count() == 1));
-    assert_eq!(names().next().unwrap().to_str().unwrap(), opened.stream.to_string());
+    let names = || {
+        let entries = fs::read_dir(&kept).unwrap().map(|entry| entry.unwrap().file_name());
+        let mut names: Vec<_> = entries.map(|name| name.into_string().unwrap()).collect();
+        names.sort_unstable();
+        names
+    };
+    assert!(wait_until(|| names().len() == 2));
+    let own = opened.stream.to_string();
+    assert_eq!(names(), [own.clone(), own + ".new"]);
 }
 
 #[test]

@@ -12,11 +12,14 @@ mod disk;
 mod drains;
 mod freeze;
 mod full;
+mod group;
 mod kill_at;
 mod liar;
+mod memory;
 mod refusals;
 mod storage;
 mod support;
+mod tasks;
 mod turns;
 mod window;
 

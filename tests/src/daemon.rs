@@ -1,5 +1,6 @@
 //! A real daemon on a private socket, which ends with its owner, and can be started again in its place.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::os::unix::process::ExitStatusExt;
@@ -46,12 +47,25 @@ impl Daemon {
     /// When it does not start; its log is in the message.
     #[must_use]
     pub fn start(root: &Path, config: &str) -> Self {
+        Self::start_under(&[], root, config)
+    }
+
+    /// The same, by a program that sets something up and then becomes the one that it is told: `prlimit`,
+    /// `setpriv`.
+    ///
+    /// # Panics
+    /// When it does not start; its log is in the message.
+    #[must_use]
+    pub fn start_under(launcher: &[&str], root: &Path, config: &str) -> Self {
         let home = home();
         let socket = home.path().join("s");
         let file = home.path().join("config.toml");
         std::fs::write(&file, config).expect("the configuration can be written");
-        let mut command = Command::new(programs::freemkvd());
+        let mut words = launcher.iter().map(OsString::from).collect::<Vec<_>>();
+        words.push(programs::freemkvd().into());
+        let mut command = Command::new(&words[0]);
         command
+            .args(&words[1..])
             .args(["--config".as_ref(), file.as_os_str()])
             .args(["--socket".as_ref(), socket.as_os_str()])
             .args(["--root".as_ref(), root.as_os_str()]);

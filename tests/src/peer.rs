@@ -49,6 +49,17 @@ impl Peer {
         Self { stream, decoder: Decoder::new(Sender::Daemon) }
     }
 
+    /// Its socket takes as little at once as the system allows.
+    ///
+    /// # Panics
+    /// When the system does not know such a thing.
+    #[cfg(target_os = "linux")]
+    pub fn with_small_buffers(&self) {
+        use rustix::net::sockopt::{set_socket_recv_buffer_size, set_socket_send_buffer_size};
+        set_socket_send_buffer_size(&self.stream, 1).expect("a socket has a buffer");
+        set_socket_recv_buffer_size(&self.stream, 1).expect("a socket has a buffer");
+    }
+
     /// Connects and agrees on a version.
     ///
     /// # Panics

@@ -9,6 +9,11 @@ use interprocess::local_socket::Stream;
 /// Nothing to do: a blocked thread returns when the daemon closes its end.
 pub(crate) fn hang_up(_stream: &Stream) {}
 
+/// True when the system has no memory for what was to be sent.
+pub(crate) fn is_shortage(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::OutOfMemory
+}
+
 /// No such number here.
 pub(crate) fn uid() -> u32 {
     0

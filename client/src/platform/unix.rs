@@ -14,6 +14,14 @@ pub(crate) fn hang_up(stream: &Stream) {
     let _ = socket.inner().shutdown(Shutdown::Both);
 }
 
+/// True when the system has no memory for what was to be sent, or too many descriptors are on their way
+/// already (`ETOOMANYREFS`): nothing was sent, and later it may be.
+pub(crate) fn is_shortage(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let errno = Errno::from_io_error(error);
+    matches!(errno, Some(Errno::NOBUFS | Errno::NOMEM | Errno::TOOMANYREFS))
+}
+
 /// The user that this process acts as.
 pub(crate) fn uid() -> u32 {
     rustix::process::geteuid().as_raw()

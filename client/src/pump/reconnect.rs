@@ -210,7 +210,11 @@ impl Shared {
             return Try::Over;
         }
         let taken = match reply {
-            Reply::Failed(failure) if passes(failure.code) => {
+            // A daemon that lacks something now may have it when another stream has ended; a stream that is
+            // opened hears of it at once, and this one has a rip to lose.
+            Reply::Failed(failure)
+                if passes(failure.code) || failure.code == ErrorCode::NO_RESOURCES =>
+            {
                 return Try::Again(failure.code.to_string());
             }
             Reply::Failed(failure) if state.link.is_given_up_by(failure.code) => {

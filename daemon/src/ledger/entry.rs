@@ -66,10 +66,26 @@ impl Entry {
         bytes
     }
 
-    /// `None` for bytes that are not one whole entry of this version.
+    /// The same in so many bytes, where that needs no more than fewer words about a failure.
+    pub(super) fn encode_within(&self, room_bytes: usize) -> Vec<u8> {
+        let bytes = self.encode();
+        let over_bytes = bytes.len().saturating_sub(room_bytes);
+        match &self.outcome {
+            Some(Outcome::Failed(failure)) if over_bytes > 0 => {
+                let mut cut = failure.clone();
+                let most = cut.message.len().saturating_sub(over_bytes);
+                let end = (0..=most).rev().find(|end| cut.message.is_char_boundary(*end));
+                cut.message.truncate(end.unwrap_or(0));
+                Self { outcome: Some(Outcome::Failed(cut)), ..self.clone() }.encode()
+            }
+            _ => bytes,
+        }
+    }
+
+    /// `None` for bytes that are not one whole entry of this version, and zeros behind it.
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
         match postcard::take_from_bytes(bytes.strip_prefix(&MAGIC)?) {
-            Ok((entry, [])) => Some(entry),
+            Ok((entry, rest)) if rest.iter().all(|byte| *byte == 0) => Some(entry),
             _ => None,
         }
     }

@@ -2,7 +2,8 @@
 //! with them: a file for each in a directory beside the socket, which a restart leaves alone and a boot
 //! does not.
 //!
-//! 1. A file is replaced as a whole: whoever reads it finds what it was before or after a change.
+//! 1. A file is replaced as a whole: whoever reads it finds what it was before or after a change. The space
+//!    for that is there before the stream is opened (`pair`).
 //! 2. A stream has a file from the moment when its client is told its token until the client has heard
 //!    what came of it. So a token that a client has is known, or its stream was given up.
 //! 3. Nothing here is synced: with the host's memory everything that it describes is gone.
@@ -10,6 +11,7 @@
 //! The descriptors of a stream's file are kept by systemd ([`crate::systemd`]).
 
 mod entry;
+mod pair;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -29,7 +31,8 @@ use crate::platform;
 pub struct Ledger {
     /// `None`: nothing is kept, and no stream can be resumed.
     directory: Option<PathBuf>,
-    entries: Mutex<BTreeMap<StreamId, Entry>>,
+    /// `None`: there is space for it.
+    entries: Mutex<BTreeMap<StreamId, Option<Entry>>>,
 }
 
 impl Ledger {
@@ -41,31 +44,55 @@ impl Ledger {
     pub fn open(directory: &Path) -> io::Result<(Self, Vec<Entry>)> {
         platform::make_private_directory(directory)?;
         let mut entries = BTreeMap::new();
+        let mut next = Vec::new();
         for file in fs::read_dir(directory)? {
             let path = file?.path();
             match entry_of(&path) {
-                Ok(Some(entry)) => {
-                    entries.insert(entry.stream, entry);
+                Ok(Found::Entry(entry)) => {
+                    entries.insert(entry.stream, Some(*entry));
                 }
-                // Somebody was killed before it was complete.
-                Ok(None) if path.extension().is_some_and(|extension| extension == "new") => {
+                // Somebody was killed before its stream was open.
+                Ok(Found::Reserved) => {
                     let _ = fs::remove_file(&path);
                 }
-                Ok(None) => {}
+                Ok(Found::Next(stream)) => next.push((stream, path)),
+                Ok(Found::Other) => {}
                 Err(error) => warn!(
                     "cannot read {}, what is kept of a stream: {error}; the stream can't be resumed",
                     path.display()
                 ),
             }
         }
-        let found = entries.values().cloned().collect();
+        // The next change of a stream that goes on needs it.
+        for (_, path) in next.iter().filter(|(stream, _)| !entries.contains_key(stream)) {
+            let _ = fs::remove_file(path);
+        }
+        let found = entries.values().flatten().cloned().collect();
         Ok((Self { directory: Some(directory.to_owned()), entries: Mutex::new(entries) }, found))
     }
 
-    /// True when streams can be kept at all.
+    /// A ledger in a directory that could not be made: it is tried again with each stream, and as long as
+    /// that fails none is opened.
     #[must_use]
-    pub fn is_kept(&self) -> bool {
-        self.directory.is_some()
+    pub fn to_be_made(directory: &Path) -> Self {
+        Self { directory: Some(directory.to_owned()), entries: Mutex::default() }
+    }
+
+    /// Where streams are kept; `None` when they are not.
+    #[must_use]
+    pub fn directory(&self) -> Option<&Path> {
+        self.directory.as_deref()
+    }
+
+    /// Takes the space for all that will ever be kept of `stream`, whose path has so many bytes.
+    ///
+    /// # Errors
+    /// There is none, or nothing is kept here.
+    pub fn reserve(&self, stream: StreamId, path_bytes: usize) -> io::Result<()> {
+        let mut entries = self.lock();
+        pair::reserve(self.made()?, stream, path_bytes)?;
+        entries.insert(stream, None);
+        Ok(())
     }
 
     /// Keeps `entry`, in place of what was kept of this stream.
@@ -74,17 +101,17 @@ impl Ledger {
     /// It can't be written, or nothing is kept here.
     pub fn keep(&self, entry: Entry) -> io::Result<()> {
         let mut entries = self.lock();
-        self.write(&entry)?;
-        entries.insert(entry.stream, entry);
+        pair::replace(self.made()?, &entry)?;
+        entries.insert(entry.stream, Some(entry));
         Ok(())
     }
 
     /// Changes what is kept of `stream`, if anything is. False when that could not be written.
     pub fn change(&self, stream: StreamId, change: impl FnOnce(&mut Entry)) -> bool {
         let mut entries = self.lock();
-        let Some(entry) = entries.get_mut(&stream) else { return true };
+        let Some(Some(entry)) = entries.get_mut(&stream) else { return true };
         change(entry);
-        let written = self.write(entry);
+        let written = self.made().and_then(|directory| pair::replace(directory, entry));
         if let Err(error) = &written {
             warn!(stream, "cannot keep what a restart has to know of stream {stream}: {error}");
         }
@@ -95,38 +122,49 @@ impl Ledger {
     pub fn forget(&self, stream: StreamId) {
         let mut entries = self.lock();
         if let (Some(_), Some(directory)) = (entries.remove(&stream), &self.directory) {
-            // It may be gone with its directory; that is what was wanted.
-            let _ = fs::remove_file(directory.join(stream.to_string()));
+            pair::remove(directory, stream);
         }
     }
 
-    fn write(&self, entry: &Entry) -> io::Result<()> {
+    /// The directory, if it is there: somebody may have taken it away.
+    fn made(&self) -> io::Result<&Path> {
         let Some(directory) = &self.directory else {
             return Err(io::ErrorKind::Unsupported.into());
         };
-        let path = directory.join(entry.stream.to_string());
-        let new = path.with_extension("new");
-        // Somebody may have taken the directory away.
         platform::make_private_directory(directory)?;
-        fs::write(&new, entry.encode())?;
-        fs::rename(&new, &path)
+        Ok(directory)
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<StreamId, Entry>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<StreamId, Option<Entry>>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// What is in a file of the directory; `None` when it is none of ours, or was never completed.
-fn entry_of(path: &Path) -> io::Result<Option<Entry>> {
+/// A file of the directory.
+enum Found {
+    Entry(Box<Entry>),
+    /// Space for one.
+    Reserved,
+    /// Space for the next change of this stream.
+    Next(StreamId),
+    /// None of ours.
+    Other,
+}
+
+fn entry_of(path: &Path) -> io::Result<Found> {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let Ok(stream) = name.parse::<StreamId>() else {
-        return Ok(None);
+        let next = name.strip_suffix(".new").and_then(|stream| stream.parse().ok());
+        return Ok(next.map_or(Found::Other, Found::Next));
     };
-    let entry = Entry::decode(&fs::read(path)?).filter(|entry| entry.stream == stream);
-    entry
-        .map(Some)
-        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "it is from another version"))
+    let bytes = fs::read(path)?;
+    if bytes.iter().all(|byte| *byte == 0) {
+        return Ok(Found::Reserved);
+    }
+    match Entry::decode(&bytes).filter(|entry| entry.stream == stream) {
+        Some(entry) => Ok(Found::Entry(Box::new(entry))),
+        None => Err(io::Error::new(io::ErrorKind::InvalidData, "it is from another version")),
+    }
 }
 
 #[cfg(test)]
@@ -203,7 +241,7 @@ mod tests {
         let directory = place.path().join("streams");
         let (ledger, _) = Ledger::open(&directory).unwrap();
         ledger.keep(entry(3)).unwrap();
-        let whole = fs::read(directory.join("3")).unwrap();
+        let whole = entry(3).encode();
         fs::write(directory.join("4"), &whole[..whole.len() - 1]).unwrap();
         fs::write(directory.join("5"), [b"FREEMKVS\x09\0".as_slice(), &whole[10..]].concat())
             .unwrap();
@@ -211,6 +249,78 @@ mod tests {
         fs::write(directory.join("7"), &whole).unwrap();
         assert_eq!(Ledger::open(&directory).unwrap().1, [entry(3)]);
         assert!(directory.join("4").exists());
+        assert!(!directory.join("6.new").exists());
+    }
+
+    #[test]
+    fn an_entry_without_zeros_behind_it_is_read_too() {
+        let place = tempfile::tempdir().unwrap();
+        let directory = place.path().join("streams");
+        platform::make_private_directory(&directory).unwrap();
+        fs::write(directory.join("3"), entry(3).encode()).unwrap();
+        assert_eq!(Ledger::open(&directory).unwrap().1, [entry(3)]);
+    }
+
+    fn failed(words: usize) -> Option<Outcome> {
+        let message = "\u{e4}".repeat(words);
+        Some(Outcome::Failed(freemkvd_proto::Failure::new(freemkvd_proto::ErrorCode::IO, message)))
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_change_takes_the_two_files_that_were_reserved_and_no_other() {
+        use std::os::unix::fs::MetadataExt;
+        let place = tempfile::tempdir().unwrap();
+        let directory = place.path().join("streams");
+        let (ledger, _) = Ledger::open(&directory).unwrap();
+        ledger.reserve(3, entry(3).path.0.len()).unwrap();
+        let files = || {
+            let files = fs::read_dir(&directory).unwrap();
+            let all = files.map(|file| file.unwrap().metadata().unwrap());
+            let mut all: Vec<_> = all.map(|file| (file.ino(), file.len(), file.blocks())).collect();
+            all.sort_unstable();
+            all
+        };
+        let reserved = files();
+        assert_eq!(reserved.len(), 2);
+        assert!(reserved.iter().all(|&(_, len, blocks)| len == 4096 && blocks * 512 >= len));
+        ledger.keep(entry(3)).unwrap();
+        assert!(ledger.change(3, |entry| entry.weight = 300));
+        assert!(ledger.change(3, |entry| entry.weight = 10));
+        // More words than fit, and none of their characters is cut in two.
+        assert!(ledger.change(3, |entry| entry.outcome = failed(40_000)));
+        assert_eq!(files(), reserved);
+        let (_, found) = Ledger::open(&directory).unwrap();
+        let Some(Outcome::Failed(failure)) = &found[0].outcome else { panic!("{found:?}") };
+        assert!(failure.message.len() > 3000, "{} bytes", failure.message.len());
+        assert_eq!(files(), reserved, "the next daemon has them as well");
+    }
+
+    #[test]
+    fn space_for_a_stream_that_was_never_opened_is_given_back() {
+        let place = tempfile::tempdir().unwrap();
+        let directory = place.path().join("streams");
+        let (ledger, _) = Ledger::open(&directory).unwrap();
+        for stream in [3, 4] {
+            ledger.reserve(stream, 10).unwrap();
+        }
+        assert!(ledger.change(3, |entry| entry.weight = 1), "there is nothing to change");
+        ledger.forget(3);
+        assert!(!directory.join("3").exists() && !directory.join("3.new").exists());
+        let (_, found) = Ledger::open(&directory).unwrap();
+        assert!(found.is_empty());
+        assert_eq!(fs::read_dir(&directory).unwrap().count(), 0, "killed before it was open");
+    }
+
+    #[test]
+    fn where_there_is_no_directory_to_be_had_nothing_is_reserved() {
+        let place = tempfile::tempdir().unwrap();
+        let directory = place.path().join("streams");
+        fs::write(&directory, "a file is in the way").unwrap();
+        let ledger = Ledger::to_be_made(&directory);
+        assert!(ledger.reserve(3, 10).is_err());
+        fs::remove_file(&directory).unwrap();
+        ledger.reserve(3, 10).unwrap();
     }
 
     #[test]
@@ -226,7 +336,7 @@ mod tests {
     #[test]
     fn without_a_directory_nothing_is_kept() {
         let ledger = Ledger::default();
-        assert!(!ledger.is_kept());
+        assert_eq!(ledger.directory(), None);
         assert!(ledger.keep(entry(1)).is_err());
         ledger.forget(1);
     }

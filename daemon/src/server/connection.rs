@@ -11,10 +11,11 @@ use interprocess::local_socket::tokio::{Stream, prelude::*};
 use tokio::time::{timeout, timeout_at};
 use tracing::warn;
 
-use super::socket::{self, Broken, Received, Receiver};
+use super::socket::{self, Broken, Passed, Received, Receiver};
 use super::transfer::{self, Opening};
 use super::{Server, control};
-use crate::storage::{BadSlots, Descriptor, Slots};
+use crate::descriptors::Claim;
+use crate::storage::{BadSlots, Slots};
 use crate::writer::{Client, Ending};
 
 /// How long a refused or failed peer may take to close before the daemon does.
@@ -24,7 +25,7 @@ const LINGER: Duration = Duration::from_secs(5);
 const REFUSED_LINGER: Duration = Duration::from_secs(1);
 
 /// Tells a connection that is one too many, without waiting for what it has to say.
-pub(super) async fn refuse(socket: Stream) {
+pub(super) async fn refuse(socket: Stream, _claim: Claim) {
     let client = client_of(&socket);
     let code = ErrorCode::TOO_MANY_CONNECTIONS;
     warn!(
@@ -42,7 +43,7 @@ pub(super) async fn refuse(socket: Stream) {
 }
 
 /// Serves a connection to its end.
-pub(super) async fn serve(server: Arc<Server>, socket: Stream) {
+pub(super) async fn serve(server: Arc<Server>, socket: Stream, claim: Claim) {
     let client = client_of(&socket);
     let deadline = tokio::time::Instant::now() + server.config().handshake_timeout;
     let version = match timeout_at(deadline, socket::hello(&socket)).await {
@@ -59,9 +60,11 @@ pub(super) async fn serve(server: Arc<Server>, socket: Stream) {
         Ok(Err(_)) | Err(_) => return,
     };
     let mut receiver = Receiver::new(&socket, version);
-    let failure = match timeout_at(deadline, receiver.receive_first()).await {
-        Ok(Ok((Received::Command(0, command), descriptors))) if open_of(&command).is_some() => {
-            let opening = open_of(&command).map(|open| check_open(&server, open, descriptors));
+    let first = timeout_at(deadline, receiver.receive_first()).await;
+    let failure = match first {
+        Ok(Ok((Received::Command(0, command), passed))) if open_of(&command).is_some() => {
+            let opening = open_of(&command).map(|open| check_open(&server, open, passed));
+            claim.first_frame_is_over();
             match opening {
                 Some(Ok(opening)) => {
                     transfer::open(&server, &socket, receiver, client, opening).await
@@ -70,14 +73,17 @@ pub(super) async fn serve(server: Arc<Server>, socket: Stream) {
                 None => None,
             }
         }
-        Ok(Ok((Received::Command(0, Command::Resume(from)), descriptors))) => {
-            match check_resume(&server, from, descriptors) {
+        Ok(Ok((Received::Command(0, Command::Resume(from)), passed))) => {
+            let from = check_resume(&server, from, passed);
+            claim.first_frame_is_over();
+            match from {
                 Ok(from) => transfer::resume(&server, &socket, receiver, client, from).await,
                 Err(failure) => Some(failure),
             }
         }
-        Ok(Ok((_, descriptors))) if !descriptors.is_empty() => Some(unexpected()),
+        Ok(Ok((_, passed))) if !passed.descriptors.is_empty() => Some(unexpected()),
         Ok(Ok((Received::Command(id, command), _))) if control::is_request(&command) => {
+            claim.first_frame_is_over();
             control::run(&server, &socket, receiver, client, (id, command)).await
         }
         Ok(Ok((Received::Gone, _))) | Ok(Err(Broken::Io)) => None,
@@ -141,11 +147,7 @@ fn open_of(command: &Command) -> Option<OpenFile> {
 }
 
 /// Everything about an `Open` that can be refused without a look at the disk.
-fn check_open(
-    server: &Server,
-    file: OpenFile,
-    descriptors: Vec<Descriptor>,
-) -> Result<Opening, Failure> {
+fn check_open(server: &Server, file: OpenFile, passed: Passed) -> Result<Opening, Failure> {
     refuse_while_draining(server)?;
     let ending = Ending::of(&file);
     let OpenFile { token, open, .. } = file;
@@ -165,7 +167,7 @@ fn check_open(
         return Err(Failure::new(ErrorCode::BAD_WEIGHT, control::out_of_range(open.weight)));
     }
     let path = ending.opened_path(path);
-    let slots = slots(open.transfer, descriptors)?;
+    let slots = slots(open.transfer, passed)?;
     Ok(Opening { open, path, ending, slots, token })
 }
 
@@ -173,10 +175,10 @@ fn check_open(
 fn check_resume(
     server: &Server,
     from: Resume,
-    descriptors: Vec<Descriptor>,
+    passed: Passed,
 ) -> Result<(Resume, Option<Slots>), Failure> {
     refuse_while_draining(server)?;
-    let slots = slots(from.transfer, descriptors)?;
+    let slots = slots(from.transfer, passed)?;
     Ok((from, slots))
 }
 
@@ -188,8 +190,14 @@ fn refuse_while_draining(server: &Server) -> Result<(), Failure> {
     Ok(())
 }
 
-fn slots(transfer: Transfer, descriptors: Vec<Descriptor>) -> Result<Option<Slots>, Failure> {
+fn slots(transfer: Transfer, passed: Passed) -> Result<Option<Slots>, Failure> {
+    let Passed { descriptors, is_cut } = passed;
     match transfer {
+        Transfer::Shared { .. } if descriptors.is_empty() && is_cut => {
+            let message = "freemkvd has no free descriptor for the memory that came with it; raise \
+                           LimitNOFILE= of its unit (or ulimit -n) and restart it, or try again later";
+            Err(Failure::new(ErrorCode::NO_RESOURCES, message))
+        }
         Transfer::Inline if descriptors.is_empty() => Ok(None),
         Transfer::Inline => Err(unexpected()),
         Transfer::Shared { slots } => {

@@ -34,17 +34,19 @@ pub use streams::Streams;
 
 use crate::budget::State;
 use crate::clock::Clock;
-use crate::config::{Config, ConfigError, Overrides, Total};
+use crate::config::{Config, ConfigError, Overrides};
+use crate::descriptors::Table;
 use crate::device::Devices;
 use crate::ledger::Ledger;
+use crate::sizes::Sizes;
 use crate::storage::Open;
 use crate::writer::{Gate, OpenFiles, Openings, Queues, Shop};
-use crate::{platform, status, systemd};
+use crate::{status, systemd};
 
 /// How often rates are measured and systemd is told how things are.
 const TICK: Duration = Duration::from_millis(500);
 
-/// How often the total of the budget is reviewed.
+/// How often the totals of the budget and the queues are reviewed.
 const REVIEW: Duration = Duration::from_secs(10);
 
 /// Connections beyond the limit that are told so at the same time.
@@ -96,6 +98,7 @@ pub struct Server {
     phase: watch::Sender<Phase>,
     shop: Arc<Shop>,
     queues: Arc<Queues>,
+    descriptors: Arc<Table>,
     streams: Streams,
     ended: resumed::Ended,
     /// A client has asked it to drain and stop.
@@ -105,13 +108,21 @@ pub struct Server {
 }
 
 impl Server {
-    /// A server that opens its files with `disk`, and keeps in `ledger` what outlives it.
+    /// A server that opens its files with `disk`, keeps in `ledger` what outlives it, and has no more open
+    /// than is in the table of `descriptors`.
     #[must_use]
-    pub fn new(config: Config, disk: Arc<dyn Open>, ledger: Ledger) -> Arc<Self> {
+    pub fn new(
+        config: Config,
+        disk: Arc<dyn Open>,
+        ledger: Ledger,
+        descriptors: Arc<Table>,
+    ) -> Arc<Self> {
         let clock = Clock::start();
+        let sizes = Sizes::now(&config);
+        sizes.warn_of_less(&config);
         let shop = Shop {
             disk,
-            gate: Gate::new(budget_bytes(&config), clock),
+            gate: Gate::new(sizes.budget_bytes, clock),
             devices: Devices::default(),
             files: Arc::new(OpenFiles::default()),
             openings: Openings::default(),
@@ -119,10 +130,11 @@ impl Server {
             clock,
         };
         Arc::new(Self {
-            queues: Queues::new(config.queue_bytes, config.queue_total_bytes),
+            queues: Queues::new(config.queue_bytes, sizes.queue_total_bytes),
             config: watch::Sender::new(Arc::new(config)),
             phase: watch::Sender::new(Phase::Serving),
             shop: Arc::new(shop),
+            descriptors,
             streams: Streams::default(),
             ended: resumed::Ended::default(),
             stop: Notify::new(),
@@ -154,7 +166,7 @@ impl Server {
         for (name, state) in self.shop.gate.tick() {
             self.tell_health(&name, state);
         }
-        self.review_budget(now);
+        self.review_sizes(now);
         let config = self.config();
         resumed::expire(self, now, config.resume_grace);
         for stream in self.streams.forget_ended(now, config.keep_failed) {
@@ -163,13 +175,19 @@ impl Server {
         systemd::alive(&status::sentence(&self.status()));
     }
 
-    /// The total depends on what memory is free and on what the kernel has been set to.
-    fn review_budget(&self, now: Duration) {
+    /// The totals depend on what memory is free and on what the kernel has been set to.
+    fn review_sizes(&self, now: Duration) {
         let mut reviewed = self.reviewed.lock().unwrap_or_else(PoisonError::into_inner);
         if now.saturating_sub(*reviewed) >= REVIEW {
             *reviewed = now;
-            self.shop.gate.set_limit(budget_bytes(&self.config()));
+            let config = self.config();
+            self.use_sizes(&config, &Sizes::now(&config));
         }
+    }
+
+    fn use_sizes(&self, config: &Config, sizes: &Sizes) {
+        self.shop.gate.set_limit(sizes.budget_bytes);
+        self.queues.set_limits(config.queue_bytes, sizes.queue_total_bytes);
     }
 
     fn tell_health(&self, device: &str, state: State) {
@@ -198,8 +216,9 @@ impl Server {
         new.warn_of_roots();
         let old = self.config();
         let (now, restart) = old.changes(&new);
-        self.shop.gate.set_limit(budget_bytes(&new));
-        self.queues.set_limits(new.queue_bytes, new.queue_total_bytes);
+        let sizes = Sizes::now(&new);
+        sizes.warn_of_less(&new);
+        self.use_sizes(&new, &sizes);
         // What can't change while running stays as it is, also for the next comparison.
         let kept = Config { socket: old.socket.clone(), log_level: old.log_level, ..new };
         self.config.send_replace(Arc::new(kept));
@@ -233,13 +252,19 @@ pub async fn run(
             accepted = accept(&listener, again) => match accepted {
                 Ok(socket) => {
                     let most = server.config().connections_max as usize;
-                    if connections.len() < most {
-                        connections.spawn(connection::serve(Arc::clone(&server), socket));
-                    } else if connections.len() < most + REFUSALS_MAX {
-                        connections.spawn(connection::refuse(socket));
+                    match server.descriptors.for_connection() {
+                        Ok(claim) if connections.len() < most => {
+                            let server = Arc::clone(&server);
+                            connections.spawn(connection::serve(server, socket, claim));
+                        }
+                        Ok(claim) if connections.len() < most + REFUSALS_MAX => {
+                            connections.spawn(connection::refuse(socket, claim));
+                        }
+                        // Beyond that there is not even an answer: whoever comes in such numbers does
+                        // not read it.
+                        Ok(_) => {}
+                        Err(full) => warn!("closed a connection unheard: {full}"),
                     }
-                    // Beyond that there is not even an answer: whoever comes in such numbers does
-                    // not read it.
                 }
                 Err(error) => {
                     // Mostly: no descriptor is free. Trying again at once would only burn a core.
@@ -270,12 +295,4 @@ pub async fn run(
 async fn accept(listener: &Listener, not_before: Instant) -> std::io::Result<Stream> {
     sleep_until(not_before).await;
     listener.accept().await
-}
-
-fn budget_bytes(config: &Config) -> u64 {
-    match config.budget {
-        Total::Auto => platform::auto_budget_bytes(),
-        // Above it the kernel makes writers wait, whoever they are.
-        Total::Bytes(bytes) => bytes.min(platform::throttle_bytes()),
-    }
 }

@@ -97,6 +97,8 @@ fn adopt_one(
     let client = Client { pid: entry.client_pid, uid: entry.client_uid };
     let record = Arc::new(Record::new(stream, path.clone(), client, queue, server.shop.clock));
     record.set_weight(entry.weight);
+    // Whatever comes of it: the stream is there.
+    let _ = record.queue.reserve();
     let watched = descriptors.is_some() && !entry.is_unwatched;
     record.suspend(entry.token, watched, (entry.len_bytes, entry.window_bytes));
     // Before any client is served: nobody else may begin to write this file.
@@ -117,7 +119,8 @@ fn adopt_one(
     };
     let origin = Origin::Kept { entry: Box::new(entry), descriptors, claim };
     let shop = Arc::clone(&server.shop);
-    writer::spawn(shop, Arc::clone(&record), target, origin).map_err(|error| {
+    let descriptors = server.descriptors.for_stream_of_before();
+    writer::spawn(shop, Arc::clone(&record), target, origin, descriptors).map_err(|error| {
         record.end(None);
         format!("there is no thread for it: {error}")
     })

@@ -1,16 +1,32 @@
 //! Reading and writing whole messages on one connection.
 
 use std::io;
+use std::time::Duration;
 
 use freemkvd_proto::hello::{ClientHello, DaemonHello, HELLO_BYTES};
 use freemkvd_proto::{
     Command, Decoder, ErrorCode, Failure, FrameError, Header, Reply, Sender, Step,
 };
 use interprocess::local_socket::tokio::Stream;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::sleep;
 
 use super::passed;
+use crate::platform;
 use crate::storage::Descriptor;
+
+/// How often it is tried to send an answer while the system has no memory for that, and how long it is waited
+/// in between: about ten seconds.
+const SHORTAGE_TRIES: u32 = 1000;
+const SHORTAGE_PAUSE: Duration = Duration::from_millis(10);
+
+/// What came with the first frame of a connection.
+#[derive(Default)]
+pub(super) struct Passed {
+    pub(super) descriptors: Vec<Descriptor>,
+    /// There were more, which this process had no place for.
+    pub(super) is_cut: bool,
+}
 
 /// What the peer sent next.
 pub(super) enum Received {
@@ -72,13 +88,13 @@ impl<'a> Receiver<'a> {
     }
 
     /// The first command, and the descriptors that came with it.
-    pub(super) async fn receive_first(&mut self) -> Result<(Received, Vec<Descriptor>), Broken> {
-        let mut descriptors = Vec::new();
+    pub(super) async fn receive_first(&mut self) -> Result<(Received, Passed), Broken> {
+        let mut passed = Passed::default();
         loop {
             let space = self.decoder.space();
-            let count = passed::read(self.socket, space, &mut descriptors).await?;
+            let count = passed::read(self.socket, space, &mut passed).await?;
             if let Some(received) = self.advance(count)? {
-                return Ok((received, descriptors));
+                return Ok((received, passed));
             }
         }
     }
@@ -127,7 +143,29 @@ pub(super) async fn refuse(socket: &Stream, reason: ErrorCode) -> io::Result<()>
 
 /// Sends one answer.
 pub(super) async fn send(socket: &Stream, sequence: u64, reply: &Reply) -> Result<(), Broken> {
-    (&*socket).write_all(&reply.encode(sequence)?).await?;
+    write_all(&mut &*socket, &reply.encode(sequence)?, SHORTAGE_PAUSE).await?;
+    Ok(())
+}
+
+/// Sends all of `left`. A connection is not given up because the system has no memory for a moment: with it
+/// would go its stream.
+async fn write_all(
+    socket: &mut (impl AsyncWrite + Unpin),
+    mut left: &[u8],
+    pause: Duration,
+) -> io::Result<()> {
+    let mut tries = 0;
+    while !left.is_empty() {
+        match socket.write(left).await {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => (left, tries) = (&left[count..], 0),
+            Err(error) if platform::is_short_of_buffers(&error) && tries < SHORTAGE_TRIES => {
+                tries += 1;
+                sleep(pause).await;
+            }
+            Err(error) => return Err(error),
+        }
+    }
     Ok(())
 }
 
@@ -136,4 +174,65 @@ pub(super) async fn send(socket: &Stream, sequence: u64, reply: &Reply) -> Resul
 pub(super) async fn linger(socket: &Stream) {
     let mut dropped = [0; 4096];
     while !matches!((&*socket).read(&mut dropped).await, Ok(0) | Err(_)) {}
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::collections::VecDeque;
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    use rustix::io::Errno;
+
+    use super::*;
+
+    /// Answers like that, and takes all of the rest.
+    struct Scripted {
+        answers: VecDeque<Result<usize, Errno>>,
+        sent: Vec<u8>,
+    }
+
+    impl AsyncWrite for Scripted {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            let this = self.get_mut();
+            let count = match this.answers.pop_front() {
+                Some(Err(errno)) => return Poll::Ready(Err(errno.into())),
+                Some(Ok(count)) => count,
+                None => bytes.len(),
+            };
+            this.sent.extend(&bytes[..count]);
+            Poll::Ready(Ok(count))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    fn sent(answers: &[Result<usize, Errno>]) -> (Vec<u8>, io::Result<()>) {
+        let mut socket = Scripted { answers: answers.iter().copied().collect(), sent: Vec::new() };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+        let runtime = runtime.expect("a runtime");
+        let result = runtime.block_on(write_all(&mut socket, b"answer", Duration::ZERO));
+        (socket.sent, result)
+    }
+
+    #[test]
+    fn an_answer_gets_out_whole_although_there_is_no_memory_for_a_moment() {
+        let (no_buffers, no_memory) = (Err(Errno::NOBUFS), Err(Errno::NOMEM));
+        for answers in [[no_buffers, no_memory, Ok(1)], [Ok(2), no_buffers, no_buffers]] {
+            let (sent, result) = sent(&answers);
+            assert!(result.is_ok() && sent == b"answer", "{answers:?}: {result:?}");
+        }
+        let error = sent(&[Ok(1), Err(Errno::PIPE)]).1.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+    }
 }

@@ -41,6 +41,13 @@ impl Streams {
         true
     }
 
+    /// Forgets one of which nothing came.
+    pub fn remove(&self, id: StreamId) {
+        let removed = self.lock().remove(&id);
+        // Without the lock: it may be the last one to know of it.
+        drop(removed);
+    }
+
     /// Forgets the streams that ended well, and after `keep` those that did not. A stream that was
     /// refused never was one; one whose client has still to hear how it ended stays, and one that goes on with
     /// the next daemon. Returns those of which nothing need be kept any longer.

@@ -240,6 +240,14 @@ fn begin(
             return Err(silence.failure());
         }
     }
+    let lacking = |what: String| Failure::new(ErrorCode::NO_RESOURCES, what);
+    let descriptors = server.descriptors.for_stream().map_err(|full| lacking(full.to_string()))?;
+    let refused = |record: &Record, what: String| {
+        record.end(None);
+        // It has a connection, and would be remembered until that has heard of its end.
+        server.streams.remove(record.id);
+        lacking(what)
+    };
     let queue = Queue::new(Arc::clone(&server.queues));
     let id = server.streams.next_id();
     let record = Arc::new(Record::new(id, path.clone(), client, queue, server.shop.clock));
@@ -251,6 +259,11 @@ fn begin(
             config.streams_max
         );
         return Err(Failure::new(ErrorCode::TOO_MANY_STREAMS, message));
+    }
+    if !record.queue.reserve() {
+        let what = "freemkvd has no memory for the queue of another stream; raise MemoryMax= of its unit, or \
+                    stream.queue_total if that is less than 1 MiB for each stream, or wait until another has ended";
+        return Err(refused(&record, what.to_owned()));
     }
     let window_bytes = open.window_bytes.unwrap_or(u64::MAX).min(config.window_bytes);
     let target = Target {
@@ -267,10 +280,12 @@ fn begin(
         token: token.filter(|_| !config.resume_grace.is_zero()),
     };
     let shop = Arc::clone(&server.shop);
-    if let Err(error) = writer::spawn(shop, Arc::clone(&record), target, origin) {
-        record.end(None);
-        let message = format!("cannot start a thread for the stream: {error}");
-        return Err(Failure::new(ErrorCode::INTERNAL, message));
+    if let Err(error) = writer::spawn(shop, Arc::clone(&record), target, origin, descriptors) {
+        let what = format!(
+            "freemkvd has no thread for another stream: {error}; raise TasksMax= or LimitNPROC= of its unit \
+             (or ulimit -u), or wait until another stream has ended"
+        );
+        return Err(refused(&record, what));
     }
     Ok(record)
 }
@@ -463,3 +478,6 @@ impl Drop for Filling<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

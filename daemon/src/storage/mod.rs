@@ -374,6 +374,10 @@ pub enum OpenError {
 
 fn advice(source: &io::Error) -> &'static str {
     match source.kind() {
+        _ if is_shortage(source) => {
+            "; raise LimitNOFILE= or MemoryMax= of freemkvd's unit, or fs.file-max of the host, or wait until \
+             another stream has ended"
+        }
         io::ErrorKind::NotFound => "; create its directory, or correct the name",
         io::ErrorKind::PermissionDenied => {
             "; let the daemon's user write there, and name the place in the unit's ReadWritePaths="
@@ -381,6 +385,20 @@ fn advice(source: &io::Error) -> &'static str {
         io::ErrorKind::AlreadyExists => "; choose another name, or ask for overwriting",
         io::ErrorKind::ReadOnlyFilesystem => "; remount it writable",
         _ => "",
+    }
+}
+
+/// True when nothing is wrong with the file: this process, or the host, has no room for one more.
+fn is_shortage(source: &io::Error) -> bool {
+    #[cfg(unix)]
+    {
+        use rustix::io::Errno;
+        let errno = Errno::from_io_error(source);
+        matches!(errno, Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM))
+    }
+    #[cfg(not(unix))]
+    {
+        source.kind() == io::ErrorKind::OutOfMemory
     }
 }
 
@@ -394,6 +412,7 @@ impl OpenError {
             Self::Changed { .. } => (ErrorCode::FILE_CHANGED, None),
             Self::Io { source, .. } => {
                 let code = match source.kind() {
+                    _ if is_shortage(source) => ErrorCode::NO_RESOURCES,
                     io::ErrorKind::NotFound => ErrorCode::NOT_FOUND,
                     io::ErrorKind::PermissionDenied => ErrorCode::PERMISSION,
                     io::ErrorKind::AlreadyExists => ErrorCode::EXISTS,

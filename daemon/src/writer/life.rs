@@ -20,6 +20,7 @@ use super::queue::End;
 use super::record::{Activity, Record};
 use super::run::{self, Outcome, Stop, Writer};
 use crate::clock::Clock;
+use crate::descriptors;
 use crate::device::{Device, Devices};
 use crate::ledger::{Entry, Ledger};
 use crate::space::Announcement;
@@ -46,7 +47,8 @@ pub struct Shop {
     pub clock: Clock,
 }
 
-/// Starts the writer thread of `record`, which opens `target` and answers the client's `Open`.
+/// Starts the writer thread of `record`, which opens `target` and answers the client's `Open`. It may have
+/// `descriptors` open.
 ///
 /// # Errors
 /// The system has no thread to give.
@@ -55,6 +57,7 @@ pub fn spawn(
     record: Arc<Record>,
     target: Target,
     origin: Origin,
+    descriptors: descriptors::Claim,
 ) -> io::Result<()> {
     let thread = thread::Builder::new().name(record.thread_name());
     thread.spawn(move || {
@@ -68,6 +71,8 @@ pub fn spawn(
         if record.is_resumable() && !record.is_left_open() {
             keep::ended(&shop, &record, last.as_ref());
         }
+        // Whoever hears of the end may open the next file at once.
+        drop(descriptors);
         record.end(last);
     })?;
     Ok(())
@@ -116,13 +121,24 @@ fn open_new(
     target: &Target,
     (mode, hint, token): (OpenMode, u64, Option<Token>),
 ) -> Result<Ready, Failure> {
+    let token = match token {
+        Some(token) => keep::reserve(shop, record, target)?.then_some(token),
+        None => None,
+    };
     let ready = record.calling("open", shop.clock.now(), || {
         let _opening = shop.openings.begin(shop, record, &target.path)?;
         open::open(shop, record.id, target, mode, hint)
-    })?;
+    });
+    let mut ready = ready.inspect_err(|_| shop.ledger.forget(record.id))?;
     shop.openings.learn(shop, &target.path, &ready.device.info.id);
     if let Some(token) = token {
-        keep::begin(shop, record, target, &ready.opened, (token, hint));
+        let Ready { opened, .. } = &mut ready;
+        keep::begin(shop, record, target, opened, (token, hint)).inspect_err(|_| {
+            if opened.created {
+                // The refusal is what the client has to hear; an empty file is no harm.
+                let _ = opened.storage.unlink();
+            }
+        })?;
     }
     record.set_activity(Activity::Idle);
     record.answer_open(ready.opened.len_bytes, target.window_bytes);

@@ -7,15 +7,18 @@
 //! 2. Content is stored once. The connection reads it from the socket into the last segment while
 //!    there is room, so that small writes leave as large ones, and nothing is copied to get there.
 //! 3. After `close` the queue is empty and stays so.
+//! 4. Where the system has no memory, a queue goes on with the segment that it got at its beginning.
 
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+mod memory;
 mod segment;
 
+use memory::Own;
+pub use memory::Queues;
 pub use segment::{SEGMENT_BYTES, Segment};
 use segment::{SEGMENT_BYTES_MIN, allocation_bytes};
 
@@ -24,10 +27,6 @@ const COMMAND_BYTES: u64 = 256;
 
 /// The same for one with content in shared slots: the places of its parts may take as much again.
 const SLOTS_COMMAND_BYTES: u64 = 512;
-
-/// Free segments that are kept for reuse by all streams together. Fresh memory costs a page fault
-/// per 4 KiB, which at 1 GiB/s is a noticeable part of a core.
-const SPARE_SEGMENTS: usize = 32;
 
 /// Content that lies in memory which the client shares.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,60 +113,6 @@ pub enum Room {
     Closed,
 }
 
-/// What all queues share: their total, and memory for reuse.
-#[derive(Debug)]
-pub struct Queues {
-    total_bytes: AtomicU64,
-    stream_bytes: AtomicU64,
-    open: AtomicUsize,
-    spare: Mutex<Vec<Vec<u8>>>,
-}
-
-impl Queues {
-    /// Queues of at most `stream_bytes` each and `total_bytes` together.
-    #[must_use]
-    pub fn new(stream_bytes: u64, total_bytes: u64) -> Arc<Self> {
-        Arc::new(Self {
-            total_bytes: AtomicU64::new(total_bytes),
-            stream_bytes: AtomicU64::new(stream_bytes),
-            open: AtomicUsize::new(0),
-            spare: Mutex::default(),
-        })
-    }
-
-    /// Changes both limits; fuller queues stay as they are until their writers have caught up.
-    pub fn set_limits(&self, stream_bytes: u64, total_bytes: u64) {
-        self.stream_bytes.store(stream_bytes, Ordering::Relaxed);
-        self.total_bytes.store(total_bytes, Ordering::Relaxed);
-    }
-
-    /// Most bytes that all queues may hold together.
-    #[must_use]
-    pub fn total_bytes(&self) -> u64 {
-        self.total_bytes.load(Ordering::Relaxed)
-    }
-
-    /// Most bytes that one queue may hold now: an equal part of the total, but at least a segment.
-    #[must_use]
-    pub fn limit_bytes(&self) -> u64 {
-        let open = self.open.load(Ordering::Relaxed).max(1) as u64;
-        let part = (self.total_bytes() / open).max(SEGMENT_BYTES as u64);
-        self.stream_bytes.load(Ordering::Relaxed).min(part)
-    }
-
-    fn take_memory(&self, room_bytes: usize) -> Vec<u8> {
-        let spare = if room_bytes == SEGMENT_BYTES { lock(&self.spare).pop() } else { None };
-        spare.unwrap_or_else(|| Vec::with_capacity(allocation_bytes(room_bytes)))
-    }
-
-    fn give_memory(&self, segment: Segment) {
-        let mut spare = lock(&self.spare);
-        if segment.room_bytes == SEGMENT_BYTES && spare.len() < SPARE_SEGMENTS {
-            spare.push(segment.memory);
-        }
-    }
-}
-
 /// Queue of one stream; see the module's documentation.
 #[derive(Debug)]
 pub struct Queue {
@@ -189,6 +134,7 @@ struct State {
     others: usize,
     /// The connection waits for room.
     refused: bool,
+    own: Own,
     end: Option<End>,
     closed: bool,
 }
@@ -237,8 +183,15 @@ impl Queue {
     /// An empty queue.
     #[must_use]
     pub fn new(queues: Arc<Queues>) -> Self {
-        queues.open.fetch_add(1, Ordering::Relaxed);
+        queues.joined();
         Self { queues, state: Mutex::default(), filled: Condvar::new() }
+    }
+
+    /// Takes the memory with which it goes on when the system has no more. False when it has none now, or
+    /// when there are more queues than the total has a segment for.
+    #[must_use]
+    pub fn reserve(&self) -> bool {
+        self.queues.is_enough() && lock(&self.state).own.allocate()
     }
 
     /// Most bytes that it may hold now.
@@ -288,8 +241,20 @@ impl Queue {
             Room::Granted => {}
             refused => return Err(refused),
         }
-        drop(state);
-        Ok(Segment::new(offset, self.queues.take_memory(room_bytes), room_bytes))
+        // What was not reserved has to be there, or the stream would stand still for good.
+        let is_sure = matches!(state.own, Own::None);
+        match self.queues.take_memory(room_bytes, &mut state.own) {
+            Some(memory) => Ok(Segment::new(offset, memory, room_bytes)),
+            None if is_sure => Ok(Segment::new(
+                offset,
+                Vec::with_capacity(allocation_bytes(room_bytes)),
+                room_bytes,
+            )),
+            None => {
+                state.held_bytes -= room_bytes as u64;
+                Err(self.refuse(&mut state))
+            }
+        }
     }
 
     /// Queues a segment that came from this queue.
@@ -354,16 +319,17 @@ impl Queue {
         let mut state = lock(&self.state);
         self.drop_jobs(&mut state);
         (state.held_bytes, state.shared_bytes) = (0, 0);
+        state.own = Own::None;
         // From here on the others share what was this one's part, however long it is remembered.
         if !std::mem::replace(&mut state.closed, true) {
-            self.queues.open.fetch_sub(1, Ordering::Relaxed);
+            self.queues.left();
         }
     }
 
     fn drop_jobs(&self, state: &mut State) {
         while let Some(queued) = state.jobs.pop_front() {
             if let Job::Write(segment) = state.taken(queued) {
-                self.queues.give_memory(segment);
+                self.queues.give_memory(segment, &mut state.own);
             }
         }
     }
@@ -413,18 +379,18 @@ impl Queue {
 
     /// The job was executed: its memory is free.
     pub fn done(&self, job: Job) {
+        let mut state = lock(&self.state);
         let (mut held_bytes, mut shared_bytes) = (COMMAND_BYTES, 0);
         match job {
             Job::Write(segment) => {
                 held_bytes = segment.room_bytes as u64;
-                self.queues.give_memory(segment);
+                self.queues.give_memory(segment, &mut state.own);
             }
             Job::WriteSlots(write) => {
                 (held_bytes, shared_bytes) = (SLOTS_COMMAND_BYTES, write.content_bytes);
             }
             _ => {}
         }
-        let mut state = lock(&self.state);
         state.held_bytes = state.held_bytes.saturating_sub(held_bytes);
         state.shared_bytes = state.shared_bytes.saturating_sub(shared_bytes);
         state.refused = false;

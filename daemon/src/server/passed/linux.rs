@@ -10,19 +10,20 @@ use std::mem::MaybeUninit;
 
 use interprocess::local_socket::tokio::Stream;
 use rustix::cmsg_space;
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, recvmsg};
 use tokio::io::Interest;
 
-use crate::storage::Descriptor;
+use super::socket::Passed;
+use crate::descriptors::WITH_FIRST_FRAME;
 
 /// More than any first frame has a use for, so that too many are noticed.
-const DESCRIPTORS_MAX: usize = 4;
+const DESCRIPTORS_MAX: usize = WITH_FIRST_FRAME as usize;
 
 /// Reads what is there into `space`, and puts the descriptors that come with it into `passed`.
 pub(in crate::server) async fn read(
     socket: &Stream,
     space: &mut [u8],
-    passed: &mut Vec<Descriptor>,
+    passed: &mut Passed,
 ) -> io::Result<usize> {
     let Stream::UdSocket(socket) = socket;
     let socket = socket.inner();
@@ -32,7 +33,7 @@ pub(in crate::server) async fn read(
 fn receive(
     socket: &tokio::net::UnixStream,
     space: &mut [u8],
-    passed: &mut Vec<Descriptor>,
+    passed: &mut Passed,
 ) -> io::Result<usize> {
     let mut memory = [MaybeUninit::uninit(); cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut memory);
@@ -40,9 +41,11 @@ fn receive(
     let received = recvmsg(socket, &mut [IoSliceMut::new(space)], &mut ancillary, flags)?;
     for message in ancillary.drain() {
         if let RecvAncillaryMessage::ScmRights(descriptors) = message {
-            passed.extend(descriptors);
+            passed.descriptors.extend(descriptors);
         }
     }
-    passed.truncate(DESCRIPTORS_MAX);
+    // The kernel drops what this process has no free descriptor for, and only hints at it.
+    passed.is_cut |= received.flags.contains(ReturnFlags::CTRUNC);
+    passed.descriptors.truncate(DESCRIPTORS_MAX);
     Ok(received.bytes)
 }

@@ -5,13 +5,13 @@ use std::io;
 use interprocess::local_socket::tokio::Stream;
 use tokio::io::AsyncReadExt;
 
-use crate::storage::Descriptor;
+use super::socket::Passed;
 
 /// Reads what is there into `space`.
 pub(in crate::server) async fn read(
     socket: &Stream,
     space: &mut [u8],
-    _passed: &mut Vec<Descriptor>,
+    _passed: &mut Passed,
 ) -> io::Result<usize> {
     (&*socket).read(space).await
 }

@@ -208,3 +208,29 @@ fn what_comes_meanwhile_ends_the_gathering() {
     });
     assert!(begun.elapsed() < Duration::from_secs(30));
 }
+
+#[test]
+fn without_memory_a_queue_goes_on_with_the_segment_of_its_own() {
+    let queues = Queues::new(8 * MIB, 8 * MIB);
+    let mut own = Own::default();
+    // More than any system has.
+    let absurd = isize::MAX as usize / 2;
+    assert!(queues.take_memory(absurd, &mut own).is_none(), "it was not asked for");
+    assert!(own.allocate());
+    let memory = queues.take_memory(absurd, &mut own).unwrap();
+    assert!(memory.capacity() >= SEGMENT_BYTES);
+    assert!(queues.take_memory(absurd, &mut own).is_none(), "there is only one");
+    queues.give_memory(Segment::new(0, memory, SEGMENT_BYTES_MIN), &mut own);
+    assert!(queues.take_memory(absurd, &mut own).is_some(), "it came back");
+}
+
+#[test]
+fn there_are_no_more_queues_than_the_total_has_segments_for() {
+    let queues = Queues::new(8 * MIB, 3 * MIB);
+    let open: Vec<_> = (0..3).map(|_| Queue::new(Arc::clone(&queues))).collect();
+    assert!(open.iter().all(Queue::reserve));
+    let more = Queue::new(Arc::clone(&queues));
+    assert!(!more.reserve());
+    drop(open);
+    assert!(more.reserve());
+}
