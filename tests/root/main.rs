@@ -14,10 +14,13 @@ mod freeze;
 mod full;
 mod kill_at;
 mod liar;
+mod place;
 mod refusals;
 mod storage;
 mod support;
 mod turns;
+mod watch;
+mod wedged;
 mod window;
 
 const MIB: u64 = 1 << 20;
