@@ -45,7 +45,8 @@ pub(crate) fn image(filesystem: &str, mib: u64, path: &Path) {
     fs::File::create(path).unwrap().set_len(mib * MIB).unwrap();
     let mut mkfs = Command::new(format!("mkfs.{filesystem}"));
     mkfs.arg("-q");
-    if filesystem == "ext4" {
+    if filesystem.starts_with("ext") {
+        mkfs.args(["-e", "remount-ro"]);
         // Its reserve for root would be the daemon's, and a background thread would write the rest of it.
         mkfs.args(["-m", "0", "-E", "lazy_itable_init=0,lazy_journal_init=0"]);
     }
@@ -53,7 +54,7 @@ pub(crate) fn image(filesystem: &str, mib: u64, path: &Path) {
 }
 
 impl Place {
-    /// A new file system of this kind, of at least `mib` MiB: ext4, xfs, btrfs (on a loop device of its own)
+    /// A new file system of this kind, of at least `mib` MiB: ext3, ext4, xfs, btrfs (on a loop device of its own)
     /// or tmpfs.
     pub(crate) fn new(filesystem: &'static str, mib: u64) -> Self {
         let home = tempfile::tempdir_in(work()).unwrap();

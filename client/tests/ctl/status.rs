@@ -99,6 +99,21 @@ fn a_suspended_stream_has_its_age_and_is_no_trouble() {
     assert!(stdout(&output).contains(r#""state":"suspended""#), "{}", stdout(&output));
 }
 
+#[test]
+fn a_stream_without_space_is_trouble_and_said_in_words() {
+    let mut status = healthy();
+    let what = "space on /rips (at least 3.1 GiB more, gives up in 7min)";
+    status.streams[0].state = StreamState::NoSpace;
+    status.streams[0].state_seconds = 12;
+    status.streams[0].waiting_for = Some(WaitingFor { what: what.into(), ms: 12_000 });
+    let daemon = FakeDaemon::start(status);
+    let output = freemkvctl(&daemon.socket()).arg("status").output().unwrap();
+    let expected =
+        format!("waits for 12 s for {what}: stream 1, /rips/The Third Man (1949)/title_t00.mkv\n");
+    assert!(stdout(&output).contains(&expected), "{}", stdout(&output));
+    assert_eq!(exit_code(&output), 4);
+}
+
 /// As [`healthy`], with one stream that failed and one that hangs.
 fn degraded() -> Status {
     let mut status = healthy();

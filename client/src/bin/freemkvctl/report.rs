@@ -115,7 +115,17 @@ fn problems(status: &Status) -> Vec<String> {
             name(stream)
         )
     });
-    failed.chain(stalled).chain(sick).chain(abandoned).collect()
+    let no_space = status.streams.iter().filter_map(no_space);
+    failed.chain(no_space).chain(stalled).chain(sick).chain(abandoned).collect()
+}
+
+fn no_space(stream: &Stream) -> Option<String> {
+    if stream.state != StreamState::NoSpace {
+        return None;
+    }
+    // A stream that has just begun to wait has no words for it yet.
+    let what = stream.waiting_for.as_ref().map_or("space", |waiting| &waiting.what);
+    Some(format!("waits for {} for {what}: {}", seconds(stream.state_seconds), name(stream)))
 }
 
 fn failure(stream: &Stream) -> Option<String> {
@@ -253,7 +263,10 @@ fn state(stream: &Stream) -> String {
 fn is_in_trouble(stream: &Stream) -> bool {
     stream.error.is_some()
         || stream.blocked_in.is_some()
-        || matches!(stream.state, StreamState::Failed | StreamState::Abandoned)
+        || matches!(
+            stream.state,
+            StreamState::Failed | StreamState::Abandoned | StreamState::NoSpace
+        )
 }
 
 /// The word that `--json` has for a state, so that there is one name for it everywhere.
