@@ -27,7 +27,8 @@ const FREE_MIB: u64 = 24;
 const LEN: u64 = 40 * MIB;
 
 fn small(options: &Options) -> Options {
-    options.clone().window_bytes(MIB).memory_limit_bytes(8 * MIB)
+    let options = options.clone().window_bytes(MIB).memory_limit_bytes(8 * MIB);
+    options.drop_wait(Duration::from_millis(100))
 }
 
 fn waiting(status: &Status) -> Vec<&Stream> {
@@ -63,10 +64,7 @@ fn assert_told(daemon: &Daemon, dir: &Path) {
     for stream in waiting(&status) {
         let what = &stream.waiting_for.as_ref().unwrap().what;
         assert!(what.starts_with(&format!("space on {}", dir.display())), "{what}");
-        assert!(
-            what.contains(", gives up in 9min ") || what.contains("(gives up in 9min "),
-            "{what}"
-        );
+        assert!(what.contains(", gives up in 9m ") || what.contains("(gives up in 9m "), "{what}");
     }
     assert!(status.is_degraded());
     let (text, code) = freemkvctl_status(daemon);
@@ -75,7 +73,7 @@ fn assert_told(daemon: &Daemon, dir: &Path) {
         let line =
             text.lines().find(|line| line.starts_with("waits for ") && line.contains(&stream.path));
         let line = line.unwrap_or_else(|| panic!("{text}"));
-        assert!(line.contains(" for space on ") && line.contains("gives up in 9min"), "{line}");
+        assert!(line.contains(" for space on ") && line.contains("gives up in 9m "), "{line}");
     }
     eprintln!("{}", text.split("\nDEVICE").next().unwrap());
 }
@@ -189,14 +187,9 @@ fn a_stream_that_waits_for_space_can_be_given_up_at_once() {
         since.elapsed()
     );
     assert!(since.elapsed() < Duration::from_secs(2));
-    // By its own muxer, too.
-    let since = Instant::now();
-    drop(muxers);
-    daemon.wait_for("no stream that waits", |status| waiting(status).is_empty());
-    assert!(since.elapsed() < Duration::from_secs(12), "{:?}", since.elapsed());
 }
 
-/// Of what is free, two announce 60 and 30 %; another 60 % are refused before anything is written.
+/// Of what is free, two announce 60 and 20 %; another 60 % are refused before anything is written.
 fn hints_are_added_up_on(place: &Place, dir: &Path, can_reserve: bool) {
     let daemon = Daemon::start(&work(), "");
     let free_bytes = place.free_bytes();
@@ -215,14 +208,14 @@ fn hints_are_added_up_on(place: &Place, dir: &Path, can_reserve: bool) {
     let text = assert_refused("second", part(60));
     eprintln!("no space, {}: {text}", place.filesystem());
     assert_eq!(text.contains("that other rips have announced"), !can_reserve, "{text}");
-    let third = create("third", part(30)).unwrap();
+    let third = create("third", part(20)).unwrap();
     // What the first one has written is not counted twice.
     super::support::write_pattern(&mut first, 1, 0, part(60)).unwrap();
     first.finish().unwrap();
     assert_refused("second", part(30));
     third.abort().unwrap();
     daemon.wait_for("nothing announced", |status| status.streams.is_empty());
-    create("second", part(25)).unwrap().finish().unwrap();
+    create("second", part(15)).unwrap().finish().unwrap();
     assert_eq!(freemkvd_tests::pattern::prefix_len(1, &dir.join("first")).unwrap(), part(60));
 }
 
