@@ -1,6 +1,6 @@
 //! Files that are being opened, and whether a new one may be: told without touching the device, since the call
 //! that does may never return. So a dead server costs a bounded number of threads, however often its muxers
-//! try again.
+//! try again: a few that hang, and one for each muxer that waits.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -17,6 +17,10 @@ use crate::config::Span;
 
 /// An open that takes longer says that its device does not answer: a disk that spins up takes up to 15 s.
 const SILENT: Duration = Duration::from_secs(20);
+
+/// Opens of one place that are under way at once; further ones wait for the end of one. So many hang before
+/// it is known that a device does not answer, however many muxers try meanwhile, and give up, and try again.
+const UNDER_WAY_MAX: usize = 8;
 
 /// How often a stream that waits for its device looks.
 const LOOK: Duration = Duration::from_millis(200);
@@ -84,21 +88,45 @@ impl Openings {
         Some(Silence { directory: place.directory, age: now.saturating_sub(since) })
     }
 
-    /// The file of `path` is about to be opened; it waits while the device is known not to answer, and its
-    /// client is there. Over when what it returns is dropped.
+    /// The file of `path` is about to be opened; it waits while the device is known not to answer, or has
+    /// enough to open, and its client is there. Over when what it returns is dropped.
     pub(super) fn begin(
         &self,
         shop: &Shop,
         record: &Record,
         path: &Path,
     ) -> Result<UnderWay<'_>, Failure> {
-        while let Some(silence) = self.silence(shop, path) {
+        loop {
+            let silence = match self.silence(shop, path) {
+                Some(silence) => silence,
+                None => match self.note_unless_crowded(shop, record, path) {
+                    Ok(under_way) => return Ok(under_way),
+                    Err(silence) => silence,
+                },
+            };
             if record.queue.is_ended() || !record.is_attached() {
                 return Err(silence.failure());
             }
             thread::sleep(LOOK);
         }
-        Ok(self.note(shop, record, path))
+    }
+
+    fn note_unless_crowded(
+        &self,
+        shop: &Shop,
+        record: &Record,
+        path: &Path,
+    ) -> Result<UnderWay<'_>, Silence> {
+        let (place, now) = (self.place(shop, path), shop.clock.now());
+        let mut inner = self.lock();
+        let same = inner.under_way.values().filter(|(other, _)| place.is_like(other));
+        let since: Vec<_> = same.map(|(_, since)| *since).collect();
+        if since.len() >= UNDER_WAY_MAX {
+            let oldest = since.into_iter().min().unwrap_or(now);
+            return Err(Silence { directory: place.directory, age: now.saturating_sub(oldest) });
+        }
+        inner.under_way.insert(record.id, (place, now));
+        Ok(UnderWay { openings: self, stream: record.id })
     }
 
     /// The same for a stream that goes on, and has nothing to wait for.
