@@ -1,10 +1,12 @@
-//! The loop device that a file system lies on: what the kernel counts there, and how fast it is.
+//! The loop device that a file system lies on: what the kernel counts there, how fast it is, and whether it goes
+//! on at all.
 //!
 //! What is changed about a device is put back when its value is dropped; `tests/root/loops.sh` does it
 //! again, should this process be killed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use super::mount;
 
@@ -33,9 +35,10 @@ pub(crate) struct Requests {
     pub(crate) in_flight: u64,
 }
 
-/// A device is slow, as long as this lives.
+/// A device is slow, as long as this lives; then it is as fast as before.
 pub(crate) struct Throttled {
     number: String,
+    before_bytes: u64,
 }
 
 impl Disk {
@@ -45,7 +48,12 @@ impl Disk {
             "overlay" | "fuse" => mount(&format!("{filesystem}-below")),
             _ => mount(filesystem),
         };
-        let (mount, source) = mount_of(&directory);
+        Self::at(&directory)
+    }
+
+    /// The device below what is mounted in `directory`, or above it.
+    pub(crate) fn at(directory: &Path) -> Self {
+        let (mount, source) = mount_of(directory);
         let name = source.strip_prefix("/dev/").expect("a loop device").to_owned();
         let number = fs::read_to_string(format!("/sys/block/{name}/dev")).unwrap();
         Self { mount, name, number: number.trim().to_owned() }
@@ -53,6 +61,11 @@ impl Disk {
 
     pub(crate) fn mount(&self) -> &Path {
         &self.mount
+    }
+
+    /// As in `loop0`.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
     }
 
     /// The kernel's counters of requests that it has completed.
@@ -76,7 +89,11 @@ impl Disk {
             Path::new(THROTTLE).exists(),
             "cannot make a disk slow: no {THROTTLE}; this test needs cgroup v1 with blkio"
         );
-        let throttled = Throttled { number: self.number.clone() };
+        let limits = fs::read_to_string(THROTTLE).unwrap();
+        let before =
+            limits.lines().find_map(|line| line.strip_prefix(&format!("{} ", self.number)));
+        let before_bytes = before.map_or(0, |bytes| bytes.parse().unwrap());
+        let throttled = Throttled { number: self.number.clone(), before_bytes };
         throttled.set(bytes_per_second);
         throttled
     }
@@ -112,8 +129,29 @@ impl Throttled {
 
 impl Drop for Throttled {
     fn drop(&mut self) {
-        self.set(0);
+        self.set(self.before_bytes);
     }
+}
+
+/// Everything that writes to a file system waits, as long as this lives.
+pub(crate) struct Frozen(PathBuf);
+
+impl Frozen {
+    pub(crate) fn new(directory: &Path) -> Self {
+        fsfreeze("--freeze", directory);
+        Self(directory.to_owned())
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        fsfreeze("--unfreeze", &self.0);
+    }
+}
+
+fn fsfreeze(how: &str, directory: &Path) {
+    let status = Command::new("fsfreeze").arg(how).arg(directory).status().unwrap();
+    assert!(status.success(), "fsfreeze {how}");
 }
 
 /// Where what lies at `directory` is mounted, and from what.

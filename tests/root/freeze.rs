@@ -1,14 +1,14 @@
 //! A file system that stands still holds up nobody but its own streams, is named, and goes on by itself.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::time::{Duration, Instant};
+use std::path::PathBuf;
+use std::time::Duration;
 
-use freemkvd_proto::status::{Device, DeviceState, Status, Stream};
+use freemkvd_proto::status::{DeviceState, Status};
 use freemkvd_tests::daemon::Daemon;
 
-use super::disk::Disk;
+use super::disk::{Disk, Frozen};
 use super::support::{Muxer, finish_all, written_bytes};
+use super::watch::{Sample, blocked_on, device, progress, status_latency, watch};
 use super::{MIB, mount};
 
 /// Of each disk, so that two streams that write flat out do not fill it.
@@ -16,72 +16,6 @@ const BYTES_PER_SECOND: u64 = 40_000_000;
 
 const BEFORE: Duration = Duration::from_secs(4);
 const FROZEN: Duration = Duration::from_secs(12);
-const EVERY: Duration = Duration::from_millis(20);
-
-/// Everything that writes to a file system waits, as long as this lives.
-struct Frozen(PathBuf);
-
-impl Frozen {
-    fn new(directory: &Path) -> Self {
-        fsfreeze("--freeze", directory);
-        Self(directory.to_owned())
-    }
-}
-
-impl Drop for Frozen {
-    fn drop(&mut self) {
-        fsfreeze("--unfreeze", &self.0);
-    }
-}
-
-fn fsfreeze(how: &str, directory: &Path) {
-    let status = Command::new("fsfreeze").arg(how).arg(directory).status().unwrap();
-    assert!(status.success(), "fsfreeze {how}");
-}
-
-/// One status report: when it was asked for, and how long it took.
-struct Sample {
-    at: Instant,
-    took: Duration,
-    status: Status,
-}
-
-fn watch(daemon: &Daemon, lasts: Duration) -> Vec<Sample> {
-    let end = Instant::now() + lasts;
-    let mut samples = Vec::new();
-    while Instant::now() < end {
-        let at = Instant::now();
-        let status = daemon.status();
-        samples.push(Sample { at, took: at.elapsed(), status });
-        std::thread::sleep(EVERY);
-    }
-    samples
-}
-
-/// Bytes per second of all of `muxers` together, and the longest time in which none of them wrote.
-fn progress(samples: &[Sample], muxers: &[Muxer]) -> (f64, Duration) {
-    let sum = |sample: &Sample| written_bytes(&sample.status, muxers).iter().sum::<u64>();
-    let (first, last) = (samples.first().unwrap(), samples.last().unwrap());
-    let rate = (sum(last) - sum(first)) as f64 / (last.at - first.at).as_secs_f64();
-    let (mut since, mut longest) = (first, Duration::ZERO);
-    for sample in samples {
-        if sum(sample) > sum(since) {
-            since = sample;
-        }
-        longest = longest.max(sample.at - since.at);
-    }
-    (rate, longest)
-}
-
-fn device<'a>(status: &'a Status, filesystem: &str) -> &'a Device {
-    let found = status.devices.iter().find(|device| device.filesystem == filesystem);
-    found.unwrap_or_else(|| panic!("no {filesystem}: {status:?}"))
-}
-
-fn blocked_on<'a>(status: &'a Status, filesystem: &str) -> impl Iterator<Item = &'a Stream> {
-    let id = device(status, filesystem).id.clone();
-    status.streams.iter().filter(move |s| s.device == id && s.blocked_in.is_some())
-}
 
 fn two_films(filesystem: &str) -> (tempfile::TempDir, [PathBuf; 2]) {
     let dir = tempfile::tempdir_in(mount(filesystem)).unwrap();
@@ -91,11 +25,9 @@ fn two_films(filesystem: &str) -> (tempfile::TempDir, [PathBuf; 2]) {
 
 /// Status was quick all the time, and says what it is that stands still.
 fn assert_told(frozen: &[Sample]) {
-    let mut took: Vec<_> = frozen.iter().map(|sample| sample.took).collect();
-    took.sort();
-    let (p99, most) = (took[took.len() * 99 / 100], took[took.len() - 1]);
-    eprintln!("freeze: status p99 {p99:?}, most {most:?} of {}", took.len());
-    assert!(took.len() >= 200 && most < Duration::from_secs(1));
+    let (p99, most) = status_latency(frozen);
+    eprintln!("freeze: status p99 {p99:?}, most {most:?} of {}", frozen.len());
+    assert!(frozen.len() >= 200 && most < Duration::from_secs(1));
     let first = |what: &str, is_so: &dyn Fn(&Status) -> bool| {
         let found = frozen.iter().find(|sample| is_so(&sample.status));
         let found =

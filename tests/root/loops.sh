@@ -3,6 +3,7 @@
 #
 #   tests/root/loops.sh cargo test -p freemkvd-tests --test root -- --ignored
 #
+# Tests may mount more below the directory that these are in; what they leave is ended and unmounted, too.
 # The command finds them in FREEMKVD_TEST_MOUNTS, as name=directory separated by commas: ext4, xfs and
 # btrfs (loop devices, 1 GiB), overlay and fuse (mergerfs; each over an ext4 of its own, whose directory
 # is overlay-below and fuse-below), tmpfs (64 MiB, to run out of space), liar (an ext4 of 256 MiB on a
@@ -37,11 +38,14 @@ restore() {
     [[ ! -w $throttle ]] || echo "$(<"/sys/block/${device#/dev/}/dev") 0" >"$throttle"
 }
 
+# places: prints the mounts below $work, also those that the command has made, the newest first.
+places() { findmnt --noheadings --raw --output TARGET | grep --fixed-strings "$work/" | tac; }
+
 finish() {
     local code=$? dir tries
     trap '' INT TERM HUP
     # Before anybody is waited for who may wait for it.
-    for dir in "${mounted[@]}"; do restore "$dir"; done
+    for dir in $(places); do restore "$dir"; done
     if [[ -n $child ]]; then
         if ((interrupted)); then
             # Time to clean up: the command may have to shut a whole systemd down.
@@ -56,8 +60,8 @@ finish() {
         fi
         kill -KILL -- "-$child" 2>/dev/null || true
     fi
-    for ((i = ${#mounted[@]} - 1; i >= 0; i--)); do
-        dir=${mounted[i]}
+    for dir in $(places); do
+        [[ " ${mounted[*]} " == *" $dir "* ]] || { echo "loops.sh: $dir was left mounted" >&2; code=1; }
         for ((tries = 50; tries > 0; tries--)); do
             umount "$dir" 2>/dev/null && break
             sleep 0.1

@@ -3,8 +3,9 @@
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use freemkvd_client::{Options, RipFile};
 use freemkvd_tests::daemon::Daemon;
@@ -61,6 +62,15 @@ pub(crate) fn write_patched(
     Ok(())
 }
 
+/// What a muxer notices of the disk.
+#[derive(Debug, Default)]
+pub(crate) struct Felt {
+    /// Bytes that `write` took.
+    bytes: AtomicU64,
+    /// The longest call of `write`, in microseconds.
+    longest_us: AtomicU64,
+}
+
 /// A muxer in a thread of its own, which writes a film as fast as it may.
 pub(crate) struct Muxer {
     path: PathBuf,
@@ -68,6 +78,7 @@ pub(crate) struct Muxer {
     pub(crate) stream: u64,
     enough: Arc<AtomicBool>,
     halt: Arc<AtomicBool>,
+    felt: Arc<Felt>,
     thread: Option<JoinHandle<io::Result<RipFile>>>,
 }
 
@@ -78,16 +89,22 @@ impl Muxer {
         let mut file = options.clone().halt(Arc::clone(&halt)).create(&path).unwrap();
         let stream = file.stream_id().unwrap();
         let told = Arc::clone(&enough);
+        let felt = Arc::new(Felt::default());
+        let feels = Arc::clone(&felt);
         let thread = std::thread::spawn(move || {
             let mut at = 0;
             while at < len_max && !told.load(Ordering::Relaxed) {
                 let to = (at + PIECE_BYTES as u64).min(len_max);
+                let since = Instant::now();
                 write_pattern(&mut file, seed, at, to)?;
+                let took_us = u64::try_from(since.elapsed().as_micros()).unwrap();
+                feels.longest_us.fetch_max(took_us, Ordering::Relaxed);
+                feels.bytes.fetch_add(to - at, Ordering::Relaxed);
                 at = to;
             }
             Ok(file)
         });
-        Self { path, seed, stream, enough, halt, thread: Some(thread) }
+        Self { path, seed, stream, enough, halt, felt, thread: Some(thread) }
     }
 
     /// The same on every path, in order.
@@ -104,6 +121,24 @@ impl Muxer {
     /// It need not write any more.
     pub(crate) fn enough(&self) {
         self.enough.store(true, Ordering::Relaxed);
+    }
+
+    /// How many bytes `write` took since this was last asked, and how long its longest call was.
+    pub(crate) fn felt(&self) -> (u64, Duration) {
+        let take = |count: &AtomicU64| count.swap(0, Ordering::Relaxed);
+        (take(&self.felt.bytes), Duration::from_micros(take(&self.felt.longest_us)))
+    }
+
+    /// True once it has written all that it wanted to, or can't go on.
+    pub(crate) fn is_over(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
+    /// What ended it: its own call, or its `finish`.
+    pub(crate) fn error(mut self) -> freemkvd_client::Error {
+        let ended = self.thread.take().unwrap().join().unwrap();
+        let error = ended.and_then(RipFile::finish).unwrap_err();
+        freemkvd_client::Error::inside(&error).unwrap_or_else(|| panic!("{error}")).clone()
     }
 
     fn file(&mut self) -> RipFile {
@@ -153,4 +188,11 @@ pub(crate) fn written_bytes(status: &freemkvd_proto::status::Status, muxers: &[M
 pub(crate) fn sync_file_system(directory: &Path) {
     let status = std::process::Command::new("sync").arg("--file-system").arg(directory).status();
     assert!(status.unwrap().success());
+}
+
+/// What `freemkvctl status` prints, and its exit code.
+pub(crate) fn freemkvctl_status(daemon: &Daemon) -> (String, Option<i32>) {
+    let mut command = std::process::Command::new(freemkvd_tests::programs::freemkvctl());
+    let output = command.arg("--socket").arg(daemon.socket()).arg("status").output().unwrap();
+    (String::from_utf8(output.stdout).unwrap(), output.status.code())
 }

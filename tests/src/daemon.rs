@@ -23,6 +23,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub struct Daemon {
     child: Child,
+    /// Those before it that were replaced while a thread of theirs hung.
+    replaced: Vec<Child>,
     command: Command,
     socket: PathBuf,
     log: PathBuf,
@@ -84,7 +86,7 @@ impl Daemon {
         let file = File::options().create(true).append(true).open(&log);
         command.stdin(Stdio::null()).stderr(file.expect("the log can be written"));
         let child = command.spawn().expect("freemkvd starts");
-        let mut daemon = Self { child, command, socket, log, home };
+        let mut daemon = Self { child, replaced: Vec::new(), command, socket, log, home };
         daemon.wait_for_answer();
         daemon
     }
@@ -115,6 +117,25 @@ impl Daemon {
         assert!(self.ended().is_some(), "freemkvd runs");
         self.child = self.command.spawn().expect("freemkvd starts");
         self.wait_for_answer();
+    }
+
+    /// Sends it a signal that is to end it, waits until nothing but threads that hang in the kernel is left of
+    /// it, and starts another one in its place. Returns how long each of the two took.
+    ///
+    /// # Panics
+    /// When it does not end, or the other one does not start; the log is in the message.
+    pub fn replace(&mut self, signal: Signal) -> (Duration, Duration) {
+        let since = Instant::now();
+        self.signal(signal);
+        let stat = format!("/proc/{}/stat", self.pid());
+        // With its main thread, it is dead; its name, in brackets, has no such letter.
+        let is_dead = || std::fs::read_to_string(&stat).map_or(true, |stat| stat.contains(") Z "));
+        assert!(wait_until(is_dead), "freemkvd did not end; log:\n{}", self.log());
+        let ended = since.elapsed();
+        let child = self.command.spawn().expect("freemkvd starts");
+        self.replaced.push(std::mem::replace(&mut self.child, child));
+        self.wait_for_answer();
+        (ended, since.elapsed() - ended)
     }
 
     /// Where it listens.
@@ -269,7 +290,9 @@ impl Drop for Daemon {
     fn drop(&mut self) {
         // Already gone is as good.
         let _ = self.child.kill();
-        let _ = self.child.wait();
+        for child in self.replaced.iter_mut().chain([&mut self.child]) {
+            let _ = child.wait();
+        }
     }
 }
 

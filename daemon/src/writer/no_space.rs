@@ -80,16 +80,17 @@ impl Writer<'_> {
 
     fn tell_no_space(&self, error: &io::Error, missing_bytes: u64) {
         let (stream, path) = (self.record.id, self.record.path.display());
+        // Nobody knows how much, where some is free and yet not for this file: a quota, or the file system's own.
+        let missing = match missing_bytes {
+            0 => String::new(),
+            bytes => format!(", at least {} more,", Size(bytes)),
+        };
         warn!(
             stream,
             %path,
             missing_bytes,
             errno = error.raw_os_error(),
-            "stream {stream} waits for space{}, and gives up after {}: {path}; free some",
-            match missing_bytes {
-                0 => String::new(),
-                bytes => format!(", at least {} more", Size(bytes)),
-            },
+            "stream {stream} waits for space{missing} and gives up after {}: {path}; free some",
             Span(self.no_space_wait)
         );
     }

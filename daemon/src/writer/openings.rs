@@ -1,10 +1,10 @@
 //! Files that are being opened, and whether a new one may be: told without touching the device, since the call
 //! that does may never return. So a dead server costs a bounded number of threads, however often its muxers
-//! try again.
+//! try again: a few that hang, and one for each muxer that waits.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -18,6 +18,10 @@ use crate::config::Span;
 /// An open that takes longer says that its device does not answer: a disk that spins up takes up to 15 s.
 const SILENT: Duration = Duration::from_secs(20);
 
+/// Opens of one place that are under way at once; further ones wait for the end of one. So many hang before
+/// it is known that a device does not answer, however many muxers try meanwhile, and give up, and try again.
+const UNDER_WAY_MAX: usize = 8;
+
 /// How often a stream that waits for its device looks.
 const LOOK: Duration = Duration::from_millis(200);
 
@@ -28,6 +32,8 @@ const DIRECTORIES_MAX: usize = 256;
 #[derive(Debug, Default)]
 pub struct Openings {
     inner: Mutex<Inner>,
+    /// One of them is over.
+    over: Condvar,
 }
 
 #[derive(Debug, Default)]
@@ -37,6 +43,14 @@ struct Inner {
     /// Where files of a directory were last seen to lie, beside what its name says: a link may lead to another
     /// mount than that. Forgotten when its name says something else.
     seen: BTreeMap<PathBuf, (String, Option<String>)>,
+}
+
+impl Inner {
+    /// Since when files are being opened in that place.
+    fn like(&self, place: &Place) -> impl Iterator<Item = Duration> {
+        let same = self.under_way.values().filter(move |(other, _)| place.is_like(other));
+        same.map(|(_, since)| *since)
+    }
 }
 
 /// Where a file is to be, as far as names tell.
@@ -79,29 +93,55 @@ impl Openings {
         let view = place.device.as_deref().and_then(|device| shop.gate.device(device));
         let wedged = view.filter(|view| view.state == State::Wedged);
         let since = wedged.map(|view| view.since).or_else(|| {
-            let inner = self.lock();
-            let same = inner.under_way.values().filter(|(other, _)| place.is_like(other));
-            let oldest = same.map(|(_, since)| *since).min();
+            let oldest = self.lock().like(&place).min();
             oldest.filter(|since| now.saturating_sub(*since) >= SILENT)
         })?;
-        Some(Silence { directory: place.directory, age: now.saturating_sub(since) })
+        Some(place.silent_for(now.saturating_sub(since)))
     }
 
-    /// The file of `path` is about to be opened; it waits while the device is known not to answer, and its
-    /// client is there. Over when what it returns is dropped.
+    /// The file of `path` is about to be opened; it waits while the device is known not to answer, or has
+    /// enough to open, and its client is there. Over when what it returns is dropped.
     pub(super) fn begin(
         &self,
         shop: &Shop,
         record: &Record,
         path: &Path,
     ) -> Result<UnderWay<'_>, Failure> {
-        while let Some(silence) = self.silence(shop, path) {
+        loop {
+            let silence = match self.silence(shop, path) {
+                Some(silence) => {
+                    thread::sleep(LOOK);
+                    silence
+                }
+                None => match self.note_unless_crowded(shop, record, path) {
+                    Ok(under_way) => return Ok(under_way),
+                    Err(silence) => silence,
+                },
+            };
             if record.queue.is_ended() || !record.is_attached() {
                 return Err(silence.failure());
             }
-            thread::sleep(LOOK);
         }
-        Ok(self.note(shop, record, path))
+    }
+
+    /// Waits a moment for the end of another one where there are too many.
+    fn note_unless_crowded(
+        &self,
+        shop: &Shop,
+        record: &Record,
+        path: &Path,
+    ) -> Result<UnderWay<'_>, Silence> {
+        let place = self.place(shop, path);
+        let crowded = |inner: &mut Inner| inner.like(&place).count() >= UNDER_WAY_MAX;
+        let waited = self.over.wait_timeout_while(self.lock(), LOOK, crowded);
+        let mut inner = waited.unwrap_or_else(PoisonError::into_inner).0;
+        let now = shop.clock.now();
+        if crowded(&mut inner) {
+            let oldest = inner.like(&place).min().unwrap_or(now);
+            return Err(place.silent_for(now.saturating_sub(oldest)));
+        }
+        inner.under_way.insert(record.id, (place, now));
+        Ok(UnderWay { openings: self, stream: record.id })
     }
 
     /// The same for a stream that goes on, and has nothing to wait for.
@@ -136,6 +176,10 @@ impl Openings {
 }
 
 impl Place {
+    fn silent_for(&self, age: Duration) -> Silence {
+        Silence { directory: self.directory.clone(), age }
+    }
+
     fn is_like(&self, other: &Self) -> bool {
         self.directory == other.directory || self.device.is_some() && self.device == other.device
     }
@@ -154,6 +198,7 @@ pub(super) struct UnderWay<'a> {
 impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
         self.openings.lock().under_way.remove(&self.stream);
+        self.openings.over.notify_all();
     }
 }
 
@@ -246,5 +291,31 @@ mod tests {
             shop.openings.learn(&shop, Path::new(&format!("/rips/{number}/a")), "8:2");
         });
         assert_eq!(shop.openings.lock().seen.len(), DIRECTORIES_MAX);
+    }
+
+    #[test]
+    fn a_place_with_enough_to_open_takes_another_when_one_is_over() {
+        let (shop, _) = shop(vec![("/rips", "8:1"), ("/nas", "0:52")]);
+        let attached = |id, path| {
+            let record = record(id, path);
+            record.attach(None, || {});
+            record
+        };
+        let path = Path::new("/rips/a");
+        let mut hanging: Vec<_> = (0..UNDER_WAY_MAX as u64)
+            .map(|id| shop.openings.note(&shop, &record(id, "/rips/a"), path))
+            .collect();
+        let elsewhere = attached(100, "/nas/a");
+        assert!(shop.openings.begin(&shop, &elsewhere, Path::new("/nas/a")).is_ok());
+        let gone = record(101, "/rips/a");
+        let refused = shop.openings.begin(&shop, &gone, path).err().map(|refused| refused.code);
+        assert_eq!(refused, Some(ErrorCode::DEVICE_SILENT), "its client is not there any more");
+        std::thread::scope(|scope| {
+            let waits = scope.spawn(|| {
+                shop.openings.begin(&shop, &attached(102, "/rips/a"), path).map(drop).is_ok()
+            });
+            drop(hanging.pop());
+            assert!(waits.join().unwrap());
+        });
     }
 }
