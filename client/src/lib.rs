@@ -43,6 +43,7 @@ mod platform;
 mod connection;
 pub mod control;
 mod error;
+mod journal;
 mod link;
 mod local;
 mod locate;
