@@ -11,6 +11,8 @@ mod fallback;
 /// Content goes through the socket.
 #[path = "."]
 mod inline {
+    #[path = "durable.rs"]
+    mod durable;
     #[path = "failures.rs"]
     mod failures;
     #[path = "frames.rs"]
@@ -32,6 +34,8 @@ mod inline {
 /// Content stays in shared slots, where there are any.
 #[path = "."]
 mod shared {
+    #[path = "durable.rs"]
+    mod durable;
     #[path = "failures.rs"]
     mod failures;
     #[path = "frames.rs"]
