@@ -33,6 +33,37 @@ static ZEROES: [u8; (64 << 10) - 1] = [0; (64 << 10) - 1];
 /// Dropping it without [`finish`](Self::finish) hands over what it holds, waits a bounded time for
 /// that to be written (the halt flag does not cut it short), and leaves the file where it is. What
 /// is late then is handed over in the background while the process lives.
+///
+/// # Keeping a map
+///
+/// A program that goes on after a crash with what is missing, as one that sweeps a damaged disc, has to know
+/// which ranges of the file are durable with what was written there last.
+/// [`track_durable`](Options::track_durable) keeps account of them, [`sync_soon`](Self::sync_soon) makes
+/// more of them without a wait, and [`take_durable`](Self::take_durable) tells them:
+///
+/// ```
+/// # use std::io::{Seek, SeekFrom, Write};
+/// # use freemkvd_client::RipFile;
+/// # let dir = tempfile::tempdir()?;
+/// # let iso = dir.path().join("disc.iso");
+/// # let options = RipFile::options().socket(dir.path().join("none")).fallback_to_local(true);
+/// let mut file = options.track_durable(true).create(iso)?;
+/// file.write_all(&[1; 4096])?;
+/// file.seek(SeekFrom::Start(10_000))?;
+/// file.write_all(&[2; 4096])?;
+/// assert_eq!(file.take_durable(), []);
+/// file.sync_all()?;
+/// assert_eq!(file.take_durable(), [0..4096, 10_000..14_096]); // this goes into the map
+/// assert_eq!(file.take_durable(), []);
+/// # file.finish()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// Whatever was told is there after a power cut, as long as it was not written again. While it is written
+/// again it may be either; a map that has to know marks it as missing first. After
+/// [`sync_all`](Self::sync_all) returned `Ok`, all that was written is told with the next
+/// [`take_durable`](Self::take_durable); after [`finish`](Self::finish) nobody is left to ask, so take before.
+/// `examples/sweep.rs` is such a program, with its map, and goes on after a crash.
 pub struct RipFile {
     path: PathBuf,
     outlet: Box<dyn Outlet>,
@@ -42,7 +73,7 @@ pub struct RipFile {
     sync_timeout: Duration,
     drop_wait: Duration,
     /// For a muxer that keeps a map.
-    told: Option<Told>,
+    told: Option<Box<Told>>,
     /// Finished or aborted: nothing is to be done at drop.
     is_over: bool,
 }
@@ -87,7 +118,7 @@ impl RipFile {
         window: Window,
         sync_timeout: Duration,
         drop_wait: Duration,
-        told: Option<Told>,
+        told: Option<Box<Told>>,
     ) -> Self {
         let (position, is_over) = (0, false);
         Self { path, outlet, window, position, len, sync_timeout, drop_wait, told, is_over }

@@ -40,9 +40,9 @@ pub(crate) struct Told {
 
 impl Told {
     /// `None` unless somebody wants it.
-    pub(crate) fn new(tracks: bool, callback: Option<OnDurable>) -> Option<Self> {
+    pub(crate) fn new(tracks: bool, callback: Option<OnDurable>) -> Option<Box<Self>> {
         let is_wanted = tracks || callback.is_some();
-        is_wanted.then(|| Self { journal: Journal::new(RANGES_MAX), callback })
+        is_wanted.then(|| Box::new(Self { journal: Journal::new(RANGES_MAX), callback }))
     }
 
     /// Rule 2.
@@ -96,7 +96,8 @@ impl RipFile {
     /// far as its memory limit goes.
     ///
     /// While one sync is on its way, any number of calls become one more after it. So it may be called
-    /// as often as one likes; a sync per some seconds or some 100 MiB is what disks like.
+    /// as often as one likes; a sync per some seconds or some 100 MiB is what disks like. Each call hands over what is
+    /// in the window, and parts of a slot take the memory of a whole one until they are written.
     ///
     /// # Errors
     /// The stream's failure.

@@ -7,6 +7,7 @@
 mod control;
 mod fake;
 mod fallback;
+mod sweep;
 
 /// Content goes through the socket.
 #[path = "."]
