@@ -16,7 +16,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-/// Most ranges kept. About 4 MiB; a disc that is patched sector by sector at full speed takes seconds to
+/// Most ranges kept. About 5 MiB; a disc that is patched sector by sector at full speed takes seconds to
 /// come to so many that do not touch.
 pub(crate) const RANGES_MAX: usize = 1 << 16;
 

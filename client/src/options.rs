@@ -193,7 +193,7 @@ impl Options {
     /// [`RipFile::write_zeroes`] count like any other; growth by [`RipFile::set_len`] is in none, since
     /// nothing was written there, and what it cuts off is in none any more.
     ///
-    /// The account is at most 65536 ranges that are not durable or were not taken yet, about 4 MiB. Before
+    /// The account is at most 65536 ranges that are not durable or were not taken yet, about 5 MiB. Before
     /// that, ranges that touch become one, which is durable when the last of them is. If so many do not
     /// touch, a write fails with [`Error::Invalid`] and has changed nothing: sync, take, and repeat it.
     pub fn track_durable(mut self, track: bool) -> Self {

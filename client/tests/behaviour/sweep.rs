@@ -41,6 +41,10 @@ impl Seek for Disc {
     }
 }
 
+fn place(offset: u64) -> usize {
+    usize::try_from(offset).unwrap()
+}
+
 #[test]
 fn a_sweep_goes_on_with_what_its_map_does_not_have() {
     let dir = tempfile::tempdir().unwrap();
@@ -58,23 +62,22 @@ fn a_sweep_goes_on_with_what_its_map_does_not_have() {
 
     // It panics in the middle of a read.
     let mut pulled = disc(bad.clone(), 40 << 20);
-    let (place, to) = (iso.clone(), map.clone());
+    let (file, to) = (iso.clone(), map.clone());
     let with = options.clone();
-    let swept = std::thread::spawn(move || example::sweep(&with, &mut pulled, &place, &to));
+    let swept = std::thread::spawn(move || example::sweep(&with, &mut pulled, &file, &to));
     assert!(swept.join().is_err());
     let durable = example::load(&map).unwrap();
     assert!(durable.iter().map(|range| range.end - range.start).sum::<u64>() > 20 << 20);
     let there = fs::read(&iso).unwrap();
-    for range in &durable {
-        let (start, end) = (range.start as usize, range.end as usize);
-        assert!(there[start..end] == content[start..end], "the map is ahead of the file");
+    let places = durable.iter().map(|range| place(range.start)..place(range.end));
+    for range in places.clone() {
+        assert!(there[range.clone()] == content[range], "the map is ahead of the file");
     }
 
     // Whatever the map does not have may be lost.
     let mut lost = vec![0xEE; there.len()];
-    for range in &durable {
-        let (start, end) = (range.start as usize, range.end as usize);
-        lost[start..end].copy_from_slice(&there[start..end]);
+    for range in places {
+        lost[range.clone()].copy_from_slice(&there[range]);
     }
     fs::write(&iso, &lost).unwrap();
     assert_eq!(example::sweep(&options, &mut disc(bad, len), &iso, &map).unwrap(), 64 << 10);
