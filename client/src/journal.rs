@@ -132,9 +132,9 @@ impl Journal {
         self.set(range, State::Durable);
     }
 
-    /// How many ranges it keeps.
-    pub(crate) fn ranges(&self) -> usize {
-        self.pieces.len()
+    /// True when it is so near to its limit that coalescing again and again would be a waste.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.pieces.len() > self.ranges_max / 4 * 3
     }
 
     /// True when one more write could bring it beyond its limit (rule 6): in the middle of another range,

@@ -19,7 +19,7 @@ fn a_range_is_told_once_when_all_of_it_is_durable() {
     assert_eq!(journal.take(), []);
     journal.settle(2);
     assert_eq!(journal.take(), [60..100]);
-    assert_eq!(journal.ranges(), 0);
+    assert_eq!(journal.pieces.len(), 0);
 }
 
 #[test]
@@ -99,7 +99,7 @@ fn neighbours_become_one_in_the_latest_state_when_there_are_too_many() {
     for number in 0..5 {
         journal.hand(number * 10..number * 10 + 10, number + 1);
     }
-    assert_eq!(journal.ranges(), 1);
+    assert_eq!(journal.pieces.len(), 1);
     journal.settle(4);
     assert_eq!(journal.take(), []);
     journal.settle(5);
@@ -296,13 +296,13 @@ proptest! {
             }
             // Those that do not touch are not its to make fewer.
             let runs = model.ranges_of(|_| true).len();
-            prop_assert!(journal.ranges() <= limit.max(runs), "{journal:?}");
+            prop_assert!(journal.pieces.len() <= limit.max(runs), "{journal:?}");
         }
         journal.send_all(model.number + 1);
         journal.settle(model.number + 1);
         let taken = journal.take();
         prop_assert!(are_proper(&taken));
         prop_assert_eq!(taken, model.ranges_of(|_| true));
-        prop_assert_eq!(journal.ranges(), 0);
+        prop_assert_eq!(journal.pieces.len(), 0);
     }
 }

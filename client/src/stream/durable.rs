@@ -180,11 +180,10 @@ impl RipFile {
             return Ok(());
         }
         self.hand_over()?;
-        let is_crowded = |told: &Told| told.journal.ranges() > RANGES_MAX / 4 * 3;
         if let Some(told) = self.told.as_mut() {
             told.journal.coalesce();
             // The callback takes what is durable; else only the muxer can.
-            if is_crowded(told) && told.callback.is_some() {
+            if told.journal.is_crowded() && told.callback.is_some() {
                 self.outlet.sync(self.sync_timeout)?;
                 self.tell();
             }
@@ -199,3 +198,6 @@ impl RipFile {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;
