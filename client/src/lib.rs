@@ -29,7 +29,7 @@
 //!    memory that a stream takes. On Linux the daemon has it mapped too, and writes files from it:
 //!    then only the places of content cross the socket.
 //! 2. The muxer's thread never touches the socket. Each remote stream has a sender and a receiver.
-//! 3. `window`, `slot` and `link` know no I/O, no threads and no clock.
+//! 3. `window`, `slot`, `journal` and `link` know no I/O, no threads and no clock.
 //! 4. A stream outlives its connection: what is not known to be written is sent again to the daemon that
 //!    comes back. The muxer only waits.
 
@@ -44,6 +44,7 @@ mod connection;
 pub mod control;
 mod ending;
 mod error;
+mod journal;
 mod link;
 mod local;
 mod locate;

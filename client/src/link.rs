@@ -48,6 +48,8 @@ pub(crate) struct Link {
     /// Numbers of the last `Flush` and `Sync` pushed; 0 for none.
     last_flush: u64,
     last_sync: u64,
+    /// What was pushed after `last_sync` is to be synced too, once that was answered.
+    sync_again: bool,
     finish: Option<u64>,
     is_aborting: bool,
     /// Where the daemon's position is after everything in `outbox`.
@@ -104,6 +106,7 @@ impl Link {
             told: 0,
             last_flush: 0,
             last_sync: 0,
+            sync_again: false,
             finish: None,
             is_aborting: false,
             position: 0,
@@ -138,8 +141,8 @@ impl Link {
     }
 
     /// Queues content for `offset`. What continues a `Write` that was not sent yet goes with it, up
-    /// to as much as a frame holds.
-    pub(crate) fn push_write(&mut self, offset: u64, part: Part) {
+    /// to as much as a frame holds. Returns the number that it goes under.
+    pub(crate) fn push_write(&mut self, offset: u64, part: Part) -> u64 {
         let len = part.range.len();
         // What was sent once is sent again as it was.
         let last = self.outbox.back_mut().filter(|last| last.sequence > self.told);
@@ -151,12 +154,12 @@ impl Link {
             {
                 parts.push(part);
                 self.position += len as u64;
-                return;
+                return self.last;
             }
         }
         self.seek(offset, len as u64);
         let parts = vec![part];
-        self.number(Command::Write { offset, parts });
+        self.number(Command::Write { offset, parts })
     }
 
     /// The daemon's position is to be `offset`, and `len` further after what comes there.
@@ -199,7 +202,18 @@ impl Link {
         if self.last_sync != self.last || self.last == 0 {
             self.last_sync = self.push(Command::Sync);
         }
+        self.sync_again = false;
         self.last_sync
+    }
+
+    /// Sees to it that a `Sync` will cover everything: one now, or one when that which is on its way was
+    /// answered. A disk has nothing of a row of them.
+    pub(crate) fn sync_soon(&mut self) {
+        if self.last_sync > self.synced {
+            self.sync_again = self.last_sync != self.last;
+        } else {
+            self.sync();
+        }
     }
 
     /// Drops what was not sent yet and gives the stream up. The numbers stay without a gap.
@@ -245,6 +259,20 @@ impl Link {
 
     pub(crate) fn is_synced(&self, sequence: u64) -> bool {
         self.synced >= sequence
+    }
+
+    /// Number of the last command pushed.
+    pub(crate) fn last_sequence(&self) -> u64 {
+        self.last
+    }
+
+    /// Everything up to this number is known to be durable.
+    pub(crate) fn durable_sequence(&self) -> u64 {
+        match self.finished {
+            Some(_) => self.last,
+            // A `Sync` may be answered before the watermark has moved.
+            None => self.durable.sequence.max(self.synced),
+        }
     }
 
     /// What the daemon has said; after it was lost, what is known of that.
@@ -322,6 +350,10 @@ impl Link {
                 // When more is settled than it covers, nobody has counted what that is in bytes.
                 if self.written.sequence == sequence && sequence > self.durable.sequence {
                     self.durable = self.written;
+                }
+                let is_ending = self.finish.is_some() || self.closing.is_some() || self.is_aborting;
+                if self.sync_again && self.synced >= self.last_sync && !is_ending {
+                    self.sync();
                 }
             }
             Reply::Finished(finished) if self.finish.is_some() => {

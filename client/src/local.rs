@@ -7,26 +7,30 @@
 //! 2. An fsync runs in a thread of its own, because nothing ends one on a dead mount. Its result is
 //!    always collected before another begins: the kernel tells an error once.
 //! 3. A file that was created is durable with its name: its directory is synced too.
+//! 4. A sync that nobody waits for is looked after by whatever is called next, also by a mere question.
 
+mod syncs;
+
+use std::cell::{OnceCell, RefCell};
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
-use std::thread;
 use std::time::Duration;
 
-use freemkvd_proto::OpenMode;
+use freemkvd_proto::{Mark, OpenMode};
 
+use self::syncs::Syncs;
+use crate::Error;
 use crate::connection::io_error;
 use crate::ending::Ending;
+use crate::journal::Journal;
 use crate::outlet::{Outlet, Patience};
 use crate::progress::Progress;
 use crate::slot::{Pool, Slot};
 use crate::window::{Leaving, Window};
-use crate::{Error, platform};
 
 /// What fills a range with zeros. Bigger blocks are not faster.
 static ZEROES: [u8; 64 << 10] = [0; 64 << 10];
@@ -42,19 +46,10 @@ pub(crate) struct Local {
     position: u64,
     pool: Pool,
     halt: Option<Arc<AtomicBool>>,
-    /// Its directory has still to be synced.
-    is_new: bool,
-    written_bytes: u64,
-    durable_bytes: u64,
-    syncing: Option<Syncing>,
-    failed: Option<Error>,
-}
-
-#[derive(Debug)]
-struct Syncing {
-    result: Receiver<io::Result<()>>,
-    /// `written_bytes` when it began.
-    covers_bytes: u64,
+    /// Its number counts what was handed over.
+    written: Mark,
+    syncs: RefCell<Syncs>,
+    failed: OnceCell<Error>,
 }
 
 impl Local {
@@ -79,30 +74,31 @@ impl Local {
             Ok((file, len_bytes))
         };
         let (file, len_bytes) = open().map_err(|cause| io_error(path, "open", cause))?;
+        let file = Arc::new(file);
+        let directory = path.parent().filter(|_| mode != OpenMode::Existing);
+        let syncs = Syncs::new(Arc::clone(&file), directory.map(Path::to_owned));
         let local = Self {
             path: path.to_owned(),
             ending: Some(ending),
-            file: Arc::new(file),
+            file,
             position: 0,
             pool: Pool::new(Window::slots_max(window_bytes, 1)),
             halt,
-            is_new: mode != OpenMode::Existing,
-            written_bytes: 0,
-            durable_bytes: 0,
-            syncing: None,
-            failed: None,
+            written: Mark::default(),
+            syncs: RefCell::new(syncs),
+            failed: OnceCell::new(),
         };
         Ok((local, len_bytes))
     }
 
     fn check(&self) -> Result<(), Error> {
-        self.failed.clone().map_or(Ok(()), Err)
+        self.failure().map_or(Ok(()), Err)
     }
 
-    fn fail(&mut self, operation: &'static str, offset: Option<u64>, cause: io::Error) -> Error {
+    fn fail(&self, operation: &'static str, offset: Option<u64>, cause: io::Error) -> Error {
         let error =
             Error::Io { path: self.path.clone(), operation, offset, cause: Arc::new(cause) };
-        self.failed.get_or_insert(error).clone()
+        self.failed.get_or_init(|| error).clone()
     }
 
     fn write_at(&mut self, mut offset: u64, mut bytes: &[u8]) -> Result<(), Error> {
@@ -112,7 +108,7 @@ impl Local {
                 Ok(count) => {
                     offset += count as u64;
                     self.position = offset;
-                    self.written_bytes += count as u64;
+                    self.written.bytes += count as u64;
                     bytes = &bytes[count..];
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -140,57 +136,43 @@ impl Local {
         }
     }
 
-    /// Begins an fsync.
-    fn begin_sync(&mut self) -> Result<Syncing, Error> {
-        let (sender, result) = sync_channel(1);
-        let file = Arc::clone(&self.file);
-        let directory = self.path.parent().filter(|_| self.is_new);
-        let directory = directory.map(Path::to_owned);
-        thread::Builder::new()
-            .name("freemkv-sync".into())
-            .spawn(move || {
-                let synced = file.sync_all().and_then(|()| match &directory {
-                    Some(directory) => platform::sync_directory(directory),
-                    None => Ok(()),
-                });
-                // Kept for the next one to ask; nobody is left only when the stream was dropped.
-                let _ = sender.send(synced);
-            })
-            .map_err(|cause| io_error(&self.path, "start a thread for", cause))?;
-        Ok(Syncing { result, covers_bytes: self.written_bytes })
+    /// Rule 4.
+    fn look_after_syncs(&self) {
+        let mut syncs = self.syncs.borrow_mut();
+        if let Some(Err(cause)) = syncs.ended() {
+            self.fail("sync", None, cause);
+        }
+        if syncs.again && !syncs.is_running() && self.failed.get().is_none() {
+            // Without a thread now, with the next look perhaps.
+            let _ = syncs.begin(self.written);
+        }
     }
 
-    fn end_sync(&mut self, syncing: Syncing, patience: &Patience) -> Result<(), Error> {
-        loop {
-            let left = match patience.next(&self.path) {
-                Ok(left) => left,
-                Err(error) => {
-                    self.syncing = Some(syncing);
-                    return Err(error);
-                }
-            };
-            match syncing.result.recv_timeout(left) {
-                Ok(Ok(())) => break,
-                Ok(Err(cause)) => return Err(self.fail("sync", None, cause)),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => {
-                    return Err(self.fail("sync", None, io::ErrorKind::Other.into()));
-                }
+    /// Waits until no fsync runs.
+    fn end_sync(&self, syncs: &mut Syncs, patience: &Patience) -> Result<(), Error> {
+        while syncs.is_running() {
+            let left = patience.next(&self.path)?;
+            if let Some(Err(cause)) = syncs.wait(left) {
+                return Err(self.fail("sync", None, cause));
             }
         }
-        self.durable_bytes = syncing.covers_bytes;
-        self.is_new = false;
         Ok(())
+    }
+
+    fn begin_sync(&self, syncs: &mut Syncs) -> Result<(), Error> {
+        let begun = syncs.begin(self.written);
+        begun.map_err(|cause| io_error(&self.path, "start a thread for", cause))
     }
 }
 
 impl Outlet for Local {
     fn is_failed(&self) -> bool {
-        self.failed.is_some()
+        self.look_after_syncs();
+        self.failed.get().is_some()
     }
 
     fn failure(&self) -> Option<Error> {
-        self.failed.clone()
+        self.failed.get().cloned()
     }
 
     fn slot(&mut self) -> Result<Arc<Slot>, Error> {
@@ -201,12 +183,21 @@ impl Outlet for Local {
         })
     }
 
-    fn take(&mut self, leaving: &mut VecDeque<Leaving>) -> Result<(), Error> {
+    fn take(
+        &mut self,
+        leaving: &mut VecDeque<Leaving>,
+        mut journal: Option<&mut Journal>,
+    ) -> Result<(), Error> {
         let mut result = Ok(());
         for item in leaving.drain(..) {
             let slot = match item {
                 Leaving::Write { offset, slot, range } => {
+                    let end = offset + range.len() as u64;
+                    self.written.sequence += 1;
                     result = result.and_then(|()| self.write_at(offset, &slot[range]));
+                    if let (Some(journal), Ok(())) = (journal.as_mut(), &result) {
+                        journal.send(offset..end, self.written.sequence);
+                    }
                     slot
                 }
                 Leaving::Release(slot) => slot,
@@ -216,8 +207,9 @@ impl Outlet for Local {
         result
     }
 
-    fn write_zeroes(&mut self, offset: u64, len: u64) -> Result<(), Error> {
+    fn write_zeroes(&mut self, offset: u64, len: u64) -> Result<u64, Error> {
         self.check()?;
+        self.written.sequence += 1;
         let end = offset + len;
         let metadata = self.file.metadata();
         let len_bytes =
@@ -232,13 +224,14 @@ impl Outlet for Local {
         if end > len_bytes {
             // What is new in a file reads as zeros, without being written.
             self.set_len(end)?;
-            self.written_bytes += end - at;
+            self.written.bytes += end - at;
         }
-        Ok(())
+        Ok(self.written.sequence)
     }
 
     fn set_len(&mut self, len: u64) -> Result<(), Error> {
         self.check()?;
+        self.written.sequence += 1;
         let result = self.file.set_len(len);
         result.map_err(|cause| self.fail("set the length of", Some(len), cause))
     }
@@ -250,11 +243,31 @@ impl Outlet for Local {
     fn sync(&mut self, timeout: Duration) -> Result<(), Error> {
         self.check()?;
         let patience = Patience::new("syncing", self.halt.as_ref()).with_timeout(timeout);
-        if let Some(late) = self.syncing.take() {
-            self.end_sync(late, &patience)?;
+        let syncs = &mut *self.syncs.borrow_mut();
+        self.end_sync(syncs, &patience)?;
+        self.begin_sync(syncs)?;
+        self.end_sync(syncs, &patience)
+    }
+
+    fn sync_soon(&mut self) -> Result<(), Error> {
+        self.check()?;
+        let syncs = &mut *self.syncs.borrow_mut();
+        if syncs.is_running() {
+            syncs.again = true;
+            return Ok(());
         }
-        let syncing = self.begin_sync()?;
-        self.end_sync(syncing, &patience)
+        // Without any content there is still a name to sync.
+        let is_new = self.written != syncs.durable() || self.written == Mark::default();
+        if is_new { self.begin_sync(syncs) } else { Ok(()) }
+    }
+
+    fn handed(&self) -> u64 {
+        self.written.sequence
+    }
+
+    fn durable(&self) -> u64 {
+        self.look_after_syncs();
+        self.syncs.borrow().durable().sequence
     }
 
     fn finish(&mut self, timeout: Duration) -> Result<u64, Error> {
@@ -268,7 +281,7 @@ impl Outlet for Local {
             match ending.publish() {
                 Ok(false) => {}
                 Ok(true) => {
-                    self.is_new = true;
+                    self.syncs.borrow_mut().name_is_new(self.path.parent());
                     self.sync(timeout)?;
                 }
                 Err(cause) => return Err(self.fail("publish", None, cause)),
@@ -291,10 +304,11 @@ impl Outlet for Local {
     }
 
     fn progress(&self) -> Progress {
+        self.look_after_syncs();
         Progress {
-            accepted_bytes: self.written_bytes,
-            written_bytes: self.written_bytes,
-            durable_bytes: self.durable_bytes,
+            accepted_bytes: self.written.bytes,
+            written_bytes: self.written.bytes,
+            durable_bytes: self.syncs.borrow().durable().bytes,
             ..Progress::default()
         }
     }

@@ -4,6 +4,7 @@
 //!    the one that knows that the disk is full, or who else is writing the file.
 //! 2. Nothing is opened or created before the options are known to be sound.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::Once;
@@ -20,6 +21,7 @@ use crate::locate::{Place, locate};
 use crate::outlet::Outlet;
 use crate::remote::{Opening, Remote};
 use crate::slot::SLOT_BYTES;
+use crate::stream::{OnDurable, Told};
 use crate::window::Window;
 use crate::{Error, RipFile};
 
@@ -53,6 +55,8 @@ pub struct Options {
     fallback_to_local: bool,
     publish: bool,
     leftover: Leftover,
+    track_durable: bool,
+    on_durable: Option<OnDurable>,
 }
 
 impl Options {
@@ -77,6 +81,8 @@ impl Options {
             fallback_to_local: false,
             publish: false,
             leftover: Leftover::Keep,
+            track_durable: false,
+            on_durable: None,
         }
     }
 
@@ -211,6 +217,38 @@ impl Options {
         self
     }
 
+    /// Whether to keep account of which ranges of the file are durable, for
+    /// [`RipFile::take_durable`]. Default: no.
+    ///
+    /// A range is durable here when an fsync that covers what was written there last has returned success:
+    /// after [`RipFile::sync_all`], [`RipFile::sync_soon`] or [`RipFile::finish`]. What was only written is
+    /// not, and what a new daemon has not said after a restart is not. Ranges of
+    /// [`RipFile::write_zeroes`] count like any other; growth by [`RipFile::set_len`] is in none, since
+    /// nothing was written there, and what it cuts off is in none any more.
+    ///
+    /// The account is at most 65536 ranges that are not durable or were not taken yet, about 5 MiB. Before
+    /// that, ranges that touch become one, which is durable when the last of them is. If so many do not
+    /// touch, a write fails with [`Error::Invalid`] and has changed nothing: sync, take, and repeat it.
+    pub fn track_durable(mut self, track: bool) -> Self {
+        self.track_durable = track;
+        self
+    }
+
+    /// Has `callback` called with each range that has become durable, as [`RipFile::take_durable`] would
+    /// return it. Implies [`track_durable`](Self::track_durable), and where that lets a write fail, this
+    /// lets it sync first, so that the callback takes what there is.
+    ///
+    /// It is called in the thread that uses the [`RipFile`], under no lock, at the end of any call that
+    /// changes, flushes or syncs it, also of one that returns an error of syncing; the last time in
+    /// [`RipFile::finish`], before that returns. So no byte of a range can be written again while it is told.
+    /// It is not called while no call is made, nor when the file is dropped. A callback that blocks holds up
+    /// its thread and nothing else. One that panics ends the call; what that had taken stays taken, and the
+    /// range is told again later.
+    pub fn on_durable(mut self, callback: impl Fn(Range<u64>) + Send + Sync + 'static) -> Self {
+        self.on_durable = Some(OnDurable::new(callback));
+        self
+    }
+
     /// Creates the file, or empties the one that exists.
     ///
     /// # Errors
@@ -305,6 +343,7 @@ impl Options {
             Window::new(self.window_bytes, together),
             self.sync_timeout,
             self.drop_wait,
+            Told::new(self.track_durable, self.on_durable.clone()),
         )
     }
 }

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::Error;
+use crate::journal::Journal;
 use crate::progress::Progress;
 use crate::slot::Slot;
 use crate::window::Leaving;
@@ -26,12 +27,23 @@ pub(crate) trait Outlet: Debug + Send {
     fn failure(&self) -> Option<Error>;
     /// A slot, when one is free.
     fn slot(&mut self) -> Result<Arc<Slot>, Error>;
-    /// Takes everything that leaves the window. Does not wait.
-    fn take(&mut self, leaving: &mut VecDeque<Leaving>) -> Result<(), Error>;
-    fn write_zeroes(&mut self, offset: u64, len: u64) -> Result<(), Error>;
+    /// Takes everything that leaves the window, and tells the journal its numbers. Does not wait.
+    fn take(
+        &mut self,
+        leaving: &mut VecDeque<Leaving>,
+        journal: Option<&mut Journal>,
+    ) -> Result<(), Error>;
+    /// Returns its number.
+    fn write_zeroes(&mut self, offset: u64, len: u64) -> Result<u64, Error>;
     fn set_len(&mut self, len: u64) -> Result<(), Error>;
     fn flush(&mut self) -> Result<(), Error>;
     fn sync(&mut self, timeout: Duration) -> Result<(), Error>;
+    /// Sees to it that everything so far is synced, now or after the sync that is on its way. Does not wait.
+    fn sync_soon(&mut self) -> Result<(), Error>;
+    /// The highest number that anything was handed over under. They go up with everything that is.
+    fn handed(&self) -> u64;
+    /// Everything up to this number is durable. Cheap: it is asked after every write.
+    fn durable(&self) -> u64;
     /// Completes the file; returns its length in bytes.
     fn finish(&mut self, timeout: Duration) -> Result<u64, Error>;
     fn abort(&mut self, timeout: Duration) -> Result<(), Error>;

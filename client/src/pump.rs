@@ -18,7 +18,7 @@ mod silence;
 
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
@@ -50,6 +50,8 @@ pub(crate) struct Shared {
     ending: Condvar,
     /// `Link::failed` is set; to be read without the lock.
     failed: AtomicBool,
+    /// `Link::durable_sequence`; to be read without the lock.
+    durable: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -88,6 +90,7 @@ impl Shared {
             progress: Condvar::new(),
             ending: Condvar::new(),
             failed: AtomicBool::new(false),
+            durable: AtomicU64::new(0),
         });
         let (sending, receiving) = (Arc::clone(&shared), Arc::clone(&shared));
         let send = thread::Builder::new().name("freemkv-send".into());
@@ -117,6 +120,20 @@ impl Shared {
 
     pub(crate) fn is_failed(&self) -> bool {
         self.failed.load(Ordering::Relaxed)
+    }
+
+    /// Everything up to this number is durable.
+    pub(crate) fn durable(&self) -> u64 {
+        self.durable.load(Ordering::Relaxed)
+    }
+
+    /// The link was told something. Before its lock is given back, so that whoever has seen a sync come to
+    /// its end sees what it has made durable.
+    fn has_answered(&self, link: &Link) {
+        self.durable.store(link.durable_sequence(), Ordering::Relaxed);
+        if link.has_work() {
+            self.work.notify_one();
+        }
     }
 
     /// Waits until `ready` has something, the stream has failed, or patience ends.
@@ -260,6 +277,7 @@ impl Shared {
                 Ok((sequence, reply)) => link.answer(sequence, reply),
                 Err(cause) => Err(cause),
             };
+            self.has_answered(link);
             match answered {
                 Ok(Answered::GoesOn) => {
                     drop(state);

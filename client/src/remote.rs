@@ -17,6 +17,7 @@ use freemkvd_proto::{
 };
 
 use crate::connection::{Limit, connect};
+use crate::journal::Journal;
 use crate::link::{Command, Link, Part};
 use crate::memory::Memory;
 use crate::outlet::{Outlet, Patience, TICK};
@@ -178,18 +179,17 @@ impl Remote {
         Patience::new(operation, self.halt.as_ref())
     }
 
-    fn push(&self, operation: &'static str, command: Command) -> Result<(), Error> {
+    fn push(&self, operation: &'static str, command: Command) -> Result<u64, Error> {
         let mut command = Some(command);
-        self.shared.wait(&self.patience(operation), |link| {
+        let number = self.shared.wait(&self.patience(operation), |link| {
             if link.kept() >= COMMANDS_MAX {
                 link.nudge();
                 return None;
             }
-            link.push(command.take()?);
-            Some(())
+            Some(link.push(command.take()?))
         })?;
         self.shared.with(|_| ());
-        Ok(())
+        Ok(number)
     }
 }
 
@@ -241,12 +241,20 @@ impl Outlet for Remote {
         })
     }
 
-    fn take(&mut self, leaving: &mut VecDeque<Leaving>) -> Result<(), Error> {
+    fn take(
+        &mut self,
+        leaving: &mut VecDeque<Leaving>,
+        mut journal: Option<&mut Journal>,
+    ) -> Result<(), Error> {
         self.shared.with(|link| {
             for item in leaving.drain(..) {
                 match item {
                     Leaving::Write { offset, slot, range } => {
-                        link.push_write(offset, Part { slot, range });
+                        let end = offset + range.len() as u64;
+                        let number = link.push_write(offset, Part { slot, range });
+                        if let Some(journal) = journal.as_mut() {
+                            journal.send(offset..end, number);
+                        }
                     }
                     Leaving::Release(slot) => {
                         link.pool.put(slot);
@@ -257,12 +265,12 @@ impl Outlet for Remote {
         })
     }
 
-    fn write_zeroes(&mut self, offset: u64, len: u64) -> Result<(), Error> {
+    fn write_zeroes(&mut self, offset: u64, len: u64) -> Result<u64, Error> {
         self.push("writing", Command::WriteZeroes { offset, len })
     }
 
     fn set_len(&mut self, len: u64) -> Result<(), Error> {
-        self.push("setting the length of", Command::SetLen { len })
+        self.push("setting the length of", Command::SetLen { len }).map(drop)
     }
 
     fn flush(&mut self) -> Result<(), Error> {
@@ -283,6 +291,21 @@ impl Outlet for Remote {
             let sequence = *asked.get_or_insert_with(|| link.sync());
             link.is_synced(sequence).then_some(())
         })
+    }
+
+    fn sync_soon(&mut self) -> Result<(), Error> {
+        self.shared.with(|link| {
+            link.sync_soon();
+            link.failed.clone().map_or(Ok(()), Err)
+        })
+    }
+
+    fn handed(&self) -> u64 {
+        self.shared.with(|link| link.last_sequence())
+    }
+
+    fn durable(&self) -> u64 {
+        self.shared.durable()
     }
 
     fn finish(&mut self, timeout: Duration) -> Result<u64, Error> {

@@ -4,6 +4,10 @@
 //! 2. The position moves only when a call succeeds, so a call that was halted may be repeated.
 //! 3. `seek` and the length are answered from memory.
 //! 4. What leaves the window goes to the outlet before anything else does.
+//! 5. The journal, if there is one, knows of each change before the call that makes it returns, and the
+//!    callback is called last: what is durable is told when everything else is done.
+
+mod durable;
 
 use std::fmt;
 use std::io::{self, IoSlice, Seek, SeekFrom, Write};
@@ -12,6 +16,7 @@ use std::time::Duration;
 
 use freemkvd_proto::limits::OFFSET_MAX;
 
+pub(crate) use self::durable::{OnDurable, Told};
 use crate::outlet::Outlet;
 use crate::window::{Step, Window};
 use crate::{Error, Finished, Options, Progress};
@@ -28,6 +33,37 @@ static ZEROES: [u8; (64 << 10) - 1] = [0; (64 << 10) - 1];
 /// Dropping it without [`finish`](Self::finish) hands over what it holds, waits a bounded time for
 /// that to be written (the halt flag does not cut it short), and leaves the file where it is. What
 /// is late then is handed over in the background while the process lives.
+///
+/// # Keeping a map
+///
+/// A program that goes on after a crash with what is missing, as one that sweeps a damaged disc, has to know
+/// which ranges of the file are durable with what was written there last.
+/// [`track_durable`](Options::track_durable) keeps account of them, [`sync_soon`](Self::sync_soon) makes
+/// more of them without a wait, and [`take_durable`](Self::take_durable) tells them:
+///
+/// ```
+/// # use std::io::{Seek, SeekFrom, Write};
+/// # use freemkvd_client::RipFile;
+/// # let dir = tempfile::tempdir()?;
+/// # let iso = dir.path().join("disc.iso");
+/// # let options = RipFile::options().socket(dir.path().join("none")).fallback_to_local(true);
+/// let mut file = options.track_durable(true).create(iso)?;
+/// file.write_all(&[1; 4096])?;
+/// file.seek(SeekFrom::Start(10_000))?;
+/// file.write_all(&[2; 4096])?;
+/// assert_eq!(file.take_durable(), []);
+/// file.sync_all()?;
+/// assert_eq!(file.take_durable(), [0..4096, 10_000..14_096]); // this goes into the map
+/// assert_eq!(file.take_durable(), []);
+/// # file.finish()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// Whatever was told is there after a power cut, as long as it was not written again. While it is written
+/// again it may be either; a map that has to know marks it as missing first. After
+/// [`sync_all`](Self::sync_all) returned `Ok`, all that was written is told with the next
+/// [`take_durable`](Self::take_durable); after [`finish`](Self::finish) nobody is left to ask, so take before.
+/// `examples/sweep.rs` is such a program, with its map, and goes on after a crash.
 pub struct RipFile {
     path: PathBuf,
     outlet: Box<dyn Outlet>,
@@ -36,6 +72,8 @@ pub struct RipFile {
     len: u64,
     sync_timeout: Duration,
     drop_wait: Duration,
+    /// For a muxer that keeps a map.
+    told: Option<Box<Told>>,
     /// Finished or aborted: nothing is to be done at drop.
     is_over: bool,
 }
@@ -80,8 +118,10 @@ impl RipFile {
         window: Window,
         sync_timeout: Duration,
         drop_wait: Duration,
+        told: Option<Box<Told>>,
     ) -> Self {
-        Self { path, outlet, window, position: 0, len, sync_timeout, drop_wait, is_over: false }
+        let (position, is_over) = (0, false);
+        Self { path, outlet, window, position, len, sync_timeout, drop_wait, told, is_over }
     }
 
     /// The file, as an absolute path.
@@ -119,14 +159,20 @@ impl RipFile {
     /// # Errors
     /// The stream's failure, halted, or an impossible length.
     pub fn set_len(&mut self, len: u64) -> io::Result<()> {
-        self.check()?;
-        self.end_of(len, 0)?;
-        self.hand_over()?;
-        self.outlet.set_len(len)?;
-        self.window.cut(len);
-        self.pass()?;
-        self.len = len;
-        Ok(())
+        self.then_tell(|file| {
+            file.check()?;
+            file.end_of(len, 0)?;
+            file.hand_over()?;
+            let result = file.outlet.set_len(len);
+            if result.is_ok() || file.is_failed() {
+                file.has_cut(len);
+            }
+            result?;
+            file.window.cut(len);
+            file.pass()?;
+            file.len = len;
+            Ok(())
+        })
     }
 
     /// Writes so many zero bytes at the position and moves it. Many of them never cross the wire,
@@ -135,25 +181,30 @@ impl RipFile {
     /// # Errors
     /// The stream's failure, halted, or an impossible length.
     pub fn write_zeroes(&mut self, len: u64) -> io::Result<()> {
-        self.check()?;
-        let end = self.end_of(self.position, len)?;
-        if len == 0 {
-            return Ok(());
-        }
-        let zeroes = usize::try_from(len).ok().and_then(|len| ZEROES.get(..len));
-        match zeroes {
-            Some(zeroes) if self.window.touches(self.position) => {
-                self.put(self.position, zeroes)?;
+        self.then_tell(|file| {
+            file.check()?;
+            let end = file.end_of(file.position, len)?;
+            if len == 0 {
+                return Ok(());
             }
-            _ => {
-                self.window.move_to(end);
-                self.pass()?;
-                self.outlet.write_zeroes(self.position, len)?;
-                self.len = self.len.max(end);
+            file.make_room()?;
+            let zeroes = usize::try_from(len).ok().and_then(|len| ZEROES.get(..len));
+            match zeroes {
+                Some(zeroes) if file.window.touches(file.position) => {
+                    file.put(file.position, zeroes)?;
+                }
+                _ => {
+                    file.window.move_to(end);
+                    file.pass()?;
+                    let result = file.outlet.write_zeroes(file.position, len);
+                    file.has_zeroed(file.position..end, &result);
+                    result?;
+                    file.len = file.len.max(end);
+                }
             }
-        }
-        self.position = end;
-        Ok(())
+            file.position = end;
+            Ok(())
+        })
     }
 
     /// Waits until everything so far is durable, or the options' deadline has passed.
@@ -170,9 +221,11 @@ impl RipFile {
     /// The kind `TimedOut` says that it is *not known to be durable* yet: the stream goes on and the
     /// call may be repeated. Else the stream's failure, or halted.
     pub fn sync_all_timeout(&mut self, timeout: Duration) -> io::Result<()> {
-        self.check()?;
-        self.hand_over()?;
-        Ok(self.outlet.sync(timeout)?)
+        self.then_tell(|file| {
+            file.check()?;
+            file.hand_over()?;
+            file.outlet.sync(timeout)
+        })
     }
 
     /// Completes the file. `Ok` means that all of it is durable.
@@ -180,10 +233,12 @@ impl RipFile {
     /// # Errors
     /// The stream's failure. After `TimedOut` or halted the outcome is unknown.
     pub fn finish(mut self) -> io::Result<Finished> {
-        self.check()?;
-        self.hand_over()?;
-        self.is_over = true;
-        let len_bytes = self.outlet.finish(self.sync_timeout)?;
+        let len_bytes = self.then_tell(|file| {
+            file.check()?;
+            file.hand_over()?;
+            file.is_over = true;
+            file.outlet.finish(file.sync_timeout)
+        })?;
         Ok(Finished { len_bytes, progress: self.outlet.progress() })
     }
 
@@ -197,8 +252,12 @@ impl RipFile {
         Ok(self.outlet.abort(self.drop_wait)?)
     }
 
+    fn is_failed(&self) -> bool {
+        self.outlet.is_failed()
+    }
+
     fn check(&self) -> Result<(), Error> {
-        if self.outlet.is_failed() { self.outlet.failure().map_or(Ok(()), Err) } else { Ok(()) }
+        if self.is_failed() { self.outlet.failure().map_or(Ok(()), Err) } else { Ok(()) }
     }
 
     /// Where `len` bytes at `offset` end, if a file can be that long.
@@ -214,9 +273,15 @@ impl RipFile {
         while !bytes.is_empty() {
             match self.window.write(offset, bytes) {
                 Step::Took(count) => {
+                    let from = offset;
                     offset += count as u64;
                     bytes = &bytes[count..];
                     self.len = self.len.max(offset);
+                    let passed = self.pass();
+                    // After what has left, which may be what these bytes were before: a run that another
+                    // one begins below and overlaps.
+                    self.has_put(from..offset);
+                    passed?;
                 }
                 Step::NeedSlot => {
                     // What left may be what the slot is waiting for.
@@ -225,7 +290,6 @@ impl RipFile {
                     self.window.give(slot);
                 }
             }
-            self.pass()?;
         }
         Ok(())
     }
@@ -237,22 +301,27 @@ impl RipFile {
         if leaving.is_empty() {
             return Ok(());
         }
-        self.outlet.take(leaving)
+        self.outlet.take(leaving, self.told.as_mut().map(|told| &mut told.journal))
     }
 
     fn hand_over(&mut self) -> Result<(), Error> {
         self.window.hand_over();
-        self.pass()
+        self.pass()?;
+        self.has_handed_over();
+        Ok(())
     }
 }
 
 impl Write for RipFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.check()?;
-        let end = self.end_of(self.position, bytes.len() as u64)?;
-        self.put(self.position, bytes)?;
-        self.position = end;
-        Ok(bytes.len())
+        self.then_tell(|file| {
+            file.check()?;
+            let end = file.end_of(file.position, bytes.len() as u64)?;
+            file.make_room()?;
+            file.put(file.position, bytes)?;
+            file.position = end;
+            Ok(bytes.len())
+        })
     }
 
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
@@ -273,9 +342,11 @@ impl Write for RipFile {
     /// Waits until everything so far is *written*: in the kernel, not yet on the disk. Costs nothing
     /// when nothing is new.
     fn flush(&mut self) -> io::Result<()> {
-        self.check()?;
-        self.hand_over()?;
-        Ok(self.outlet.flush()?)
+        self.then_tell(|file| {
+            file.check()?;
+            file.hand_over()?;
+            file.outlet.flush()
+        })
     }
 }
 

@@ -11,10 +11,14 @@
 //! 3. `Finished` came once, and no slot is in use.
 //! 4. What was sent again under a number was the same, and each `Resume` told number, bytes and position that
 //!    belong together.
-//! 5. At no time were more slots kept than the pool has, or more commands than their bound.
+//! 5. What the journal told is in the durable file and in the file itself, by the newest command that wrote
+//!    there, and stays so until the script writes there again; after a `Sync` that the script waited for, and
+//!    at the end, everything that was written was told.
+//! 6. At no time were more slots kept than the pool has, or more commands than their bound.
 //!
 //! `REPLAY_SEED=7 cargo test -p freemkvd-client replay` runs one seed; a failure prints its own.
 
+mod account;
 mod model;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -25,6 +29,7 @@ use std::sync::Arc;
 use fastrand::Rng;
 use freemkvd_proto::{Command as Wire, OpenMode, Opened, Transfer, WirePath};
 
+use self::account::Account;
 use self::model::{Frame, Model, TOKEN, put, read, set_len};
 use super::tests::decode;
 use super::*;
@@ -50,6 +55,7 @@ enum Op {
     Flush,
     /// True: it waits for the answer before it goes on.
     Sync(bool),
+    SyncSoon,
     Nudge,
 }
 
@@ -59,7 +65,7 @@ fn script(rng: &mut Rng) -> Vec<Op> {
     for number in 0..rng.usize(3..14) {
         let offset = if rng.bool() { end } else { rng.u64(0..FILE_MAX) };
         let len = rng.u64(1..60);
-        ops.push(match rng.u32(0..14) {
+        ops.push(match rng.u32(0..15) {
             0..=7 => {
                 end = offset + len;
                 let byte = u8::try_from(number + 1).unwrap();
@@ -70,6 +76,7 @@ fn script(rng: &mut Rng) -> Vec<Op> {
             10 => Op::Flush,
             11 => Op::Nudge,
             12 => Op::Sync(false),
+            13 => Op::SyncSoon,
             _ => Op::Sync(true),
         });
     }
@@ -82,7 +89,7 @@ fn expect(file: &mut Vec<u8>, op: &Op) {
         Op::Write { offset, bytes } => put(file, *offset, bytes),
         Op::Zeroes { offset, len } => put(file, *offset, &vec![0; usize::try_from(*len).unwrap()]),
         Op::SetLen(len) => set_len(file, *len),
-        Op::Flush | Op::Sync(_) | Op::Nudge => {}
+        Op::Flush | Op::Sync(_) | Op::SyncSoon | Op::Nudge => {}
     }
 }
 
@@ -100,6 +107,7 @@ struct Run {
     messages: usize,
     cuts: BTreeSet<usize>,
     expected: Vec<u8>,
+    account: Account,
     /// Numbers that `sync` has returned.
     syncs: Vec<u64>,
     finishes: usize,
@@ -146,6 +154,7 @@ impl Run {
             messages: 0,
             cuts,
             expected: Vec::new(),
+            account: Account::new(),
             syncs: Vec::new(),
             finishes: 0,
         }
@@ -159,10 +168,16 @@ impl Run {
                 self.step();
             }
         }
+        if self.rng.bool() {
+            self.link.sync_soon();
+            self.run_until(|run| run.account.is_all_told());
+        }
         self.link.push(Command::Finish);
         self.run_until(|run| run.link.finished.is_some());
         assert!(self.link.ended);
         assert_eq!(self.finishes, 1, "finished once");
+        self.account.check(&self.link, &self.model);
+        assert!(self.account.is_all_told(), "durable, and not told");
         assert!(self.model.file == self.expected, "{:?} {:?}", self.model.file, self.expected);
         assert!(self.model.durable == self.expected, "the end is not durable");
         assert_eq!(self.link.finished.unwrap().len_bytes, self.expected.len() as u64);
@@ -184,26 +199,33 @@ impl Run {
                     let start = run.rng.usize(0..100);
                     memory[..200].fill(0xEE);
                     memory[start..start + bytes.len()].copy_from_slice(bytes);
-                    run.link.push_write(*offset, Part { slot, range: start..start + bytes.len() });
+                    let part = Part { slot, range: start..start + bytes.len() };
+                    let number = run.link.push_write(*offset, part);
+                    run.account.write(*offset, bytes.len() as u64, number);
                     true
                 });
             }
             Op::Zeroes { offset, len } => {
-                self.link.push(Command::WriteZeroes { offset: *offset, len: *len });
+                let number = self.link.push(Command::WriteZeroes { offset: *offset, len: *len });
+                self.account.write(*offset, *len, number);
             }
             Op::SetLen(len) => {
                 self.link.push(Command::SetLen { len: *len });
+                self.account.cut(*len);
             }
             Op::Flush => {
                 self.link.flush();
             }
             Op::Nudge => self.link.nudge(),
+            Op::SyncSoon => self.link.sync_soon(),
             Op::Sync(waits) => {
                 let number = self.link.sync();
                 self.syncs.push(number);
                 if *waits {
                     self.run_until(|run| run.link.is_synced(number));
                     assert!(self.model.durable == self.expected, "synced, and not durable");
+                    self.account.check(&self.link, &self.model);
+                    assert!(self.account.is_all_told(), "durable, and not told");
                 }
             }
         }
@@ -362,6 +384,7 @@ impl Run {
 
     /// What holds after every step.
     fn check(&mut self) {
+        self.account.check(&self.link, &self.model);
         let synced = self.model.synced;
         for number in &self.syncs {
             assert!(!self.link.is_synced(*number) || synced >= *number, "an answer was made up");

@@ -64,6 +64,10 @@ fn written(sequence: u64) -> Reply {
     Reply::Progress(Progress { accepted: mark, written: mark, durable: Mark::default() })
 }
 
+fn written_with(mark: Mark, durable: Mark) -> Reply {
+    Reply::Progress(Progress { accepted: mark, written: mark, durable })
+}
+
 fn opened(shared: bool) -> Reply {
     let (stream, len_bytes, queue_limit_bytes, window_bytes) = (1, 0, 0, 0);
     Reply::Opened(Opened { stream, len_bytes, queue_limit_bytes, window_bytes, shared })
@@ -194,6 +198,81 @@ fn a_sync_is_asked_for_once_for_the_same_content() {
     sent(&mut link);
     assert!(link.answer(first, Reply::Synced).is_ok());
     assert!(link.is_synced(first) && !link.is_synced(second));
+}
+
+#[test]
+fn a_sync_that_nobody_waits_for_is_one_at_a_time_and_covers_everything_in_the_end() {
+    let mut link = link();
+    write(&mut link, 0, 1);
+    link.sync_soon();
+    assert_eq!(sent(&mut link), [(Kind::Open, 0), (Kind::Write, 1), (Kind::Sync, 2)]);
+    link.sync_soon();
+    for offset in 1..3 {
+        write(&mut link, offset, 1);
+        link.sync_soon();
+        assert_eq!(sent(&mut link), [(Kind::Write, 2 + offset)]);
+    }
+    assert!(link.answer(2, Reply::Synced).is_ok());
+    assert_eq!(sent(&mut link), [(Kind::Sync, 5)]);
+    assert!(link.answer(5, Reply::Synced).is_ok());
+    link.sync_soon();
+    assert_eq!((sent(&mut link), link.durable_sequence()), (vec![], 5));
+}
+
+#[test]
+fn a_sync_that_somebody_waits_for_serves_those_who_do_not() {
+    let mut link = link();
+    link.sync_soon();
+    write(&mut link, 0, 1);
+    link.sync_soon();
+    let number = link.sync();
+    sent(&mut link);
+    for sequence in [1, number] {
+        assert!(link.answer(sequence, Reply::Synced).is_ok());
+        assert_eq!((sent(&mut link), link.durable_sequence()), (vec![], sequence));
+    }
+}
+
+#[test]
+fn after_the_end_was_asked_for_nothing_else_is() {
+    type End = fn(&mut Link);
+    let finish: End = |link| {
+        link.push(Command::Finish);
+    };
+    let close: End = |link| {
+        link.close();
+    };
+    for end in [finish, close, Link::abort] {
+        let mut link = link();
+        link.sync_soon();
+        sent(&mut link);
+        write(&mut link, 0, 1);
+        link.sync_soon();
+        end(&mut link);
+        sent(&mut link);
+        assert!(link.answer(1, Reply::Synced).is_ok());
+        assert_eq!(sent(&mut link), []);
+    }
+}
+
+#[test]
+fn durable_is_what_the_watermark_or_an_answer_says() {
+    let mut link = link();
+    for offset in 0..3 {
+        write(&mut link, offset, 1);
+        sent(&mut link);
+    }
+    let mark = |sequence| Mark { sequence, bytes: sequence };
+    let durable = mark(2);
+    assert!(link.answer(0, written_with(mark(3), durable)).is_ok());
+    assert_eq!(link.durable_sequence(), 2);
+    let number = link.sync();
+    write(&mut link, 3, 1);
+    sent(&mut link);
+    // The watermark of what is written is further than the answer that comes after it.
+    assert!(link.answer(0, written_with(mark(number + 1), durable)).is_ok());
+    assert!(link.answer(number, Reply::Synced).is_ok());
+    assert_eq!((link.durable_sequence(), link.durable_bytes()), (number, 2));
 }
 
 #[test]

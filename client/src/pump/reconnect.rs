@@ -227,6 +227,7 @@ impl Shared {
             Reply::Resumed(resumed) => state.link.resumed(resumed),
             reply => state.link.finish_instead(sequence, reply),
         };
+        self.has_answered(&state.link);
         // Where the stream goes on, nobody is on the other side of the connection before.
         if let Some(line) = state.line.take() {
             platform::hang_up(&line.stream);

@@ -1,6 +1,6 @@
 //! A daemon that does what a test tells it: it speaks the wire and writes into memory.
 //!
-//! What it can be told: to stop and go on reading, answering, and syncing; to fail after so many
+//! What it can be told: to stop and go on reading, answering, and syncing; to say what is durable; to fail after so many
 //! bytes; to close after so many bytes, or at one frame of all; to answer the hello, `Open` or `Resume` in
 //! another way, or never; to be away.
 //!
@@ -150,6 +150,15 @@ impl Daemon {
 
     pub(crate) fn set_syncing(&self, is_open: bool) {
         self.state.syncing.set(is_open);
+    }
+
+    /// It says that everything up to this number is durable, unasked.
+    pub(crate) fn make_durable(&self, sequence: u64) {
+        let mut file = self.state.file.lock().unwrap();
+        let bytes = file.progress.written.bytes.min(sequence);
+        file.progress.durable = Mark { sequence, bytes };
+        let frame = Reply::Progress(file.progress).encode(0).unwrap();
+        file.out.as_deref().unwrap().write_all(&frame).unwrap();
     }
 
     pub(crate) fn content(&self) -> Vec<u8> {

@@ -7,10 +7,13 @@
 mod control;
 mod fake;
 mod fallback;
+mod sweep;
 
 /// Content goes through the socket.
 #[path = "."]
 mod inline {
+    #[path = "durable.rs"]
+    mod durable;
     #[path = "failures.rs"]
     mod failures;
     #[path = "frames.rs"]
@@ -32,6 +35,8 @@ mod inline {
 /// Content stays in shared slots, where there are any.
 #[path = "."]
 mod shared {
+    #[path = "durable.rs"]
+    mod durable;
     #[path = "failures.rs"]
     mod failures;
     #[path = "frames.rs"]

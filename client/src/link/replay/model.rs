@@ -12,17 +12,17 @@ use crate::slot::SLOT_BYTES;
 
 pub(super) const TOKEN: Token = Token([3; 16]);
 
-pub(super) fn put(file: &mut Vec<u8>, offset: u64, bytes: &[u8]) {
+pub(super) fn put<T: Clone + Copy + Default>(file: &mut Vec<T>, offset: u64, bytes: &[T]) {
     let from = usize::try_from(offset).unwrap();
     let to = from + bytes.len();
     if !bytes.is_empty() {
-        file.resize(file.len().max(to), 0);
+        file.resize(file.len().max(to), T::default());
         file[from..to].copy_from_slice(bytes);
     }
 }
 
-pub(super) fn set_len(file: &mut Vec<u8>, len: u64) {
-    file.resize(usize::try_from(len).unwrap(), 0);
+pub(super) fn set_len<T: Clone + Default>(file: &mut Vec<T>, len: u64) {
+    file.resize(usize::try_from(len).unwrap(), T::default());
 }
 
 /// A frame on its way to the daemon.
@@ -44,6 +44,9 @@ impl Frame {
 pub(super) struct Model {
     pub(super) file: Vec<u8>,
     pub(super) durable: Vec<u8>,
+    /// By which command each byte of the file, and of what is durable, came to be what it is.
+    pub(super) file_by: Vec<u64>,
+    pub(super) durable_by: Vec<u64>,
     /// The highest `Sync` or `Finish` executed.
     pub(super) synced: u64,
     pub(super) finished: Option<proto::Finished>,
@@ -63,6 +66,8 @@ impl Model {
         Self {
             file: Vec::new(),
             durable: Vec::new(),
+            file_by: Vec::new(),
+            durable_by: Vec::new(),
             synced: 0,
             finished: None,
             remembers: true,
@@ -107,6 +112,7 @@ impl Model {
         if let Some(content) = content {
             let len = torn.unwrap_or(content.len()).min(content.len());
             put(&mut self.file, self.position, &content[..len]);
+            put(&mut self.file_by, self.position, &vec![sequence; len]);
             if torn.is_some() {
                 return None;
             }
@@ -122,7 +128,10 @@ impl Model {
             return None;
         };
         match command {
-            Wire::SetLen(set) => set_len(&mut self.file, set.len),
+            Wire::SetLen(set) => {
+                set_len(&mut self.file, set.len);
+                set_len(&mut self.file_by, set.len);
+            }
             Wire::Sync => {
                 self.sync(sequence);
                 return Some((sequence, Reply::Synced));
@@ -142,6 +151,7 @@ impl Model {
 
     fn sync(&mut self, sequence: u64) {
         self.durable.clone_from(&self.file);
+        self.durable_by.clone_from(&self.file_by);
         self.synced = self.synced.max(sequence);
         self.progress.durable = self.progress.written;
     }
