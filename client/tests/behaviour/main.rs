@@ -86,7 +86,7 @@ fn pattern(len: usize, seed: usize) -> Vec<u8> {
 
 /// Waits for what another thread is about to do.
 fn wait_until(what: &str, mut ready: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while !ready() {
         assert!(Instant::now() < deadline, "waited in vain until {what}");
         std::thread::sleep(Duration::from_millis(2));
