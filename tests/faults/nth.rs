@@ -1,0 +1,243 @@
+//! Each call of the storage fails once, in a run of its own, with each error: every run has to end with an
+//! `Ok` that is true, or with the error at its muxer.
+
+use std::collections::BTreeMap;
+
+use freemkvd_client::{Error, Leftover};
+use freemkvd_tests::faults::{Call, Fault, FaultDisk, Fired, Served};
+use rustix::io::Errno;
+
+use crate::ground::Place;
+use crate::images::Images;
+use crate::run::{Bench, Ran, clean};
+use crate::workload::{self, End, Workload};
+
+const EIO: i32 = Errno::IO.raw_os_error();
+
+/// What a call may fail with.
+fn errors(call: Call) -> Vec<Fault> {
+    let errnos = [Errno::IO, Errno::NOSPC, Errno::DQUOT, Errno::STALE, Errno::ROFS, Errno::NODEV];
+    let mut all: Vec<Fault> = errnos.map(|errno| Fault::Error(errno.raw_os_error())).into();
+    if call.is_interruptible() {
+        all.push(Fault::Error(Errno::INTR.raw_os_error()));
+    }
+    if call.is_write() {
+        all.extend([Fault::Short(None), Fault::Short(Some(EIO))]);
+    }
+    all.push(Fault::Vanish(Errno::NODEV.raw_os_error()));
+    all.push(Fault::ReadOnly);
+    all
+}
+
+/// A daemon that runs one workload after the other.
+struct Rig {
+    place: Place,
+    disk: FaultDisk,
+    daemon: Served,
+    runs: u64,
+    power_cuts: u64,
+    /// How often each call was made to fail.
+    covered: BTreeMap<Call, u64>,
+}
+
+impl Rig {
+    fn new(place: Place, resumable: bool) -> Self {
+        let disk = place.disk("/rips");
+        let daemon = place.serve(&disk, resumable);
+        Self { place, disk, daemon, runs: 0, power_cuts: 0, covered: BTreeMap::new() }
+    }
+
+    /// True when the fault has struck.
+    fn run(&mut self, workload: &Workload, rule: Option<(Call, u64, Fault)>) -> bool {
+        self.runs += 1;
+        let what = format!("{:?}, {rule:?}, {workload:?}", self.place);
+        self.disk.script().clear();
+        if let Some((call, nth, fault)) = rule {
+            self.disk.script().fail(call, nth, fault);
+        }
+        let images = Images::new(&self.disk, self.runs);
+        let name = format!("{}.mkv", self.runs);
+        let looks = |model: &_| images.look(model, 3);
+        let bench = Bench::new((&self.daemon, &self.disk), &name, workload, &looks);
+        let ran = bench.run(workload);
+        bench.assert_no_leak();
+        images.look(&bench.model, 2);
+        assert_eq!(images.wrong(), Vec::<String>::new(), "{what}");
+        self.power_cuts += images.taken();
+        let fired = self.disk.script().fired();
+        if let (Some(first), Some((_, _, fault))) = (fired.first(), rule) {
+            *self.covered.entry(first.call).or_default() += 1;
+            self.check(&ran, workload, fault, &fired, &bench, &what);
+        } else {
+            assert!(ran.error.is_none(), "nothing has failed, but {:?}: {what}", ran.error);
+        }
+        self.check_leftover(&ran, workload, &bench, &what);
+        self.disk.heal();
+        self.disk.script().clear();
+        // It let go of the file, too.
+        if self.runs % 8 == 0 {
+            let again = self.daemon.options().create(&bench.path).expect("nobody has it");
+            again.abort().unwrap();
+            bench.assert_no_leak();
+        }
+        clean(&self.disk, &bench.path);
+        !fired.is_empty()
+    }
+
+    /// The error that was injected is the one that the muxer was told.
+    fn check(
+        &self,
+        ran: &Ran,
+        workload: &Workload,
+        fault: Fault,
+        fired: &[Fired],
+        bench: &Bench<'_>,
+        what: &str,
+    ) {
+        let interrupted = Errno::INTR.raw_os_error();
+        let told = ran.error.as_ref();
+        let errno =
+            fired.iter().find_map(|fired| fired.errno).filter(|errno| *errno != interrupted);
+        let call = fired[0].call;
+        let Some(errno) = errno else {
+            assert!(told.is_none(), "what can be gone on with ended the stream: {told:?}, {what}");
+            return;
+        };
+        if matches!(fault, Fault::Vanish(_) | Fault::ReadOnly) {
+            // What is clean already harms nobody. Writeback to nowhere is EIO.
+            let possible = told
+                .is_none_or(|told| told.errno().is_some_and(|seen| seen == errno || seen == EIO));
+            assert!(possible, "{told:?}: {what}");
+            return;
+        }
+        // Counting pages is for status alone; and who has given up is told nothing any more.
+        let is_told = call != Call::Pages && (ran.at < workload.steps.len() || ran.was_refused);
+        let is_needed = workload.end == End::Finish && call != Call::Pages && call != Call::Unlink;
+        let Some(told) = told else {
+            assert!(!is_told && !is_needed, "{fired:?} was kept from the muxer: {what}");
+            return;
+        };
+        assert_eq!(told.errno(), Some(errno), "{told}: {what}");
+        assert_eq!(told.path(), bench.path, "{told}: {what}");
+        assert!(told.to_string().contains(&bench.path.display().to_string()), "{told}: {what}");
+        check_offset(told, fault, &fired[0], what);
+    }
+
+    /// What is left is what was chosen.
+    fn check_leftover(&self, ran: &Ran, workload: &Workload, bench: &Bench<'_>, what: &str) {
+        let is_healthy = self.disk.script().fired().is_empty();
+        let names = self.disk.names();
+        let partial = bench.path.with_extension("mkv.partial");
+        let (named, partly) = (names.contains(&bench.path), names.contains(&partial));
+        if ran.is_finished {
+            assert!(named && !partly, "{names:?}: {what}");
+            let content = self.disk.read(&bench.path).unwrap();
+            assert!(content == bench.model.lock().unwrap().content(), "read back: {what}");
+        } else if workload.replaces {
+            assert!(named, "what was to be replaced is gone: {what}");
+        } else if is_healthy && !ran.was_refused {
+            let expected = match workload.leftover {
+                Leftover::Keep => (!workload.publish, workload.publish),
+                Leftover::Partial => (false, true),
+                Leftover::Remove => (false, false),
+            };
+            assert_eq!((named, partly), expected, "{what}");
+        }
+    }
+
+    /// Fails each call of each kind.
+    fn fail_each(&mut self, workload: &Workload) {
+        self.run(workload, None);
+        let all = std::env::var_os("FAULTS_ALL").is_some();
+        let mut turn = 0;
+        for call in Call::ALL {
+            let errors = errors(call);
+            for nth in 1.. {
+                let mut has_struck = false;
+                // One at this call, another at the next, unless there is time for all.
+                for _ in 0..if all { errors.len() } else { 1 } {
+                    turn += 1;
+                    let fault = errors[turn % errors.len()];
+                    has_struck |= self.run(workload, Some((call, nth, fault)));
+                }
+                if !has_struck {
+                    break;
+                }
+            }
+        }
+    }
+}
+
+fn check_offset(told: &Error, fault: Fault, fired: &Fired, what: &str) {
+    let by_place = fired.call.is_write()
+        || matches!(fired.call, Call::WriteZeroes | Call::StartWriteback | Call::WaitWriteback);
+    match (by_place, fault) {
+        // It is told where the write began, all of which is in doubt.
+        (true, Fault::Short(_)) => assert!(told.offset() <= fired.offset, "{told}: {what}"),
+        (true, _) => assert_eq!(told.offset(), fired.offset, "{told}: {what}"),
+        (false, _) => {}
+    }
+}
+
+/// Fails each call of `workloads` at `place`, and says how many there were.
+fn at(place: Place, workloads: &[Workload]) {
+    let mut covered = BTreeMap::new();
+    let (mut runs, mut power_cuts) = (0, 0);
+    for (nth, workload) in workloads.iter().enumerate() {
+        let mut rig = Rig::new(place, nth % 2 == 0);
+        rig.fail_each(workload);
+        for (call, count) in rig.covered {
+            *covered.entry(call).or_insert(0) += count;
+        }
+        (runs, power_cuts) = (runs + rig.runs, power_cuts + rig.power_cuts);
+    }
+    let calls: u64 = covered.values().sum();
+    println!("{place:?}: {runs} runs, {calls} calls failed, {power_cuts} power cuts; {covered:?}");
+}
+
+#[test]
+fn on_a_current_kernel() {
+    at(Place::Current, &[workload::rip(), workload::odd()]);
+}
+
+#[test]
+fn where_pages_are_written_back_by_range() {
+    at(Place::ByRange, &[workload::rip(), workload::replacing()]);
+}
+
+#[test]
+fn where_the_kernel_cannot_count() {
+    at(Place::Uncounted, &[workload::odd()]);
+}
+
+#[test]
+fn where_streams_take_turns() {
+    at(Place::Turns, &[workload::rip()]);
+}
+
+#[test]
+fn where_only_the_whole_file_can_be_synced() {
+    at(Place::WholeFile, &[workload::publishing(), workload::rip()]);
+}
+
+#[test]
+fn where_nothing_by_range_does_anything() {
+    at(Place::Stacked, &[workload::rip(), workload::replacing()]);
+}
+
+#[test]
+fn past_the_page_cache() {
+    at(Place::Direct, &[workload::rip()]);
+}
+
+#[test]
+fn in_memory() {
+    at(Place::Memory, &[workload::odd()]);
+}
+
+#[test]
+fn what_is_left_of_a_stream_that_was_given_up() {
+    use End::{Abort, Drop};
+    let ends = [(Abort, Leftover::Remove), (Drop, Leftover::Partial), (Drop, Leftover::Remove)];
+    at(Place::ByRange, &ends.map(|(end, leftover)| workload::given_up(end, leftover)));
+}
