@@ -28,7 +28,9 @@ impl Images {
             // First what was acknowledged: the disk may get ahead of it meanwhile, but not fall behind.
             let model = model.lock().unwrap();
             let image = self.disk.crash(self.seed ^ nth << 32);
-            if let Err(wrong) = model.check(&image) {
+            let fired = self.disk.script().fired();
+            let may_have_failed = fired.iter().any(|fired| fired.errno.is_some());
+            if let Err(wrong) = model.check(&image, may_have_failed) {
                 let mut all = self.wrong.lock().unwrap();
                 all.push(format!("power cut {nth} of seed {}: {wrong}", self.seed));
             }

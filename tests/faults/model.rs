@@ -7,7 +7,11 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use freemkvd_client::Leftover;
 use freemkvd_tests::faults::{Image, ImageFile, PAGE_BYTES};
+
+/// What a disk writes as a whole; for speed alone.
+const SECTOR_BYTES: usize = 512;
 
 /// Something done to the file since it was last acknowledged as durable.
 #[derive(Debug)]
@@ -40,6 +44,10 @@ pub(crate) struct Model {
     durable: Vec<u8>,
     /// A sync was acknowledged.
     is_durable: bool,
+    /// What is to become of it if it is never complete.
+    leftover: Leftover,
+    /// The muxer gives it up.
+    is_given_up: bool,
     changes: Vec<Change>,
     end: End,
 }
@@ -59,20 +67,31 @@ pub(crate) fn content(seed: u64, offset: u64, len: u64) -> Vec<u8> {
     bytes
 }
 
+/// What a file is called that is not complete.
+pub(crate) fn partial(path: &Path) -> PathBuf {
+    PathBuf::from(format!("{}.partial", path.display()))
+}
+
 fn index(offset: u64) -> usize {
     usize::try_from(offset).unwrap()
 }
 
 impl Model {
-    pub(crate) fn new(path: &Path, publish: bool, replaced: Option<Vec<u8>>) -> Self {
-        let partial = PathBuf::from(format!("{}.partial", path.display()));
+    pub(crate) fn new(
+        path: &Path,
+        publish: bool,
+        leftover: Leftover,
+        replaced: Option<Vec<u8>>,
+    ) -> Self {
         Self {
-            opened: if publish { partial } else { path.to_owned() },
+            opened: if publish { partial(path) } else { path.to_owned() },
             published: publish.then(|| path.to_owned()),
             replaced,
             live: Vec::new(),
             durable: Vec::new(),
             is_durable: false,
+            leftover,
+            is_given_up: false,
             changes: Vec::new(),
             end: End::Open,
         }
@@ -82,21 +101,29 @@ impl Model {
         self.live.len() as u64
     }
 
+    /// With zeros up to `len`.
+    fn grow(&mut self, len: usize) {
+        // Not `resize`, which without optimization goes byte by byte.
+        self.live.extend_from_slice(&vec![0; len.saturating_sub(self.live.len())]);
+    }
+
     pub(crate) fn write(&mut self, offset: u64, content: &[u8]) {
-        let end = index(offset) + content.len();
-        self.live.resize(self.live.len().max(end), 0);
-        self.live[index(offset)..end].copy_from_slice(content);
+        self.grow(index(offset));
+        let within = content.len().min(self.live.len() - index(offset));
+        self.live[index(offset)..][..within].copy_from_slice(&content[..within]);
+        self.live.extend_from_slice(&content[within..]);
         self.changes.push(Change::Write(offset, content.to_vec()));
     }
 
     pub(crate) fn zero(&mut self, range: Range<u64>) {
-        self.live.resize(self.live.len().max(index(range.end)), 0);
+        self.grow(index(range.end));
         self.live[index(range.start)..index(range.end)].fill(0);
         self.changes.push(Change::Zero(range));
     }
 
     pub(crate) fn set_len(&mut self, len: u64) {
-        self.live.resize(index(len), 0);
+        self.live.truncate(index(len));
+        self.grow(index(len));
         self.changes.push(Change::SetLen(len));
     }
 
@@ -105,6 +132,11 @@ impl Model {
         self.durable.clone_from(&self.live);
         self.is_durable = true;
         self.changes.clear();
+    }
+
+    /// The muxer gives it up; what is left of it becomes what was chosen.
+    pub(crate) fn given_up(&mut self) {
+        self.is_given_up = true;
     }
 
     pub(crate) fn finishing(&mut self) {
@@ -121,17 +153,23 @@ impl Model {
         &self.live
     }
 
-    /// Where the file has to be, or may be.
-    fn names(&self) -> Vec<&Path> {
+    /// Where the file may be.
+    fn names(&self, may_be_left: bool) -> Vec<PathBuf> {
         match (&self.published, self.end) {
-            (Some(name), End::Finished) => vec![name],
-            (Some(name), End::Finishing) => vec![name, &self.opened],
-            _ => vec![&self.opened],
+            (Some(name), End::Finished) => vec![name.clone()],
+            (Some(name), End::Finishing) => vec![name.clone(), self.opened.clone()],
+            (None, End::Open | End::Finishing) if may_be_left => {
+                vec![self.opened.clone(), partial(&self.opened)]
+            }
+            _ => vec![self.opened.clone()],
         }
     }
 
-    /// What a power cut has left has to be possible, given all that was acknowledged.
-    pub(crate) fn check(&self, image: &Image) -> Result<(), String> {
+    /// What a power cut has left has to be possible, given all that was acknowledged. The stream may have
+    /// failed already, before its muxer has heard of it, if `may_have_failed`.
+    pub(crate) fn check(&self, image: &Image, may_have_failed: bool) -> Result<(), String> {
+        let is_left = self.end < End::Finished && (self.is_given_up || may_have_failed);
+        let names = self.names(is_left && self.leftover == Leftover::Partial);
         let is_replaced = |file: &ImageFile| {
             self.end < End::Finished && self.replaced.as_ref().is_some_and(|old| is(file, old))
         };
@@ -145,10 +183,13 @@ impl Model {
                 None => {}
             }
         }
-        let named = self.names().into_iter().filter_map(|name| image.file(name));
-        match named.filter(|file| !is_replaced(file)).next() {
+        if is_left && self.leftover == Leftover::Remove {
+            return Ok(());
+        }
+        let mut named = names.iter().filter_map(|name| image.file(name));
+        match named.find(|file| !is_replaced(file)) {
             Some(file) => self.check_content(file),
-            None if self.is_durable => Err(format!("no {:?} after a sync", self.names())),
+            None if self.is_durable => Err(format!("no {names:?} after a sync")),
             None => Ok(()),
         }
     }
@@ -168,10 +209,10 @@ impl Model {
             let start = number * PAGE_BYTES;
             let end = (start + PAGE_BYTES).min(file.len_bytes());
             let found = &file.page(number)[..index(end - start)];
-            if slice(&self.durable, start, end) == found {
-                continue;
+            let has = |bytes: &[u8]| is_slice(bytes, start, found);
+            if !has(&self.durable) && !has(&self.live) {
+                wrong = wrong.or_else(|| self.first_wrong(start, found));
             }
-            wrong = wrong.or_else(|| self.first_wrong(start, found));
         }
         wrong.map_or(Ok(()), |at| {
             let was = self.durable.get(index(at));
@@ -183,6 +224,14 @@ impl Model {
 
     /// The first byte of `found`, which lies at `start`, that no version since the last sync has.
     fn first_wrong(&self, start: u64, found: &[u8]) -> Option<u64> {
+        let sectors = (start..).step_by(SECTOR_BYTES).zip(found.chunks(SECTOR_BYTES));
+        let mut mixed = sectors.filter(|(start, found)| {
+            !is_slice(&self.durable, *start, found) && !is_slice(&self.live, *start, found)
+        });
+        mixed.find_map(|(start, found)| self.first_wrong_byte(start, found))
+    }
+
+    fn first_wrong_byte(&self, start: u64, found: &[u8]) -> Option<u64> {
         let end = start + found.len() as u64;
         let mut allowed = vec![false; found.len()];
         for (at, allowed) in allowed.iter_mut().enumerate() {
@@ -208,8 +257,13 @@ impl Model {
     }
 }
 
-fn slice(bytes: &[u8], start: u64, end: u64) -> &[u8] {
-    bytes.get(index(start)..index(end)).unwrap_or(&[])
+/// True when `found` is what lies at `start` in `bytes`, with zeros behind.
+fn is_slice(bytes: &[u8], start: u64, found: &[u8]) -> bool {
+    static ZEROES: [u8; PAGE_BYTES as usize] = [0; PAGE_BYTES as usize];
+    let there = bytes.get(index(start).min(bytes.len())..).unwrap_or(&[]);
+    let count = there.len().min(found.len());
+    let (found, behind) = found.split_at(count);
+    found == &there[..count] && behind == &ZEROES[..behind.len()]
 }
 
 /// True when `file` has exactly this content.

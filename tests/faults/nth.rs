@@ -9,6 +9,7 @@ use rustix::io::Errno;
 
 use crate::ground::Place;
 use crate::images::Images;
+use crate::model::partial;
 use crate::run::{Bench, Ran, clean};
 use crate::workload::{self, End, Workload};
 
@@ -127,7 +128,7 @@ impl Rig {
     fn check_leftover(&self, ran: &Ran, workload: &Workload, bench: &Bench<'_>, what: &str) {
         let is_healthy = self.disk.script().fired().is_empty();
         let names = self.disk.names();
-        let partial = bench.path.with_extension("mkv.partial");
+        let partial = partial(&bench.path);
         let (named, partly) = (names.contains(&bench.path), names.contains(&partial));
         if ran.is_finished {
             assert!(named && !partly, "{names:?}: {what}");

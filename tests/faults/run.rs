@@ -8,7 +8,7 @@ use freemkvd_client::{Error, RipFile};
 use freemkvd_proto::status::StreamState;
 use freemkvd_tests::faults::{FaultDisk, Served};
 
-use crate::model::{Model, content};
+use crate::model::{Model, content, partial};
 use crate::workload::{End, MIB, Step, Workload};
 
 /// How a run ended.
@@ -49,7 +49,7 @@ impl<'a> Bench<'a> {
         if let Some(old) = &old {
             disk.put(&path, old);
         }
-        let model = Model::new(&path, workload.publish, old);
+        let model = Model::new(&path, workload.publish, workload.leftover, old);
         Self { daemon, disk, path, model: Arc::new(Mutex::new(model)), looks }
     }
 
@@ -92,6 +92,9 @@ impl<'a> Bench<'a> {
         }
         ran.at = workload.steps.len();
         let stream = file.stream_id();
+        if workload.end != End::Finish {
+            self.model.lock().unwrap().given_up();
+        }
         let result = match workload.end {
             End::Finish => {
                 self.model.lock().unwrap().finishing();
@@ -190,7 +193,7 @@ impl<'a> Bench<'a> {
 
     /// The name that the file has while it is written.
     pub(crate) fn name(&self) -> PathBuf {
-        let partial = PathBuf::from(format!("{}.partial", self.path.display()));
+        let partial = partial(&self.path);
         let names = self.disk.names();
         if names.contains(&partial) { partial } else { self.path.clone() }
     }
@@ -215,5 +218,5 @@ fn inside(error: &io::Error) -> Error {
 /// Removes what a run has left behind on the disk.
 pub(crate) fn clean(disk: &FaultDisk, path: &Path) {
     disk.remove(path);
-    disk.remove(&PathBuf::from(format!("{}.partial", path.display())));
+    disk.remove(&partial(path));
 }

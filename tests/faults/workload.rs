@@ -63,15 +63,15 @@ impl Default for Workload {
 pub(crate) fn rip() -> Workload {
     use Step::{Append, Flush, Patch, Sync};
     let steps = vec![
-        Append(3 * MIB / 2),
+        Append(5 * MIB / 4),
         Patch(100, 8),
-        Append(MIB),
+        Append(3 * MIB / 4),
         Patch(MIB / 2 + 3, 5000),
         Sync,
-        Append(2 * MIB + 777),
+        Append(5 * MIB / 4 + 777),
         Patch(MIB, 4096),
         Flush,
-        Append(MIB),
+        Append(MIB / 2),
         Patch(40, 4),
     ];
     Workload { steps, ..Workload::default() }
