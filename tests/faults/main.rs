@@ -10,6 +10,7 @@
     reason = "what fails in a test is a failed test, also in a function that several share"
 )]
 
+mod disk;
 mod ground;
 mod hangs;
 mod images;

@@ -232,6 +232,21 @@ impl Model {
     }
 
     fn first_wrong_byte(&self, start: u64, found: &[u8]) -> Option<u64> {
+        // Mostly one change has made all of it.
+        let is_all = |change: &Change| match change {
+            Change::Write(offset, content) => start.checked_sub(*offset).is_some_and(|from| {
+                content.get(index(from)..index(from) + found.len()) == Some(found)
+            }),
+            Change::Zero(range) => {
+                range.start <= start
+                    && start + found.len() as u64 <= range.end
+                    && is_slice(&[], start, found)
+            }
+            Change::SetLen(len) => *len <= start && is_slice(&[], start, found),
+        };
+        if self.changes.iter().any(is_all) {
+            return None;
+        }
         let end = start + found.len() as u64;
         let mut allowed = vec![false; found.len()];
         for (at, allowed) in allowed.iter_mut().enumerate() {

@@ -118,7 +118,7 @@ pub(crate) fn random(random: &mut Random) -> Workload {
     let mut steps = Vec::new();
     for _ in 0..random.between(4, 14) {
         let step = match random.below(20) {
-            0..8 => Step::Append(random.between(1, 3 * MIB / 2)),
+            0..8 => Step::Append(random.between(1, MIB)),
             8..13 => {
                 let offset = random.below(len + 1);
                 Step::Patch(offset, random.between(1, 64 << 10).min(len - offset).max(1))

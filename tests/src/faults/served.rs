@@ -70,7 +70,7 @@ impl Served {
         let mut config = Config {
             socket: Some(home.path().join("s")),
             roots: disks.iter().map(|disk| disk.root().to_owned()).collect(),
-            budget: Total::Bytes(4 << 20),
+            budget: Total::Bytes(2 << 20),
             resume_grace: Duration::ZERO,
             ..Config::default()
         };
