@@ -36,14 +36,16 @@ impl Rig {
     fn hang(&self, call: Call, workload: &Workload, is_aborted: bool) {
         self.sick.script().clear();
         self.sick.script().fail_from(call, 1, Fault::Hang);
-        let bench = Bench::new((&self.daemon, &self.sick), "stuck.mkv", workload, &|_| {});
+        // A name of its own: one that hung in its open may still come to its end.
+        let name = format!("{call:?}.mkv");
+        let bench = Bench::new((&self.daemon, &self.sick), &name, workload, &|_| {});
         std::thread::scope(|scope| {
             let muxer = scope.spawn(|| self.write(&bench, workload));
             let hangs = wait_until(|| self.sick.script().hanging() > 0);
             assert!(hangs, "{call:?} was never called");
             self.check_neighbour(call);
             let status = self.daemon.control().status().unwrap();
-            let stream = status.streams.iter().find(|seen| seen.path.starts_with("/sick"));
+            let stream = status.streams.iter().find(|seen| seen.path.contains(&name));
             let stream = stream.unwrap_or_else(|| panic!("{call:?}: {status:#?}")).id;
             if is_aborted {
                 let begun = Instant::now();
@@ -57,6 +59,7 @@ impl Rig {
                 muxer.join().unwrap().unwrap_or_else(|error| panic!("{call:?}: {error}"));
             }
         });
+        assert!(wait_until(|| self.sick.script().hanging() == 0), "{call:?} still hangs");
         bench.assert_no_leak();
         clean(&self.sick, &bench.path);
     }

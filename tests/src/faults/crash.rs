@@ -139,7 +139,12 @@ impl Inode {
     }
 
     /// What is left of it where `changes` have happened and `others` have not.
-    fn remains(&self, changes: &[Change], others: &[Change], random: &mut Random) -> ImageFile {
+    fn remains(
+        &self,
+        (changes, others): (&[Change], &[Change]),
+        fate: Fate,
+        random: &mut Random,
+    ) -> ImageFile {
         let len = changes.iter().fold(self.durable_len, |len, change| change.what.len_after(len));
         let mut file = ImageFile { len, pages: BTreeMap::new() };
         for (number, page) in self.pages.range(0..len.div_ceil(PAGE_BYTES)) {
@@ -155,10 +160,10 @@ impl Inode {
             let versions: Vec<&Version> = newer.into_iter().flatten().filter(is_there).collect();
             let old = page.medium.clone().map(|version| after(*number, version, changes));
             let mut bytes = old.unwrap_or_else(|| Arc::new(ZEROS));
-            if !versions.is_empty() && !random.one_in(3) {
-                let chosen = versions[random.index(versions.len())].clone();
+            if let Some(chosen) = fate.choose(&versions, random) {
+                let chosen = chosen.clone();
                 let chosen = after(*number, chosen, changes);
-                match random.one_in(8) {
+                match fate == Fate::Some && random.one_in(8) {
                     true => mix(Arc::make_mut(&mut bytes), &chosen, random),
                     false => bytes = chosen,
                 }
@@ -170,6 +175,26 @@ impl Inode {
             file.pages.insert(*number, bytes);
         }
         file
+    }
+}
+
+/// How many pages that are not on the medium get there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    None,
+    Some,
+    /// All, each as it was last.
+    All,
+}
+
+impl Fate {
+    fn choose<'a>(self, versions: &[&'a Version], random: &mut Random) -> Option<&'a Version> {
+        match self {
+            Self::None => None,
+            Self::Some if versions.is_empty() || random.one_in(3) => None,
+            Self::Some => versions.get(random.index(versions.len())).copied(),
+            Self::All => versions.last().copied(),
+        }
     }
 }
 
@@ -192,6 +217,7 @@ impl Kernel {
             _ => random.index(self.pending.len() + 1),
         };
         let (changes, others) = self.pending.split_at(count);
+        let fate = [Fate::None, Fate::All, Fate::Some, Fate::Some][random.index(4)];
         let mut names = self.durable_names.clone();
         changes.iter().for_each(|change| change.what.apply_to(&mut names));
         let of = |changes: &[Change], number: u64| -> Vec<Change> {
@@ -200,7 +226,8 @@ impl Kernel {
         };
         let remains = |(path, number): (std::path::PathBuf, u64)| {
             let inode = &self.inodes[&number];
-            let file = inode.remains(&of(changes, number), &of(others, number), &mut random);
+            let file =
+                inode.remains((&of(changes, number), &of(others, number)), fate, &mut random);
             (path, file)
         };
         Image { files: names.into_iter().map(remains).collect() }
