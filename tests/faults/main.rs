@@ -16,6 +16,7 @@ mod hangs;
 mod images;
 mod model;
 mod nth;
+mod restarts;
 mod run;
 mod seeds;
 mod space;

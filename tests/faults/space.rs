@@ -81,7 +81,7 @@ fn a_stream_without_space_fails_when_its_time_is_up() {
 #[test]
 fn an_error_of_writing_back_ends_the_wait_for_space() {
     let disk = FaultDisk::new("/rips", Ground::default());
-    let daemon = Served::start(&[&disk], |_| {});
+    let daemon = Served::start(&[&disk], |config| config.no_space_wait = Duration::from_secs(10));
     disk.set_capacity(3 * MIB);
     // What is given up before the wait is written back, and lost.
     disk.script().fail(Call::Medium, 1, Fault::Error(Errno::IO.raw_os_error()));

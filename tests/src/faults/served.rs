@@ -31,7 +31,9 @@ pub struct Served {
     server: Arc<Server>,
     stop: mpsc::UnboundedSender<Signal>,
     thread: Option<JoinHandle<Ending>>,
-    _home: Arc<tempfile::TempDir>,
+    config: Config,
+    disk: Arc<dyn Open>,
+    home: Arc<tempfile::TempDir>,
 }
 
 /// Several disks as one machine: each file lies on the one that it is below.
@@ -92,7 +94,7 @@ impl Served {
             false => Ledger::open(&home.path().join("streams")).expect("a ledger"),
         };
         let (listener, _) = server::listen(&config, &mut Passed::default()).expect("it can listen");
-        let server = Server::new(config, disk, ledger);
+        let server = Server::new(config.clone(), Arc::clone(&disk), ledger);
         server::adopt(&server, entries, Passed::default());
         let (stop, signals) = mpsc::unbounded_channel();
         let serving = server::run(Arc::clone(&server), listener, signals, Source::default());
@@ -102,7 +104,7 @@ impl Served {
             runtime.shutdown_background();
             ending
         });
-        Self { socket, server, stop, thread: Some(thread), _home: home }
+        Self { socket, server, stop, thread: Some(thread), config, disk, home }
     }
 
     /// Where it listens.
@@ -146,6 +148,21 @@ impl Served {
     /// When it does not.
     pub fn stop(mut self) -> Ending {
         let _ = self.stop.send(Signal::Stop);
+        self.stopped()
+    }
+
+    /// Stops it, and starts another one in its place, which goes on with its streams if they can be resumed.
+    ///
+    /// # Panics
+    /// When it does not stop, or start.
+    #[must_use]
+    pub fn restart(mut self) -> Self {
+        let _ = self.stop.send(Signal::Stop);
+        let _ = self.stopped();
+        Self::start_with(Arc::clone(&self.home), self.config.clone(), Arc::clone(&self.disk))
+    }
+
+    fn stopped(&mut self) -> Ending {
         let thread = self.thread.take().expect("it is stopped once");
         assert!(wait_until(|| thread.is_finished()), "it does not stop");
         thread.join().expect("it does not panic")
