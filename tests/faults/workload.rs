@@ -63,15 +63,15 @@ impl Default for Workload {
 pub(crate) fn rip() -> Workload {
     use Step::{Append, Flush, Patch, Sync};
     let steps = vec![
-        Append(5 * MIB / 4),
+        Append(MIB),
         Patch(100, 8),
-        Append(3 * MIB / 4),
+        Append(MIB / 4),
         Patch(MIB / 2 + 3, 5000),
         Sync,
         Append(5 * MIB / 4 + 777),
         Patch(MIB, 4096),
         Flush,
-        Append(MIB / 2),
+        Append(MIB / 4),
         Patch(40, 4),
     ];
     Workload { steps, ..Workload::default() }
@@ -94,6 +94,11 @@ pub(crate) fn odd() -> Workload {
     ];
     let hint_bytes = Some(6 * MIB);
     Workload { steps, hint_bytes, shared: false, window_bytes: MIB, ..Workload::default() }
+}
+
+/// More than the budget and two extents, at a stretch: the drain has to wait.
+pub(crate) fn long() -> Workload {
+    Workload { steps: vec![Step::Append(12 * MIB)], ..Workload::default() }
 }
 
 /// Gets its name at the end, in place of another file.

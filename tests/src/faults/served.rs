@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use freemkvd::budget::LIMIT_BYTES_MIN;
 use freemkvd::config::{Config, Total};
 use freemkvd::ledger::Ledger;
 use freemkvd::server::{self, Ending, Server, Signal, Source};
@@ -62,7 +63,7 @@ impl Open for Machine {
 
 impl Served {
     /// Starts a daemon whose roots are `disks`. `adjust` changes what is configured: streams can't be resumed
-    /// unless `resume_grace` is set, and the budget is so small that a file of a few MiB is drained.
+    /// unless `resume_grace` is set, and the budget is the smallest that there is.
     ///
     /// # Panics
     /// When it does not start.
@@ -72,7 +73,7 @@ impl Served {
         let mut config = Config {
             socket: Some(home.path().join("s")),
             roots: disks.iter().map(|disk| disk.root().to_owned()).collect(),
-            budget: Total::Bytes(2 << 20),
+            budget: Total::Bytes(LIMIT_BYTES_MIN),
             resume_grace: Duration::ZERO,
             ..Config::default()
         };
