@@ -5,13 +5,16 @@
 //! caller, [`verify`] says whether the file is right, and [`ops`] tries what no muxer would.
 //! `peer` and `slots` break the rules of the wire, `hold` makes a thread hang as a dead device does, and
 //! `rips` are muxers that rip one title after the other and say what they felt of whatever happens to
-//! the daemon meanwhile. [`pattern`] is content that can be checked at any length. `extents` counts the pieces of a file.
+//! the daemon meanwhile. `faults` is storage in memory that fails when it is told to, and what a power cut
+//! would leave of it. [`pattern`] is content that can be checked at any length. `extents` counts the pieces of a file.
 
 pub mod counted;
 #[cfg(unix)]
 pub mod daemon;
 #[cfg(target_os = "linux")]
 pub mod extents;
+#[cfg(target_os = "linux")]
+pub mod faults;
 #[cfg(target_os = "linux")]
 pub mod hold;
 pub mod ops;

@@ -21,6 +21,7 @@ mod beneath;
 #[cfg(target_os = "linux")]
 mod mount;
 mod refused;
+pub mod steps;
 
 #[cfg(target_os = "linux")]
 pub use platform::passed;

@@ -205,7 +205,9 @@ fn prepare(
         let is_reserved =
             opened.storage.reserve(hint_bytes).map_err(|error| match error.kind() {
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                    no_space(path, hint_bytes, opened.storage.available_bytes().unwrap_or(0), 0)
+                    let available = opened.storage.available_bytes().unwrap_or(0);
+                    let errno = error.raw_os_error();
+                    Failure { errno, ..no_space(path, hint_bytes, available, 0) }
                 }
                 _ => io("reserve space for", error),
             })?;

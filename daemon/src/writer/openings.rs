@@ -310,7 +310,7 @@ mod tests {
         let gone = record(101, "/rips/a");
         let refused = shop.openings.begin(&shop, &gone, path).err().map(|refused| refused.code);
         assert_eq!(refused, Some(ErrorCode::DEVICE_SILENT), "its client is not there any more");
-        std::thread::scope(|scope| {
+        thread::scope(|scope| {
             let waits = scope.spawn(|| {
                 shop.openings.begin(&shop, &attached(102, "/rips/a"), path).map(drop).is_ok()
             });

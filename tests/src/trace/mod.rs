@@ -32,7 +32,8 @@ use std::io::{self, BufWriter};
 use std::time::Duration;
 
 pub use kind::{Kind, UnknownKind};
-pub(crate) use random::{Payload, Random};
+pub(crate) use random::Payload;
+pub use random::Random;
 
 use crate::sink::Sink;
 

@@ -12,34 +12,38 @@ pub(crate) const POOL_LEN: usize = 4 << 20;
 
 /// A seeded source of decisions.
 #[derive(Debug)]
-pub(crate) struct Random(Pcg64Mcg);
+pub struct Random(Pcg64Mcg);
 
 impl Random {
-    pub(crate) fn new(seed: u64) -> Self {
+    /// What `seed` gives.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
         Self(Pcg64Mcg::seed_from_u64(seed))
     }
 
     /// A number in `0..bound`; 0 when `bound` is 0.
-    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+    pub fn below(&mut self, bound: u64) -> u64 {
         let wide = u128::from(self.0.next_u64()) * u128::from(bound);
         u64::try_from(wide >> 64).expect("the high half of a product of two u64 is a u64")
     }
 
     /// A number in `low..=high`.
-    pub(crate) fn between(&mut self, low: u64, high: u64) -> u64 {
+    pub fn between(&mut self, low: u64, high: u64) -> u64 {
         low + self.below(high - low + 1)
     }
 
     /// `mean`, moved by up to `percent` either way.
-    pub(crate) fn around(&mut self, mean: u64, percent: u64) -> u64 {
+    pub fn around(&mut self, mean: u64, percent: u64) -> u64 {
         mean * self.between(1000 - 10 * percent, 1000 + 10 * percent) / 1000
     }
 
-    pub(crate) fn one_in(&mut self, n: u64) -> bool {
+    /// True once in `n` times.
+    pub fn one_in(&mut self, n: u64) -> bool {
         self.below(n) == 0
     }
 
-    pub(crate) fn index(&mut self, bound: usize) -> usize {
+    /// A number in `0..bound` as an index; 0 when `bound` is 0.
+    pub fn index(&mut self, bound: usize) -> usize {
         usize::try_from(self.below(bound as u64)).expect("below a usize")
     }
 }

@@ -18,9 +18,10 @@ use rustix::fs::{
     Advice, AtFlags, FallocateFlags, RenameFlags, StatxFlags, fadvise, fallocate, fdatasync, fstat,
     fstatvfs, fsync, ftruncate, linkat, renameat, renameat_with, statat, statx, unlinkat,
 };
-use rustix::io::{Errno, ReadWriteFlags, pwrite, pwritev2};
+use rustix::io::{Errno, ReadWriteFlags, pwrite, pwritev2, retry_on_intr};
 
 use super::super::beneath::names;
+use super::super::steps::{self, Durable, Stopped};
 use super::super::{Abilities, Content, FileId, Manner, Pages, Storage};
 use super::{Lent, call, page_bytes};
 
@@ -84,23 +85,19 @@ impl Storage for File {
             _ => return unsupported(),
         };
         let len = content.len_bytes();
-        let mut done = 0;
-        while done < len {
-            match write_once(file, offset + done, &content.part(done..len), flags) {
-                // Not even a byte, and no reason: the same call again could go on for ever.
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(count) => done += count as u64,
-                Err(Errno::INTR) => {}
-                Err(Errno::OPNOTSUPP | Errno::INVAL | Errno::NOSYS)
-                    if done == 0 && manner != Manner::Cached =>
-                {
-                    self.forget(manner);
-                    return unsupported();
-                }
-                Err(errno) => return Err(errno.into()),
+        let written = steps::write_all(len, |done| {
+            Ok(write_once(file, offset + done, &content.part(done..len), flags)? as u64)
+        });
+        match written {
+            Ok(()) => Ok(()),
+            Err(Stopped { done: 0, error })
+                if manner != Manner::Cached && is_unsupported(&error) =>
+            {
+                self.forget(manner);
+                unsupported()
             }
+            Err(stopped) => Err(stopped.error),
         }
-        Ok(())
     }
 
     /// Dirties metadata, and pages only where the range begins or ends inside of one: two at most.
@@ -115,7 +112,8 @@ impl Storage for File {
                 continue;
             }
             let flags = flags | FallocateFlags::KEEP_SIZE;
-            match fallocate(&self.data, flags, part.start, part.end - part.start) {
+            let len = part.end - part.start;
+            match retry_on_intr(|| fallocate(&self.data, flags, part.start, len)) {
                 Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
                     return Err(io::ErrorKind::Unsupported.into());
                 }
@@ -126,7 +124,7 @@ impl Storage for File {
     }
 
     fn set_len(&mut self, len: u64) -> io::Result<()> {
-        Ok(ftruncate(&self.data, len)?)
+        Ok(retry_on_intr(|| ftruncate(&self.data, len))?)
     }
 
     fn len_bytes(&mut self) -> io::Result<u64> {
@@ -134,7 +132,7 @@ impl Storage for File {
     }
 
     fn reserve(&mut self, len: u64) -> io::Result<bool> {
-        match fallocate(&self.data, FallocateFlags::KEEP_SIZE, 0, len) {
+        match retry_on_intr(|| fallocate(&self.data, FallocateFlags::KEEP_SIZE, 0, len)) {
             Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(false),
             result => {
                 self.reserved_bytes = len;
@@ -172,7 +170,7 @@ impl Storage for File {
     }
 
     fn sync_data(&mut self) -> io::Result<()> {
-        Ok(fdatasync(&self.data)?)
+        Ok(retry_on_intr(|| fdatasync(&self.data))?)
     }
 
     fn evict(&mut self, range: Range<u64>) -> io::Result<()> {
@@ -247,18 +245,7 @@ impl Storage for File {
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        fsync(&self.data)?;
-        // Not when the first has failed: that is error enough, and should the daemon be killed before it could
-        // tell anybody, the sentinel still has it for the next one.
-        fsync(&self.sentinel)?;
-        match &self.directory {
-            Some(directory) if !self.name_is_durable => {
-                fsync(directory)?;
-                self.name_is_durable = true;
-            }
-            _ => {}
-        }
-        Ok(())
+        steps::make_durable(self)
     }
 
     fn lend(&self) -> Lent<'_> {
@@ -267,6 +254,27 @@ impl Storage for File {
 
     fn has_reserved(&mut self, bytes: u64) {
         self.reserved_bytes = bytes;
+    }
+}
+
+impl Durable for File {
+    fn sync_content(&mut self) -> io::Result<()> {
+        Ok(fsync(&self.data)?)
+    }
+
+    fn sync_sentinel(&mut self) -> io::Result<()> {
+        Ok(fsync(&self.sentinel)?)
+    }
+
+    fn sync_name(&mut self) -> io::Result<()> {
+        match &self.directory {
+            Some(directory) if !self.name_is_durable => {
+                fsync(directory)?;
+                self.name_is_durable = true;
+                Ok(())
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -298,6 +306,12 @@ impl File {
             }
         }
     }
+}
+
+/// True for what a file system says that has no such manner of writing.
+fn is_unsupported(error: &io::Error) -> bool {
+    let errno = Errno::from_io_error(error);
+    matches!(errno, Some(Errno::OPNOTSUPP | Errno::INVAL | Errno::NOSYS))
 }
 
 /// `RENAME_NOREPLACE`, or what comes next to it: NFS and some FUSE file systems have no flags.
