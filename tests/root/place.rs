@@ -57,48 +57,43 @@ impl Place {
     /// A new file system of this kind, of at least `mib` MiB: ext3, ext4, xfs, btrfs (on a loop device of its own)
     /// or tmpfs.
     pub(crate) fn new(filesystem: &'static str, mib: u64) -> Self {
-        let home = tempfile::tempdir_in(work()).unwrap();
         if filesystem != "tmpfs" {
-            return Self::with_image_in(filesystem, mib, &home.path().to_owned(), Some(home));
+            return Self::with_image(filesystem, mib, None);
         }
-        let dir = home.path().join(filesystem);
-        fs::create_dir(&dir).unwrap();
+        let place = Self::unmounted(filesystem);
         let options = format!("size={mib}m");
-        run(Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(&dir));
-        Self { filesystem, dir, home: Some(home) }
+        run(Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(&place.dir));
+        place
     }
 
     /// The same, whose device is a file in `below`.
     pub(crate) fn on(below: &Path, filesystem: &'static str, mib: u64) -> Self {
-        let home = tempfile::tempdir_in(work()).unwrap();
-        Self::with_image_in(filesystem, mib, below, Some(home))
+        Self::with_image(filesystem, mib, Some(below))
     }
 
-    fn with_image_in(
-        filesystem: &'static str,
-        mib: u64,
-        below: &Path,
-        home: Option<tempfile::TempDir>,
-    ) -> Self {
-        let file = below.join(format!("{filesystem}.img"));
+    fn with_image(filesystem: &'static str, mib: u64, below: Option<&Path>) -> Self {
+        let place = Self::unmounted(filesystem);
+        let home = place.home.as_ref().map(tempfile::TempDir::path);
+        let file = below.or(home).unwrap().join(format!("{filesystem}.img"));
         image(filesystem, mib, &file);
-        let dir = home.as_ref().unwrap().path().join(filesystem);
-        fs::create_dir(&dir).unwrap();
-        let place = Self { filesystem, dir, home };
         place.mount(&file, &[]);
         place
     }
 
-    /// What an image holds. Fails as `mount` does.
-    pub(crate) fn of_image(filesystem: &'static str, file: &Path) -> Self {
+    fn unmounted(filesystem: &'static str) -> Self {
         let home = tempfile::tempdir_in(work()).unwrap();
         let dir = home.path().join(filesystem);
         fs::create_dir(&dir).unwrap();
+        Self { filesystem, dir, home: Some(home) }
+    }
+
+    /// What an image holds. Fails as `mount` does.
+    pub(crate) fn of_image(filesystem: &'static str, file: &Path) -> Self {
         if filesystem == "btrfs" {
             // It knows the volume of this name, and would take an older state of it for another disk's.
             run(Command::new("btrfs").args(["device", "scan", "--forget"]));
         }
-        let place = Self { filesystem, dir, home: Some(home) };
+        let place = Self::unmounted(filesystem);
         place.mount(file, if filesystem == "xfs" { &["-o", "nouuid"] } else { &[] });
         place
     }

@@ -64,7 +64,7 @@ impl Head {
     }
 
     fn read(path: &Path) -> Option<Self> {
-        let mut bytes = [0; HEAD_BYTES as usize];
+        let mut bytes = [0; 24];
         File::open(path).ok()?.read_exact(&mut bytes).ok()?;
         let word = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
         Some(Self { film: word(0), syncs: word(8), whole_len: word(16) })
@@ -166,12 +166,18 @@ fn violations(cut: &Cut, root: &Path) -> Vec<String> {
             let head = Head::read(&path).filter(|head| head.whole_len == metadata.len());
             match head {
                 None => {
-                    broken.push(format!("{}: half a film: {:?}", path.display(), Head::read(&path)))
+                    broken.push(format!(
+                        "{}: half a film: {:?}",
+                        path.display(),
+                        Head::read(&path)
+                    ));
                 }
-                Some(head) => broken.extend(
-                    first_wrong(&path, head.film, head.whole_len)
-                        .map(|at| format!("{}: wrong at {at}: {head:?}", path.display())),
-                ),
+                Some(head) => {
+                    let wrong = first_wrong(&path, head.film, head.whole_len);
+                    let wrong =
+                        wrong.map(|at| format!("{}: wrong at {at}: {head:?}", path.display()));
+                    broken.extend(wrong);
+                }
             }
         }
     }

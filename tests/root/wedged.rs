@@ -179,7 +179,7 @@ fn others_keep_their_speed(fault: Fault, filesystem: &'static str, calls: &[&str
         status.budget.charged_bytes == 0 && status.streams.is_empty()
     });
     assert!(kept.iter().all(|kept| *kept >= 0.8), "they kept {kept:.2?}");
-    assert!(longest <= longest_before.max(Duration::from_millis(500)) * 2, "{longest:?}");
+    assert!(longest <= longest_before.max(Duration::from_millis(500)) * 4, "{longest:?}");
     assert!(p99 < Duration::from_millis(200) && samples.len() > 300, "{p99:?}");
 }
 
