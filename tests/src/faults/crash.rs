@@ -17,7 +17,7 @@ use crate::trace::Random;
 
 const SECTOR_BYTES: usize = 512;
 
-static ZEROS: Page = [0; PAGE_BYTES as usize];
+static ZEROS: Page = [0; size_of::<Page>()];
 
 /// A file system after a power cut.
 #[derive(Clone, Debug, Default)]

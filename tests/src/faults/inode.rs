@@ -15,9 +15,9 @@ use std::ops::Range;
 use std::sync::Arc;
 
 /// Length of a page in bytes.
-pub const PAGE_BYTES: u64 = 4096;
+pub const PAGE_BYTES: u64 = LEN as u64;
 
-const LEN: usize = PAGE_BYTES as usize;
+const LEN: usize = 4096;
 
 /// The content of one.
 pub type Page = [u8; LEN];
