@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use freemkvd_client::Leftover;
-use freemkvd_tests::faults::{Image, ImageFile, PAGE_BYTES};
+use freemkvd_tests::faults::{Image, ImageFile, PAGE_BYTES, Page};
 
 /// What a disk writes as a whole; for speed alone.
 const SECTOR_BYTES: usize = 512;
@@ -274,7 +274,7 @@ impl Model {
 
 /// True when `found` is what lies at `start` in `bytes`, with zeros behind.
 fn is_slice(bytes: &[u8], start: u64, found: &[u8]) -> bool {
-    static ZEROES: [u8; PAGE_BYTES as usize] = [0; PAGE_BYTES as usize];
+    static ZEROES: Page = [0; size_of::<Page>()];
     let there = bytes.get(index(start).min(bytes.len())..).unwrap_or(&[]);
     let count = there.len().min(found.len());
     let (found, behind) = found.split_at(count);

@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use freemkvd_client::{Error, Leftover};
 use freemkvd_tests::faults::{Call, Fault, FaultDisk, Served};

@@ -27,6 +27,9 @@ pub(crate) struct Ran {
 /// Called with what was acknowledged, at once after it was.
 pub(crate) type Looks<'a> = &'a (dyn Fn(&Mutex<Model>) + Sync);
 
+/// A call that comes after the first failure.
+type Later = fn(&mut RipFile) -> io::Result<()>;
+
 /// Where the muxer of a run is to write, and who looks.
 pub(crate) struct Bench<'a> {
     pub(crate) daemon: &'a Served,
@@ -163,12 +166,12 @@ impl<'a> Bench<'a> {
         let first = inside(error);
         let stream = file.stream_id();
         // Whatever the first call was, from here on all of them say the same.
-        let later: [(&str, &mut dyn FnMut(&mut RipFile) -> io::Result<()>); 5] = [
-            ("write", &mut |file| file.write_all(b"more")),
-            ("flush", &mut |file| file.flush()),
-            ("sync_all", &mut |file| file.sync_all()),
-            ("set_len", &mut |file| file.set_len(1)),
-            ("write_zeroes", &mut |file| file.write_zeroes(1 << 20)),
+        let later: [(&str, Later); 5] = [
+            ("write", |file| file.write_all(b"more")),
+            ("flush", |file| file.flush()),
+            ("sync_all", |file| file.sync_all()),
+            ("set_len", |file| file.set_len(1)),
+            ("write_zeroes", |file| file.write_zeroes(1 << 20)),
         ];
         for (name, call) in later {
             let error = call(&mut file).expect_err(name);

@@ -59,10 +59,9 @@ fn a_stream_without_space_fails_when_its_time_is_up() {
         let wait = Duration::from_millis(1500);
         let daemon = Served::start(&[&disk], |config| config.no_space_wait = wait);
         let limit = 2 * MIB;
-        if quota {
-            disk.set_quota(limit)
-        } else {
-            disk.set_capacity(limit)
+        match quota {
+            true => disk.set_quota(limit),
+            false => disk.set_capacity(limit),
         }
         let mut file = create(&daemon, &disk);
         file.write_all(&content(5, 0, 4 * MIB)).unwrap();

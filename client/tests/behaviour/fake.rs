@@ -29,7 +29,7 @@ mod script;
 #[cfg_attr(not(target_os = "linux"), path = "slots/none.rs")]
 mod slots;
 
-use self::gate::Gate;
+use self::gate::{Gate, park};
 pub(crate) use self::script::{OnResume, Script};
 
 /// One frame as it arrived.
@@ -494,10 +494,4 @@ impl State {
         replies.splice(0..0, answers);
         Some(replies)
     }
-}
-
-/// There is one stream, and its number is 7.
-/// Reads and answers nothing until the client hangs up.
-fn park(mut stream: &Stream) -> io::Result<()> {
-    io::copy(&mut stream, &mut io::sink()).map(|_| ())
 }

@@ -11,13 +11,13 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::inode::{Inode, LEN, PAGE_BYTES, Page, Version, index, touched};
+use super::inode::{Inode, PAGE_BYTES, Page, Version, index, touched};
 use super::kernel::{Change, Kernel, Names, What};
 use crate::trace::Random;
 
 const SECTOR_BYTES: usize = 512;
 
-static ZEROS: Page = [0; LEN];
+static ZEROS: Page = [0; size_of::<Page>()];
 
 /// A file system after a power cut.
 #[derive(Clone, Debug, Default)]

@@ -17,7 +17,7 @@ use std::sync::Arc;
 /// Length of a page in bytes.
 pub const PAGE_BYTES: u64 = LEN as u64;
 
-pub(super) const LEN: usize = 4096;
+const LEN: usize = 4096;
 
 /// The content of one.
 pub type Page = [u8; LEN];

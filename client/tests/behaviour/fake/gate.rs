@@ -1,6 +1,9 @@
 //! A place where the fake daemon stops while a test wants it to.
 
+use std::io;
 use std::sync::{Condvar, Mutex};
+
+use interprocess::local_socket::Stream;
 
 /// Open: work goes on. Closed: it stops there until the test opens it.
 #[derive(Debug)]
@@ -26,4 +29,9 @@ impl Gate {
             is_open = self.1.wait(is_open).unwrap();
         }
     }
+}
+
+/// Reads and answers nothing until the client hangs up.
+pub(super) fn park(mut stream: &Stream) -> io::Result<()> {
+    io::copy(&mut stream, &mut io::sink()).map(|_| ())
 }
