@@ -197,10 +197,12 @@ impl Options {
     ///   stays as it is until it is replaced by the finished file.
     /// * With [`create_new`](Self::create_new) neither may exist; a `NAME` that somebody makes in the
     ///   meantime is not replaced: `finish` fails with
-    ///   [`ErrorCode::NOT_PUBLISHED`](crate::ErrorCode::NOT_PUBLISHED), and the file is complete as
-    ///   `NAME.partial`.
+    ///   [`ErrorCode::NOT_PUBLISHED`](crate::ErrorCode::NOT_PUBLISHED) (without a daemon with an error of the
+    ///   kind `AlreadyExists`), and the file is complete as `NAME.partial`.
     /// * [`open`](Self::open) goes on with a `NAME.partial`, and replaces nothing either.
     ///
+    /// What is replaced is replaced whatever it is, as by any rename: the right to write in the directory is
+    /// enough. But never a file that another stream of the daemon is writing.
     /// Needs a daemon of protocol version 4, or none. Default: no.
     pub fn publish(mut self, publish: bool) -> Self {
         self.publish = publish;

@@ -31,7 +31,8 @@ static ZEROES: [u8; (64 << 10) - 1] = [0; (64 << 10) - 1];
 /// call returns it again. See [`Options::halt`] for stopping a call that waits.
 ///
 /// Dropping it without [`finish`](Self::finish) hands over what it holds, waits a bounded time for
-/// that to be written (the halt flag does not cut it short), and leaves the file where it is. What
+/// that to be written (the halt flag does not cut it short), and leaves the file where it is, if
+/// [`Options::leftover`] says nothing else. What
 /// is late then is handed over in the background while the process lives.
 ///
 /// # Keeping a map
@@ -242,14 +243,18 @@ impl RipFile {
         Ok(Finished { len_bytes, progress: self.outlet.progress() })
     }
 
-    /// Gives the stream up: what was not written yet is dropped, the file stays as it is.
+    /// Gives the stream up: what was not written yet is dropped, and the file becomes what
+    /// [`Options::leftover`] says; it stays as it is if nothing was said.
     ///
     /// # Errors
     /// The stream's failure, or `TimedOut` when the daemon did not confirm it in time.
     pub fn abort(mut self) -> io::Result<()> {
         self.is_over = true;
-        self.check()?;
-        Ok(self.outlet.abort(self.drop_wait)?)
+        // Also after a failure: what is left of the file is to become what was chosen.
+        let failed = self.check();
+        let aborted = self.outlet.abort(self.drop_wait);
+        failed?;
+        Ok(aborted?)
     }
 
     fn is_failed(&self) -> bool {

@@ -55,8 +55,15 @@ pub struct Short {
 }
 
 impl Space {
+    /// What all have announced and not taken, as far as the file system does not know of it, in bytes.
+    #[must_use]
+    pub fn outstanding_bytes(&self) -> u64 {
+        self.lock().outstanding_bytes()
+    }
+
     /// Announces that the file of `stream` may become `hint_bytes` long, where the file system has
-    /// `available_bytes` for it.
+    /// `available_bytes` for it, and `before_bytes` were outstanding before it was asked for that: what
+    /// others have taken in between may be in neither figure.
     ///
     /// # Errors
     /// It does not fit beside what others have announced.
@@ -65,9 +72,10 @@ impl Space {
         stream: StreamId,
         hint_bytes: u64,
         available_bytes: u64,
+        before_bytes: u64,
     ) -> Result<Announcement, Short> {
         let mut books = self.lock();
-        let others_bytes = books.announced.values().map(Announced::outstanding_bytes).sum::<u64>();
+        let others_bytes = books.outstanding_bytes().max(before_bytes);
         let missing_bytes = hint_bytes.saturating_sub(available_bytes.saturating_sub(others_bytes));
         if missing_bytes > 0 {
             let is_unsure = books.announced.values().any(|other| other.kept == Kept::Asking);
@@ -98,6 +106,12 @@ impl Space {
 
     fn lock(&self) -> MutexGuard<'_, Books> {
         self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Books {
+    fn outstanding_bytes(&self) -> u64 {
+        self.announced.values().map(Announced::outstanding_bytes).sum()
     }
 }
 
@@ -156,28 +170,28 @@ mod tests {
     #[test]
     fn what_others_have_announced_and_not_taken_is_not_free() {
         let space = Arc::new(Space::default());
-        let first = space.announce(1, 30 * GIB, 50 * GIB).unwrap();
+        let first = space.announce(1, 30 * GIB, 50 * GIB, 0).unwrap();
         first.asked(false);
-        let short = space.announce(2, 30 * GIB, 50 * GIB).unwrap_err();
+        let short = space.announce(2, 30 * GIB, 50 * GIB, 0).unwrap_err();
         let expected = Short { missing_bytes: 10 * GIB, others_bytes: 30 * GIB, is_unsure: false };
         assert_eq!(short, expected);
         // 15 of it are in the file, and not free any more.
         first.taken(15 * GIB);
         assert_eq!(first.left_bytes(), 15 * GIB);
-        assert_eq!(space.announce(2, 21 * GIB, 35 * GIB).unwrap_err().missing_bytes, GIB);
-        let second = space.announce(2, 20 * GIB, 35 * GIB).unwrap();
+        assert_eq!(space.announce(2, 21 * GIB, 35 * GIB, 0).unwrap_err().missing_bytes, GIB);
+        let second = space.announce(2, 20 * GIB, 35 * GIB, 0).unwrap();
         drop((first, second));
-        assert!(space.announce(3, 35 * GIB, 35 * GIB).is_ok());
+        assert!(space.announce(3, 35 * GIB, 35 * GIB, 0).is_ok());
     }
 
     #[test]
     fn what_the_file_system_has_set_aside_is_not_counted_twice() {
         let space = Arc::new(Space::default());
-        let first = space.announce(1, 30 * GIB, 50 * GIB).unwrap();
+        let first = space.announce(1, 30 * GIB, 50 * GIB, 0).unwrap();
         // It may or may not be in what is free.
-        assert!(space.announce(2, 20 * GIB, 20 * GIB).unwrap_err().is_unsure);
+        assert!(space.announce(2, 20 * GIB, 20 * GIB, 0).unwrap_err().is_unsure);
         first.asked(true);
-        assert!(space.announce(2, 20 * GIB, 20 * GIB).is_ok());
+        assert!(space.announce(2, 20 * GIB, 20 * GIB, 0).is_ok());
     }
 
     #[test]

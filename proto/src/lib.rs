@@ -61,7 +61,7 @@
 //! | `Flush` | empty | a `Progress` as soon as everything before it is *written* |
 //! | `Sync` | empty | `Synced` with the sequence number of the `Sync`, once all before it is *durable* |
 //! | `Finish` | empty | `Finished` once the file is complete, durable, and has its name; the connection ends |
-//! | `Abort` | empty | `Aborted`; what is queued is dropped, the file stays as it is; the connection ends |
+//! | `Abort` | empty | `Aborted`; what is queued is dropped, the file becomes what was chosen at open, and stays as it is if nothing was; the connection ends |
 //!
 //! A command before `Open`, a second `Open` or a number out of order is an error. What comes after
 //! `Finish` or `Abort` is not read as commands any more and has no effect.

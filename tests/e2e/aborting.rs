@@ -89,3 +89,26 @@ fn an_abandoned_stream_is_aborted_and_not_written_any_more() {
     daemon.wait_for("no stream", |status| status.streams.is_empty());
     assert!(!path.exists());
 }
+
+#[test]
+fn an_abort_outlives_the_daemon_whose_thread_hangs() {
+    let root = scratch();
+    let mut daemon = Daemon::start(root.path(), "");
+    let path = root.path().join("stuck.mkv");
+    let options = daemon.options().window_bytes(MIB).leftover(Leftover::Remove);
+    let mut file = options.create(&path).unwrap();
+    let stream = file.stream_id().unwrap();
+    write_pattern(&mut file, 1, 0, 4 * MIB).unwrap();
+    file.flush().unwrap();
+    let held = Held::writer(&daemon, stream);
+    write_pattern(&mut file, 1, 4 * MIB, 20 * MIB).unwrap();
+    abort(&daemon, stream).unwrap();
+    assert!(path.exists(), "its thread hangs");
+    daemon.signal(rustix::process::Signal::KILL);
+    held.wait_for_end();
+    daemon.wait_for_end();
+    daemon.start_again();
+    assert!(wait_until(|| !path.exists()), "{}", daemon.log());
+    assert!(!daemon.log().contains("was resumed by its muxer"), "{}", daemon.log());
+    daemon.options().create(&path).unwrap().finish().unwrap();
+}

@@ -2,11 +2,12 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{self, Stdio};
 
 use freemkvd_client::{Leftover, Options, RipFile};
-use freemkvd_proto::ErrorCode;
+use freemkvd_proto::{Command, ErrorCode, OpenFile, OpenMode, Reply, Token, Transfer};
 use freemkvd_tests::daemon::{Daemon, wait_until};
+use freemkvd_tests::peer::{Peer, opening};
 use freemkvd_tests::{pattern, programs};
 
 use crate::support::{MIB, inside, scratch, write_pattern};
@@ -181,7 +182,7 @@ fn a_muxer_that_is_killed_leaves_what_it_chose() {
     let root = scratch();
     let daemon = Daemon::start(root.path(), "");
     let (path, partial) = film(root.path());
-    let mut child = Command::new(programs::freemkvctl())
+    let mut child = process::Command::new(programs::freemkvctl())
         .arg("--socket")
         .arg(daemon.socket())
         .args(["write", "--quiet", "--publish", "--leftover", "remove"])
@@ -247,4 +248,57 @@ fn a_file_that_another_stream_is_writing_is_not_replaced() {
     assert_eq!(names(root.path()), ["film.mkv", "film.mkv.partial"]);
     drop(published);
     assert_eq!(pattern::prefix_len(2, &partial).unwrap(), MIB);
+}
+
+#[test]
+fn a_complete_file_is_not_removed_though_its_muxer_never_heard_of_it() {
+    let root = scratch();
+    let grace = "[daemon]\nresume_grace = \"1s\"\n";
+    let mut daemon = Daemon::start(root.path(), grace);
+    let (path, partial) = film(root.path());
+    let mut peer = Peer::greet(daemon.socket());
+    let open = OpenFile {
+        token: Some(Token([7; 16])),
+        open: opening(&path, OpenMode::Create, Transfer::Inline),
+        publish: true,
+        leftover: Leftover::Remove,
+    };
+    peer.command(0, &Command::OpenFile(open));
+    assert_eq!(peer.reply(), Some((0, Reply::Resumable)));
+    peer.opened();
+    peer.content(1, b"a whole film");
+    peer.command(2, &Command::Sync);
+    peer.until(|_, reply| matches!(reply, Reply::Synced).then_some(()));
+    daemon.kill();
+    // As a daemon that is killed between the renaming and its answer; and then its muxer goes, too.
+    std::fs::rename(&partial, &path).unwrap();
+    drop(peer);
+    daemon.start_again();
+    daemon.wait_for_log(&["the muxer of stream 1 has not come back"]);
+    daemon.wait_for("the stream gone", |status| {
+        status.devices.is_empty() && status.streams.iter().all(|stream| stream.device.is_empty())
+    });
+    assert_eq!(names(root.path()), ["film.mkv"]);
+    assert_eq!(std::fs::read(&path).unwrap(), b"a whole film");
+}
+
+#[test]
+fn a_file_that_has_another_name_by_now_is_not_removed() {
+    let root = scratch();
+    let daemon = Daemon::start(root.path(), "");
+    let (path, _) = film(root.path());
+    for is_linked in [false, true] {
+        let rescue = root.path().join(format!("rescue-{is_linked}.mkv"));
+        let mut file = daemon.options().leftover(Leftover::Remove).create(&path).unwrap();
+        write_pattern(&mut file, 1, 0, 4 * MIB).unwrap();
+        file.flush().unwrap();
+        match is_linked {
+            true => std::fs::hard_link(&path, &rescue).unwrap(),
+            false => std::fs::rename(&path, &rescue).unwrap(),
+        }
+        file.abort().unwrap();
+        daemon.wait_for("the stream gone", |status| status.streams.is_empty());
+        assert!(!path.exists());
+        assert_eq!(pattern::prefix_len(1, &rescue).unwrap(), 4 * MIB, "{is_linked}");
+    }
 }

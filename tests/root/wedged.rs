@@ -47,7 +47,7 @@ struct Disks {
 impl Disks {
     fn new(sick: &'static str, has_pool: bool) -> Self {
         let well = [Place::new("xfs", 8192), Place::new("btrfs", 8192)];
-        let sick = Place::new(sick, 2048);
+        let sick = Place::new(sick, 8192);
         let pool = has_pool.then(|| Pool::over(sick.dir()));
         let all = well.iter().chain([&sick]);
         let throttled = all.map(|place| place.disk().throttle(BYTES_PER_SECOND)).collect();

@@ -11,6 +11,7 @@ use tracing::{info, warn};
 
 use super::Server;
 use super::socket::{self, Broken, Received, Receiver};
+use crate::ledger::Outcome;
 use crate::platform;
 use crate::writer::{Client, Record};
 
@@ -113,7 +114,11 @@ fn abort_stream(server: &Server, client: Client, stream: u64) -> Result<(), Fail
         client_uid = client.uid,
         "stream {stream} aborted: {message}"
     );
-    record.abort(Failure::new(ErrorCode::ABORTED, message));
+    let failure = Failure::new(ErrorCode::ABORTED, message);
+    // Its thread may never come to that; the next daemon is to know it as well.
+    let outcome = Some(Outcome::Failed(failure.clone()));
+    let _ = server.shop.ledger.change(stream, |entry| entry.outcome = outcome);
+    record.abort(failure);
     Ok(())
 }
 

@@ -95,6 +95,9 @@ struct Still {
 
 impl Still {
     fn is_worth_waiting_for(&mut self, record: &Record, now: Duration) -> bool {
+        if is_over(record) {
+            return false;
+        }
         let has_taken_anything = record.progress().accepted.sequence > 0;
         if !record.is_resumable() && has_taken_anything {
             return true;
@@ -113,11 +116,16 @@ impl Still {
     }
 }
 
+/// It has failed or was given up: what its thread still does is no matter of bytes.
+fn is_over(record: &Record) -> bool {
+    record.failure().is_some() || record.queue.aborted_by().is_some()
+}
+
 /// What came of the streams that were open when the drain began.
 fn report(server: &Server, records: &[Arc<Record>], why: Option<&str>) -> Ending {
     let mut ending = Ending::Drained;
     let mut stood_still = 0;
-    let is_awaited = |record: &Arc<Record>| record.suspended().is_none();
+    let is_awaited = |record: &Arc<Record>| record.suspended().is_none() && !is_over(record);
     for record in server.streams.open().into_iter().filter(is_awaited) {
         let seen = record.snapshot();
         let left = seen.progress.accepted.bytes - seen.progress.written.bytes;

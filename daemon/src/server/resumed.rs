@@ -63,7 +63,7 @@ pub fn adopt(server: &Arc<Server>, entries: Vec<Entry>, mut passed: Passed) {
     for entry in entries {
         let stream = entry.stream;
         let descriptors = passed.files.remove(&stream);
-        if entry.outcome.is_some() {
+        if entry.outcome.is_some() && !is_still_to_end(&entry) {
             if descriptors.is_some() {
                 systemd::forget(stream);
             }
@@ -85,6 +85,14 @@ pub fn adopt(server: &Arc<Server>, entries: Vec<Entry>, mut passed: Passed) {
     }
 }
 
+/// It has failed, or was aborted, and that is not all: its file has still to become what its client chose, or
+/// its thread hangs in a call that may still write, so that nobody else may have the file.
+fn is_still_to_end(entry: &Entry) -> bool {
+    let is_failed = matches!(entry.outcome, Some(Outcome::Failed(_)));
+    let hangs = || entry.thread.is_some_and(|thread| thread.exists());
+    is_failed && (entry.ending.disposes() || hangs())
+}
+
 fn adopt_one(
     server: &Arc<Server>,
     entry: Entry,
@@ -101,6 +109,9 @@ fn adopt_one(
     let _ = record.queue.reserve();
     let watched = descriptors.is_some() && !entry.is_unwatched;
     record.suspend(entry.token, watched, (entry.len_bytes, entry.window_bytes));
+    if let Some(Outcome::Failed(failure)) = &entry.outcome {
+        record.abort(failure.clone());
+    }
     // Before any client is served: nobody else may begin to write this file.
     let id = FileId { device: entry.device, inode: entry.inode };
     let claim = server
@@ -116,6 +127,7 @@ fn adopt_one(
         window_bytes: entry.window_bytes,
         ending: entry.ending,
         no_space_wait: config.no_space_wait,
+        silent_device: config.silent_device,
     };
     let origin = Origin::Kept { entry: Box::new(entry), descriptors, claim };
     let shop = Arc::clone(&server.shop);

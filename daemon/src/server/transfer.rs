@@ -273,6 +273,7 @@ fn begin(
         window_bytes,
         ending,
         no_space_wait: config.no_space_wait,
+        silent_device: config.silent_device,
     };
     let origin = Origin::New {
         mode: open.mode,

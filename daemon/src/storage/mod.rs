@@ -207,11 +207,12 @@ pub trait Storage: Send {
     /// tells of pages that are never there.
     fn pages(&mut self, range: Range<u64>) -> Option<Pages>;
 
-    /// Removes the file's name from its directory, if it is still this file's.
+    /// Removes the file's name from its directory, if it is still this file's. True when the file has no name
+    /// at all any more: somebody may have given it another, or a second one.
     ///
     /// # Errors
     /// Whatever the operating system says.
-    fn unlink(&mut self) -> io::Result<()>;
+    fn unlink(&mut self) -> io::Result<bool>;
 
     /// Which other file of its directory has this name; `None` when none has, or it is this one.
     ///
@@ -285,6 +286,8 @@ pub struct Opened {
     pub storage: Box<dyn Storage>,
     /// True when it did not exist before.
     pub created: bool,
+    /// True for a file that goes on and has [`Known::other_path`] by now.
+    pub is_renamed: bool,
     /// Its length in bytes.
     pub len_bytes: u64,
     /// Which file it is.

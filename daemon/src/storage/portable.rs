@@ -96,6 +96,7 @@ impl Open for Disk {
         let id = identity(&real, &metadata);
         Ok(Opened {
             created,
+            is_renamed: false,
             len_bytes: metadata.len(),
             id,
             born: None,
@@ -122,13 +123,15 @@ impl Open for Disk {
         let changed = |what| OpenError::Changed { path: path.to_owned(), what };
         // It may have got its other name just before the daemon before ended.
         let is_there = |path: &&Path| Self::id_of(path) == Some(known.id);
-        let path = known.other_path.as_deref().filter(is_there).unwrap_or(path);
+        let other = known.other_path.as_deref().filter(is_there);
+        let path = other.unwrap_or(path);
         match Self::id_of(path) {
             None => return Err(changed("was removed")),
             Some(id) if id != known.id => return Err(changed("was replaced by another file")),
             Some(_) => {}
         }
-        let opened = self.open(roots, path, OpenMode::Existing)?;
+        let mut opened = self.open(roots, path, OpenMode::Existing)?;
+        opened.is_renamed = other.is_some();
         // It may have been swapped since.
         if opened.id == known.id {
             Ok(opened)
@@ -245,8 +248,9 @@ impl Storage for File {
         None
     }
 
-    fn unlink(&mut self) -> io::Result<()> {
-        std::fs::remove_file(&self.path)
+    /// Whether it has another name is not known here.
+    fn unlink(&mut self) -> io::Result<bool> {
+        std::fs::remove_file(&self.path).map(|()| false)
     }
 
     fn taken_by(&mut self, name: &OsStr) -> io::Result<Option<FileId>> {

@@ -32,18 +32,19 @@ impl Writer<'_> {
             // The name, which is not durable yet.
             self.sync()?;
         }
-        let closing = self.file.closing();
-        self.check("close", None, closing)
+        Ok(())
     }
 
     /// Never in place of a file that another stream is writing.
     fn rename(&mut self, name: &OsStr) -> io::Result<()> {
-        let taken_by = self.file.taken_by(name)?;
-        if let Some(other) = taken_by.and_then(|id| self.claim.holder_of(id)) {
+        // Nobody begins to write it from here to the end.
+        let claim =
+            self.file.taken_by(name)?.map(|id| self.claim.claim_as_well(id, self.record.id));
+        let _claim = claim.transpose().map_err(|other| {
             let name = self.path.with_file_name(name);
             let message = format!("{} is being written by stream {other}", name.display());
-            return Err(io::Error::new(io::ErrorKind::ResourceBusy, message));
-        }
+            io::Error::new(io::ErrorKind::ResourceBusy, message)
+        })?;
         self.file.rename(name, self.ending.replaces())
     }
 
@@ -69,12 +70,21 @@ impl Writer<'_> {
             return last;
         }
         match self.file.unlink() {
-            Ok(()) => info!(
+            Ok(true) => info!(
                 stream = self.record.id,
                 "removed what was left of stream {}: {}",
                 self.record.id,
                 self.path.display()
             ),
+            Ok(false) => {
+                info!(
+                    stream = self.record.id,
+                    "what was left of stream {} has another name, and stays under that: {}",
+                    self.record.id,
+                    self.path.display()
+                );
+                return last;
+            }
             Err(error) => {
                 self.tell_left("remove", &error);
                 return last;

@@ -74,6 +74,12 @@ impl Ending {
         self.leftover == Leftover::Remove
     }
 
+    /// True when what is left of it does not simply stay.
+    #[must_use]
+    pub fn disposes(&self) -> bool {
+        self.removes() || self.leftover == Leftover::Partial && !self.publish
+    }
+
     /// True when another name of it replaces what has that name.
     #[must_use]
     pub fn replaces(&self) -> bool {

@@ -145,6 +145,8 @@ impl<'a> File<'a> {
                 let extent_bytes = self.account.extent_bytes();
                 self.account.spend(self.extents.write_uncached(range, extent_bytes, began));
             }
+            // It is on the device, or nowhere.
+            Way::Direct if result.is_err() => {}
             Way::Direct => {
                 let bytes = self.extents.page_bytes_of(range);
                 self.extents.write_direct(range);
@@ -333,7 +335,7 @@ impl<'a> File<'a> {
     }
 
     pub(super) fn len_bytes(&mut self) -> io::Result<u64> {
-        self.storage.len_bytes()
+        self.calling("fstat", |storage| storage.len_bytes())
     }
 
     pub(super) fn write_zeroes(&mut self, range: Range<u64>) -> io::Result<()> {
@@ -345,6 +347,11 @@ impl<'a> File<'a> {
         self.announcement.as_ref().map_or(0, Announcement::left_bytes)
     }
 
+    /// Nothing of what was announced will come any more.
+    pub(super) fn takes_no_more(&mut self) {
+        self.announcement = None;
+    }
+
     /// The space of its device.
     pub(super) fn space(&self) -> &Space {
         &self.device.space
@@ -352,9 +359,10 @@ impl<'a> File<'a> {
 
     /// What the file system has free for it.
     pub(super) fn free_bytes(&mut self) -> io::Result<u64> {
-        let end = self.extents.end();
+        let len_bytes = self.len_bytes()?;
         let available_bytes = self.calling("fstatvfs", |storage| storage.available_bytes())?;
-        Ok(available_bytes.saturating_sub(end))
+        // What was set aside beyond the end is its own, too.
+        Ok(available_bytes.saturating_sub(len_bytes))
     }
 
     pub(super) fn rename(&mut self, name: &OsStr, replaces: bool) -> io::Result<()> {
@@ -365,7 +373,7 @@ impl<'a> File<'a> {
         self.calling("stat", |storage| storage.taken_by(name))
     }
 
-    pub(super) fn unlink(&mut self) -> io::Result<()> {
+    pub(super) fn unlink(&mut self) -> io::Result<bool> {
         self.calling("unlink", |storage| storage.unlink())
     }
 

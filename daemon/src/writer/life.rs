@@ -19,6 +19,7 @@ use super::openings::Openings;
 use super::queue::End;
 use super::record::{Activity, Record};
 use super::run::{self, Outcome, Stop, Writer};
+use crate::budget::StreamId;
 use crate::clock::Clock;
 use crate::descriptors;
 use crate::device::{Device, Devices};
@@ -100,6 +101,8 @@ fn live(
         Err(failure) => {
             let (stream, code, message) = (record.id, failure.code.0, &failure.message);
             match is_new {
+                // What has failed before is known; nothing is left to be made of its file.
+                _ if record.failure().is_some() => {}
                 true => info!(stream, path, code, "refused: {message}"),
                 false => error!(
                     stream,
@@ -125,10 +128,8 @@ fn open_new(
         Some(token) => keep::reserve(shop, record, target)?.then_some(token),
         None => None,
     };
-    let ready = record.calling("open", shop.clock.now(), || {
-        let _opening = shop.openings.begin(shop, record, &target.path)?;
-        open::open(shop, record.id, target, mode, hint)
-    });
+    let ready =
+        record.calling("open", shop.clock.now(), || open::open(shop, record, target, mode, hint));
     let mut ready = ready.inspect_err(|_| shop.ledger.forget(record.id))?;
     shop.openings.learn(shop, &target.path, &ready.device.info.id);
     if let Some(token) = token {
@@ -173,7 +174,9 @@ fn go_on(
         started.map_err(|error| run::failure(&target.path, "start writeback of", None, &error))?;
     }
     let device = shop.devices.of(opened.device.clone());
-    let announcement = announce_again(&mut opened, record, &device, entry.reserved_bytes);
+    let announcement = record.calling("fallocate", shop.clock.now(), || {
+        announce_again(&mut opened, record.id, &device, entry.reserved_bytes)
+    });
     Ok(Ready { opened, claim, device, announcement })
 }
 
@@ -181,14 +184,20 @@ fn go_on(
 /// nothing more.
 fn announce_again(
     opened: &mut storage::Opened,
-    record: &Record,
+    stream: StreamId,
     device: &Device,
     hint_bytes: u64,
 ) -> Option<Announcement> {
-    let announcement =
-        (hint_bytes > 0).then(|| device.space.announce(record.id, hint_bytes, u64::MAX))?.ok()?;
+    if hint_bytes == 0 {
+        return None;
+    }
+    let announcement = device.space.announce(stream, hint_bytes, u64::MAX, 0).ok()?;
     announcement.taken(opened.len_bytes);
-    announcement.asked(opened.storage.reserve(hint_bytes).unwrap_or(false));
+    let is_reserved = opened.storage.reserve(hint_bytes).unwrap_or_else(|error| {
+        warn!(stream, "the space of stream {stream} can't be set aside again: {error}");
+        false
+    });
+    announcement.asked(is_reserved);
     Some(announcement)
 }
 
@@ -221,7 +230,7 @@ fn write(
     let settings = (target.settings.drain, target.window_bytes);
     let storage = opened.storage;
     let file = File::new(record, device, storage, account, shop.clock, settings, announcement);
-    let mut writer = Writer::new(record, file, shop.clock, target, claim);
+    let mut writer = Writer::new(record, file, shop.clock, target, (claim, opened.is_renamed));
     let result = writer.serve();
     if let Err(Stop::Failed(failure)) = &result {
         // Before anything is synced again, which takes the kernel's memory of the error away.
@@ -241,7 +250,8 @@ fn tell(record: &Record, path: &str, result: &Result<Outcome, Stop>) {
             info!(stream, path, written, "stream {stream} finished: {path}");
         }
         Ok(Outcome::Ended(End::Aborted(_))) | Err(Stop::Aborted) => {
-            info!(stream, path, accepted, written, "stream {stream} aborted by its muxer: {path}");
+            let by = if record.failure().is_some() { "from outside" } else { "by its muxer" };
+            info!(stream, path, accepted, written, "stream {stream} aborted {by}: {path}");
         }
         Ok(Outcome::Ended(End::GoingAway)) if record.is_left_open() => {
             info!(

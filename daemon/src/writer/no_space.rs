@@ -51,6 +51,7 @@ impl Writer<'_> {
             self.give_up_turn()?;
             let missing_bytes = self.missing_bytes();
             self.record.no_space(missing_bytes, until);
+            self.is_without_space = true;
             if first {
                 self.tell_no_space(error, missing_bytes);
             }
@@ -96,6 +97,7 @@ impl Writer<'_> {
     }
 
     fn goes_on(&mut self) {
+        self.is_without_space = false;
         self.file.space().came_back();
         self.record.set_activity(Activity::Writing);
         info!(stream = self.record.id, "stream {} has space again and goes on", self.record.id);

@@ -12,8 +12,9 @@ use freemkvd_proto::{ErrorCode, Failure, OpenMode, Token};
 
 use super::ending::Ending;
 use super::life::Shop;
+use super::record::Record;
 use crate::budget::StreamId;
-use crate::config::RootSettings;
+use crate::config::{RootSettings, SilentDevice};
 use crate::device::Device;
 use crate::ledger::Entry;
 use crate::space::{Announcement, Space};
@@ -62,6 +63,8 @@ pub struct Target {
     pub ending: Ending,
     /// How long it may wait for space.
     pub no_space_wait: Duration,
+    /// What becomes of it if its device does not answer.
+    pub silent_device: SilentDevice,
 }
 
 /// Which files are being written, so that no two streams write one.
@@ -94,9 +97,12 @@ impl OpenFiles {
 }
 
 impl Claim {
-    /// The stream that has claimed another file.
-    pub(super) fn holder_of(&self, id: FileId) -> Option<StreamId> {
-        self.files.by_id.lock().unwrap_or_else(PoisonError::into_inner).get(&id).copied()
+    /// Takes another file for the same stream.
+    ///
+    /// # Errors
+    /// Whose it is already.
+    pub(super) fn claim_as_well(&self, id: FileId, stream: StreamId) -> Result<Self, StreamId> {
+        self.files.claim(id, stream)
     }
 }
 
@@ -121,34 +127,41 @@ pub(super) struct Ready {
 /// What to tell the client. Then no file was changed, and none was left behind.
 pub(super) fn open(
     shop: &Shop,
-    stream: StreamId,
+    record: &Record,
     target: &Target,
     mode: OpenMode,
     hint_bytes: u64,
 ) -> Result<Ready, Failure> {
-    let path = &target.path;
+    let (path, stream) = (&target.path, record.id);
+    let opening = shop.openings.begin(shop, record, target)?;
     let mut opened = shop.disk.open(&target.roots, path, mode).map_err(|error| error.failure())?;
+    // What comes now may take long where all is well.
+    drop(opening);
     // A file that this stream has created is another's if that one was quicker with its claim: only
     // under a claim of its own may it be removed again.
-    let claim = shop.files.claim(opened.id, stream).map_err(|other| {
-        let message = format!(
-            "{} is already being written by stream {other}; choose another name, or wait (a stream that is \
-             suspended lets go of its file after daemon.resume_grace)",
-            path.display()
-        );
-        Failure::new(ErrorCode::IN_USE, message)
-    })?;
+    let claim = shop.files.claim(opened.id, stream).map_err(|other| in_use(path, other))?;
     let device = shop.devices.of(opened.device.clone());
-    match prepare(&mut opened, &device, (stream, target), mode, hint_bytes) {
+    match prepare(&mut opened, &device, (record, target), mode, hint_bytes) {
         Ok(announcement) => Ok(Ready { opened, claim, device, announcement }),
         Err(failure) => {
-            if opened.created {
-                // The refusal is what the client has to hear; an empty file is no harm.
-                let _ = opened.storage.unlink();
-            }
+            // The refusal is what the client has to hear; an empty file is no harm, nor space that comes back
+            // when somebody truncates it.
+            let _ = match opened.created {
+                true => opened.storage.unlink().map(drop),
+                false => opened.storage.release_surplus(),
+            };
             Err(failure)
         }
     }
+}
+
+fn in_use(path: &Path, other: StreamId) -> Failure {
+    let message = format!(
+        "{} is already being written by stream {other}; choose another name, or wait (a stream that is \
+         suspended lets go of its file after daemon.resume_grace)",
+        path.display()
+    );
+    Failure::new(ErrorCode::IN_USE, message)
 }
 
 /// Opens the file of a stream that goes on; its claim is older than this.
@@ -175,45 +188,72 @@ pub(super) fn reopen(
 fn prepare(
     opened: &mut Opened,
     device: &Device,
-    (stream, target): (StreamId, &Target),
+    (record, target): (&Record, &Target),
     mode: OpenMode,
     hint_bytes: u64,
 ) -> Result<Option<Announcement>, Failure> {
     let path = &target.path;
     let io =
         |operation, source| OpenError::Io { path: path.to_owned(), operation, source }.failure();
+    // Another one may have got its name, before it was claimed.
+    let name = path.file_name().unwrap_or_default();
+    if opened.storage.taken_by(name).map_err(|error| io("ask about", error))?.is_some() {
+        return Err(io("open", io::Error::other("another file has taken its name meanwhile")));
+    }
     if let Some(name) = target.ending.published_path(path) {
-        let needs_free_name = target.ending.needs_free_name(mode);
-        let name_only = name.file_name().unwrap_or_default();
-        if needs_free_name
-            && opened.storage.taken_by(name_only).map_err(|error| io("ask about", error))?.is_some()
-        {
+        let taken_by = opened.storage.taken_by(name.file_name().unwrap_or_default());
+        let is_taken = taken_by.map_err(|error| io("ask about", error))?.is_some();
+        if is_taken && target.ending.needs_free_name(mode) {
             let source = io::ErrorKind::AlreadyExists.into();
             return Err(OpenError::Io { path: name, operation: "create", source }.failure());
         }
     }
     let announcement = match hint_bytes {
         0 => None,
-        hint => Some(announce(opened, &device.space, (stream, path), hint)?),
+        hint => Some(announce(opened, &device.space, (record.id, path), hint)?),
     };
-    if mode == OpenMode::Create && opened.len_bytes > 0 {
+    let is_to_be_emptied = mode == OpenMode::Create && opened.len_bytes > 0;
+    // A quota is known to nobody but the file system: it is asked while the old content is still there.
+    reserve(opened, announcement.as_ref(), path, hint_bytes)?;
+    if is_to_be_emptied {
+        // An open may have taken so long that nobody waits for it any more, and this be somebody else's by now.
+        if record.queue.is_given_up() {
+            let message =
+                format!("{} was given up by its client before it was open", path.display());
+            return Err(Failure::new(ErrorCode::OPEN_FAILED, message));
+        }
         opened.storage.set_len(0).map_err(|error| io("empty", error))?;
         opened.len_bytes = 0;
+        reserve(opened, announcement.as_ref(), path, hint_bytes)?;
     }
     if let Some(announcement) = &announcement {
         announcement.taken(opened.len_bytes);
-        let is_reserved =
-            opened.storage.reserve(hint_bytes).map_err(|error| match error.kind() {
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                    let available = opened.storage.available_bytes().unwrap_or(0);
-                    let errno = error.raw_os_error();
-                    Failure { errno, ..no_space(path, hint_bytes, available, 0) }
-                }
-                _ => io("reserve space for", error),
-            })?;
-        announcement.asked(is_reserved);
     }
     Ok(announcement)
+}
+
+fn reserve(
+    opened: &mut Opened,
+    announcement: Option<&Announcement>,
+    path: &Path,
+    hint_bytes: u64,
+) -> Result<(), Failure> {
+    let Some(announcement) = announcement else {
+        return Ok(());
+    };
+    let is_reserved = opened.storage.reserve(hint_bytes).map_err(|error| match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            let available = opened.storage.available_bytes().unwrap_or(0);
+            let errno = error.raw_os_error();
+            Failure { errno, ..no_space(path, hint_bytes, available, 0) }
+        }
+        _ => {
+            let (path, operation) = (path.to_owned(), "reserve space for");
+            OpenError::Io { path, operation, source: error }.failure()
+        }
+    })?;
+    announcement.asked(is_reserved);
+    Ok(())
 }
 
 /// Refuses what does not fit beside what others have announced.
@@ -225,11 +265,12 @@ fn announce(
 ) -> Result<Announcement, Failure> {
     let mut looks = 0;
     loop {
+        let before = space.outstanding_bytes();
         let available = opened.storage.available_bytes();
         let available = available.map_err(|source| {
             OpenError::Io { path: path.to_owned(), operation: "ask about", source }.failure()
         })?;
-        match space.announce(stream, hint_bytes, available) {
+        match space.announce(stream, hint_bytes, available, before) {
             Ok(announcement) => return Ok(announcement),
             // Somebody's space is being set aside right now, and may or may not be gone from what is free.
             Err(short) if short.is_unsure && looks < LOOKS_AT_SPACE => {

@@ -1,6 +1,10 @@
 //! Files that are being opened, and whether a new one may be: told without touching the device, since the call
 //! that does may never return. So a dead server costs a bounded number of threads, however often its muxers
 //! try again: a few that hang, and one for each muxer that waits.
+//!
+//! A device that the budget calls wedged is silent. So is a place where an open has hung for a while, and
+//! none has returned since. That may be wrong: a link on the way leads elsewhere by now, or something else is
+//! mounted there. So one more is tried each time after such a while.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,9 +15,10 @@ use std::time::Duration;
 use freemkvd_proto::{ErrorCode, Failure};
 
 use super::life::Shop;
+use super::open::Target;
 use super::record::Record;
 use crate::budget::{State, StreamId};
-use crate::config::Span;
+use crate::config::{SilentDevice, Span};
 
 /// An open that takes longer says that its device does not answer: a disk that spins up takes up to 15 s.
 const SILENT: Duration = Duration::from_secs(20);
@@ -40,9 +45,21 @@ pub struct Openings {
 struct Inner {
     /// Calls that have not returned: where they lead to, and since when.
     under_way: BTreeMap<StreamId, (Place, Duration)>,
-    /// Where files of a directory were last seen to lie, beside what its name says: a link may lead to another
-    /// mount than that. Forgotten when its name says something else.
-    seen: BTreeMap<PathBuf, (String, Option<String>)>,
+    /// Directories, and what the last open of a file there has shown.
+    seen: BTreeMap<PathBuf, Seen>,
+    /// Directories that were called silent, and when one more was tried there.
+    tried: BTreeMap<PathBuf, Duration>,
+}
+
+/// What an open has shown about its directory.
+#[derive(Clone, Debug)]
+struct Seen {
+    /// Where the file turned out to lie: a link may lead to another mount than the name says.
+    device: String,
+    /// What the name said. When it says something else, the rest is of no use any more.
+    named: Option<String>,
+    /// When that open returned.
+    answered: Duration,
 }
 
 impl Inner {
@@ -50,6 +67,35 @@ impl Inner {
     fn like(&self, place: &Place) -> impl Iterator<Item = Duration> {
         let same = self.under_way.values().filter(move |(other, _)| place.is_like(other));
         same.map(|(_, since)| *since)
+    }
+
+    /// When an open of that place has last returned.
+    fn answered(&self, place: &Place) -> Option<Duration> {
+        let same = self.seen.iter().filter(|(directory, seen)| {
+            let device = Some(seen.device.clone());
+            place.is_like(&Place { directory: (*directory).clone(), device })
+        });
+        same.map(|(_, seen)| seen.answered).max()
+    }
+
+    /// Since when an open has hung there, and none has returned.
+    fn hangs_since(&self, place: &Place, now: Duration) -> Option<Duration> {
+        let oldest = self.like(place).min()?;
+        let answers = self.answered(place).is_some_and(|answered| answered > oldest);
+        (!answers && now.saturating_sub(oldest) >= SILENT).then_some(oldest)
+    }
+
+    /// Whether one more is to be tried in a directory that looks silent.
+    fn is_to_be_tried(&mut self, directory: &Path, now: Duration) -> bool {
+        if self.tried.len() >= DIRECTORIES_MAX && !self.tried.contains_key(directory) {
+            self.tried.pop_first();
+        }
+        let tried = self.tried.entry(directory.to_owned()).or_insert(now);
+        let is_due = now.saturating_sub(*tried) >= SILENT;
+        if is_due {
+            *tried = now;
+        }
+        is_due
     }
 }
 
@@ -89,35 +135,46 @@ impl Openings {
     }
 
     fn silence_at(&self, shop: &Shop, path: &Path, now: Duration) -> Option<Silence> {
-        let place = self.place(shop, path);
+        let (place, is_named) = self.place(shop, path);
         let view = place.device.as_deref().and_then(|device| shop.gate.device(device));
-        let wedged = view.filter(|view| view.state == State::Wedged);
-        let since = wedged.map(|view| view.since).or_else(|| {
-            let oldest = self.lock().like(&place).min();
-            oldest.filter(|since| now.saturating_sub(*since) >= SILENT)
-        })?;
+        let wedged = view.filter(|view| view.state == State::Wedged).map(|view| view.since);
+        let mut inner = self.lock();
+        let since = wedged.or_else(|| inner.hangs_since(&place, now))?;
+        let is_certain = wedged.is_some() && is_named;
+        if !is_certain && inner.is_to_be_tried(&place.directory, now) {
+            return None;
+        }
         Some(place.silent_for(now.saturating_sub(since)))
     }
 
-    /// The file of `path` is about to be opened; it waits while the device is known not to answer, or has
-    /// enough to open, and its client is there. Over when what it returns is dropped.
+    /// The file of `target` is about to be opened. It waits where the device has enough to open, and, if the
+    /// configuration says so, while it is known not to answer; for as long as its client is there. Over when
+    /// what it returns is dropped.
     pub(super) fn begin(
         &self,
         shop: &Shop,
         record: &Record,
-        path: &Path,
+        target: &Target,
     ) -> Result<UnderWay<'_>, Failure> {
         loop {
-            let silence = match self.silence(shop, path) {
+            let silence = match self.silence(shop, &target.path) {
+                Some(silence) if target.silent_device == SilentDevice::Refuse => {
+                    return Err(silence.failure());
+                }
                 Some(silence) => {
                     thread::sleep(LOOK);
                     silence
                 }
-                None => match self.note_unless_crowded(shop, record, path) {
+                None => match self.note_unless_crowded(shop, record, &target.path) {
                     Ok(under_way) => return Ok(under_way),
                     Err(silence) => silence,
                 },
             };
+            if record.queue.is_going_away() {
+                let message =
+                    "the daemon is shutting down and takes no new streams; try again soon";
+                return Err(Failure::new(ErrorCode::GOING_AWAY, message));
+            }
             if record.queue.is_ended() || !record.is_attached() {
                 return Err(silence.failure());
             }
@@ -131,7 +188,7 @@ impl Openings {
         record: &Record,
         path: &Path,
     ) -> Result<UnderWay<'_>, Silence> {
-        let place = self.place(shop, path);
+        let (place, _) = self.place(shop, path);
         let crowded = |inner: &mut Inner| inner.like(&place).count() >= UNDER_WAY_MAX;
         let waited = self.over.wait_timeout_while(self.lock(), LOOK, crowded);
         let mut inner = waited.unwrap_or_else(PoisonError::into_inner).0;
@@ -146,28 +203,31 @@ impl Openings {
 
     /// The same for a stream that goes on, and has nothing to wait for.
     pub(super) fn note(&self, shop: &Shop, record: &Record, path: &Path) -> UnderWay<'_> {
-        let place = self.place(shop, path);
+        let (place, _) = self.place(shop, path);
         self.lock().under_way.insert(record.id, (place, shop.clock.now()));
         UnderWay { openings: self, stream: record.id }
     }
 
-    /// The file of `path` turned out to lie on this device.
+    /// The file of `path` is open, and lies on this device.
     pub(super) fn learn(&self, shop: &Shop, path: &Path, device: &str) {
         let (directory, named) = (directory_of(path), shop.disk.locate(path));
+        let (device, answered) = (device.to_owned(), shop.clock.now());
         let mut inner = self.lock();
         if inner.seen.len() >= DIRECTORIES_MAX && !inner.seen.contains_key(&directory) {
             inner.seen.pop_first();
         }
-        inner.seen.insert(directory, (device.to_owned(), named));
+        inner.seen.insert(directory, Seen { device, named, answered });
     }
 
-    fn place(&self, shop: &Shop, path: &Path) -> Place {
+    /// Where the file is to be, and whether that is what its name says.
+    fn place(&self, shop: &Shop, path: &Path) -> (Place, bool) {
         let directory = directory_of(path);
         let named = shop.disk.locate(path);
         let inner = self.lock();
-        let seen = inner.seen.get(&directory).filter(|(_, then)| *then == named);
-        let device = seen.map(|(device, _)| device.clone()).or(named);
-        Place { directory, device }
+        let seen = inner.seen.get(&directory).filter(|seen| seen.named == named);
+        let device = seen.map(|seen| seen.device.clone()).or_else(|| named.clone());
+        let is_named = device == named;
+        (Place { directory, device }, is_named)
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -181,7 +241,10 @@ impl Place {
     }
 
     fn is_like(&self, other: &Self) -> bool {
-        self.directory == other.directory || self.device.is_some() && self.device == other.device
+        match (&self.device, &other.device) {
+            (Some(one), Some(other)) => one == other,
+            _ => self.directory == other.directory,
+        }
     }
 }
 
@@ -210,10 +273,11 @@ mod tests {
 
     use super::*;
     use crate::clock::Clock;
+    use crate::config::RootSettings;
     use crate::device::Devices;
     use crate::ledger::Ledger;
     use crate::storage::{Known, Open, OpenError, Opened};
-    use crate::writer::{Client, Gate, OpenFiles, Queue, Queues};
+    use crate::writer::{Client, End, Ending, Gate, OpenFiles, Queue, Queues};
 
     /// A table of mounts, and nothing to open.
     struct Table(Mutex<Vec<(&'static str, &'static str)>>);
@@ -260,10 +324,10 @@ mod tests {
     }
 
     #[test]
-    fn an_open_that_hangs_speaks_for_its_device_and_its_directory() {
+    fn an_open_that_hangs_speaks_for_its_device() {
         let (shop, _) = shop(vec![("/nas", "0:52"), ("/rips", "8:1")]);
         let hanging = shop.openings.note(&shop, &record(1, "/nas/a"), Path::new("/nas/a"));
-        let linked = shop.openings.note(&shop, &record(2, "/link/a"), Path::new("/link/a"));
+        let nameless = shop.openings.note(&shop, &record(2, "/link/a"), Path::new("/link/a"));
         assert!(!is_silent(&shop, "/nas/b", 10), "a disk that spins up");
         for path in ["/nas/b", "/nas/sub/b", "/link/b"] {
             assert!(is_silent(&shop, path, 25), "{path}");
@@ -274,8 +338,31 @@ mod tests {
         drop(hanging);
         assert!(!is_silent(&shop, "/nas/b", 25), "it answers");
         assert!(is_silent(&shop, "/link/b", 25));
-        drop(linked);
+        drop(nameless);
         assert!(!is_silent(&shop, "/link/b", 25));
+    }
+
+    #[test]
+    fn where_others_are_answered_or_something_else_is_mounted_a_device_is_not_silent() {
+        let (shop, table) = shop(vec![("/rips", "8:1"), ("/nas", "0:52")]);
+        // By a link to a dead server, of which nothing is known.
+        let _hanging =
+            shop.openings.note(&shop, &record(1, "/rips/link/a"), Path::new("/rips/link/a"));
+        assert!(is_silent(&shop, "/rips/b", 25), "for all that is known");
+        shop.openings.learn(&shop, Path::new("/rips/a"), "8:1");
+        assert!(!is_silent(&shop, "/rips/b", 25), "its disk answers");
+        let _dead = shop.openings.note(&shop, &record(2, "/nas/a"), Path::new("/nas/a"));
+        assert!(is_silent(&shop, "/nas/b", 25));
+        table.0.lock().unwrap()[1].1 = "8:17";
+        assert!(!is_silent(&shop, "/nas/b", 25), "another disk is there now");
+    }
+
+    #[test]
+    fn a_place_that_looks_silent_is_tried_again_after_a_while() {
+        let (shop, _) = shop(vec![("/nas", "0:52")]);
+        let _hanging = shop.openings.note(&shop, &record(1, "/nas/a"), Path::new("/nas/a"));
+        let tried = (25..=125).step_by(5).filter(|at| !is_silent(&shop, "/nas/b", *at)).count();
+        assert_eq!(tried, 5, "once in 20 s");
     }
 
     #[test]
@@ -283,7 +370,7 @@ mod tests {
         let (shop, table) = shop(vec![("/rips", "8:1"), ("/", "8:0")]);
         // A link below /rips, to the server.
         shop.openings.learn(&shop, Path::new("/rips/nas/a"), "0:52");
-        let place = |path| shop.openings.place(&shop, Path::new(path)).device.unwrap();
+        let place = |path| shop.openings.place(&shop, Path::new(path)).0.device.unwrap();
         assert_eq!((place("/rips/nas/b"), place("/rips/b")), ("0:52".into(), "8:1".to_owned()));
         table.0.lock().unwrap()[0].1 = "8:2";
         assert_eq!(place("/rips/nas/b"), "8:2");
@@ -291,6 +378,18 @@ mod tests {
             shop.openings.learn(&shop, Path::new(&format!("/rips/{number}/a")), "8:2");
         });
         assert_eq!(shop.openings.lock().seen.len(), DIRECTORIES_MAX);
+    }
+
+    fn target(path: &str) -> Target {
+        Target {
+            roots: vec!["/".into()],
+            path: path.into(),
+            settings: RootSettings::default(),
+            window_bytes: 0,
+            ending: Ending::default(),
+            no_space_wait: Duration::ZERO,
+            silent_device: SilentDevice::Refuse,
+        }
     }
 
     #[test]
@@ -305,17 +404,26 @@ mod tests {
         let mut hanging: Vec<_> = (0..UNDER_WAY_MAX as u64)
             .map(|id| shop.openings.note(&shop, &record(id, "/rips/a"), path))
             .collect();
-        let elsewhere = attached(100, "/nas/a");
-        assert!(shop.openings.begin(&shop, &elsewhere, Path::new("/nas/a")).is_ok());
+        let begin = |record: &Record, path| {
+            shop.openings
+                .begin(&shop, record, &target(path))
+                .map(drop)
+                .map_err(|failure| failure.code)
+        };
+        assert_eq!(begin(&attached(100, "/nas/a"), "/nas/a"), Ok(()));
         let gone = record(101, "/rips/a");
-        let refused = shop.openings.begin(&shop, &gone, path).err().map(|refused| refused.code);
-        assert_eq!(refused, Some(ErrorCode::DEVICE_SILENT), "its client is not there any more");
+        assert_eq!(
+            begin(&gone, "/rips/a"),
+            Err(ErrorCode::DEVICE_SILENT),
+            "its client is not there"
+        );
+        let stopped = attached(102, "/rips/a");
+        stopped.queue.end(End::GoingAway);
+        assert_eq!(begin(&stopped, "/rips/a"), Err(ErrorCode::GOING_AWAY));
         thread::scope(|scope| {
-            let waits = scope.spawn(|| {
-                shop.openings.begin(&shop, &attached(102, "/rips/a"), path).map(drop).is_ok()
-            });
+            let waits = scope.spawn(|| begin(&attached(103, "/rips/a"), "/rips/a"));
             drop(hanging.pop());
-            assert!(waits.join().unwrap());
+            assert_eq!(waits.join().unwrap(), Ok(()));
         });
     }
 }

@@ -305,6 +305,18 @@ impl Queue {
         lock(&self.state).end.is_some()
     }
 
+    /// True when its muxer is gone, or somebody has given the stream up.
+    #[must_use]
+    pub fn is_given_up(&self) -> bool {
+        matches!(lock(&self.state).end, Some(End::Aborted(_) | End::ClientGone))
+    }
+
+    /// True when the daemon is stopping.
+    #[must_use]
+    pub fn is_going_away(&self) -> bool {
+        lock(&self.state).end == Some(End::GoingAway)
+    }
+
     /// The number of the command by which the muxer has given the stream up.
     #[must_use]
     pub fn aborted_by(&self) -> Option<u64> {

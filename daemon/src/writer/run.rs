@@ -69,6 +69,8 @@ pub(super) struct Writer<'a> {
     pub(super) is_complete: bool,
     /// Let go of after the file.
     pub(super) claim: Claim,
+    /// It waits for space: everything else that it waits for is on the way to that.
+    pub(super) is_without_space: bool,
 }
 
 impl<'a> Writer<'a> {
@@ -77,7 +79,7 @@ impl<'a> Writer<'a> {
         file: File<'a>,
         clock: Clock,
         target: &'a Target,
-        claim: Claim,
+        (claim, is_complete): (Claim, bool),
     ) -> Self {
         Self {
             record,
@@ -87,8 +89,9 @@ impl<'a> Writer<'a> {
             no_space_wait: target.no_space_wait,
             path: &target.path,
             ending: target.ending,
-            is_complete: false,
+            is_complete,
             claim,
+            is_without_space: false,
         }
     }
 
@@ -215,6 +218,9 @@ impl<'a> Writer<'a> {
                 self.record.written(*sequence, 0);
                 self.record.set_activity(Activity::Finishing);
                 self.complete()?;
+                // Before it has its name: what is lost here must not be taken for a whole film.
+                let closing = self.file.closing();
+                self.check("close", None, closing)?;
                 if self.record.queue.aborted_by().is_some() {
                     return Err(Stop::Aborted);
                 }
@@ -324,7 +330,9 @@ impl<'a> Writer<'a> {
                 return Err(Stop::Aborted);
             }
             has_waited = true;
-            self.record.throttled(hold);
+            if !self.is_without_space {
+                self.record.throttled(hold);
+            }
             let pressure = match self.account().waits_for_itself(hold) {
                 true => Pressure::Held,
                 false => Pressure::Throttled,
@@ -333,7 +341,7 @@ impl<'a> Writer<'a> {
                 self.account().wait(ABORT_POLL);
             }
         }
-        if has_waited {
+        if has_waited && !self.is_without_space {
             self.record.set_activity(Activity::Writing);
         }
         Ok(())
@@ -366,6 +374,7 @@ impl<'a> Writer<'a> {
     pub(super) fn conclude(mut self, result: Result<Outcome, Stop>) -> Option<(u64, Reply)> {
         // It may have stopped while it stood in line, and has no use for what it would be granted.
         self.account().cancel();
+        self.file.takes_no_more();
         let last = match result {
             Ok(Outcome::Finished(sequence, finished)) => {
                 return Some((sequence, Reply::Finished(finished)));

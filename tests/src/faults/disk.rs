@@ -208,6 +208,7 @@ impl FaultDisk {
         Opened {
             storage: Box::new(FaultFile::new(self.clone(), inode, path, since)),
             created,
+            is_renamed: false,
             len_bytes,
             id: FileId { device: self.shared.number, inode },
             born: Some((i64::try_from(inode).unwrap_or(i64::MAX), 0)),
@@ -296,6 +297,7 @@ impl Open for FaultDisk {
             what: "was removed or replaced",
         })?;
         let mut opened = self.describe(known.id.inode, found, false);
+        opened.is_renamed = known.other_path.as_deref() == Some(found);
         opened.storage.has_reserved(known.reserved_bytes);
         Ok(opened)
     }

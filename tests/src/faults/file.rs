@@ -232,12 +232,13 @@ impl Storage for FaultFile {
         }
     }
 
-    fn unlink(&mut self) -> io::Result<()> {
+    fn unlink(&mut self) -> io::Result<bool> {
         let mut kernel = self.meet(Call::Unlink, None)?;
         if kernel.names.get(&self.path) == Some(&self.inode) {
             kernel.unlink(&self.path);
         }
-        Ok(())
+        let has_name = kernel.names.values().any(|inode| *inode == self.inode);
+        Ok(!has_name)
     }
 
     fn taken_by(&mut self, name: &OsStr) -> io::Result<Option<FileId>> {

@@ -192,13 +192,13 @@ impl Storage for File {
         })
     }
 
-    fn unlink(&mut self) -> io::Result<()> {
-        match &self.directory {
-            Some(directory) if self.has_name(directory, &self.name)? => {
-                Ok(unlinkat(directory, &self.name, AtFlags::empty())?)
+    fn unlink(&mut self) -> io::Result<bool> {
+        if let Some(directory) = &self.directory {
+            if self.has_name(directory, &self.name)? {
+                unlinkat(directory, &self.name, AtFlags::empty())?;
             }
-            _ => Ok(()),
         }
+        Ok(fstat(&self.data)?.st_nlink == 0)
     }
 
     fn taken_by(&mut self, name: &OsStr) -> io::Result<Option<FileId>> {
@@ -223,10 +223,20 @@ impl Storage for File {
             if !self.has_name(directory, &self.name)? {
                 return Err(io::ErrorKind::NotFound.into());
             }
-            match replaces {
-                true => renameat(directory, &self.name, directory, name)?,
-                false => rename_to_free_name(directory, &self.name, name)?,
+            let renamed = match replaces {
+                true => renameat(directory, &self.name, directory, name),
+                false => rename_to_free_name(directory, &self.name, name),
+            };
+            // An NFS server may do it, and say to the second of two requests that it can't be done.
+            if let Err(errno) = renamed {
+                if !self.has_name(directory, name)? {
+                    return Err(errno.into());
+                }
             }
+        }
+        // What a link has left, if it came to that.
+        if *name != self.name && self.has_name(directory, &self.name)? {
+            unlinkat(directory, &self.name, AtFlags::empty())?;
         }
         name.clone_into(&mut self.name);
         self.name_is_durable = false;

@@ -67,7 +67,8 @@ impl Open for Disk {
             let place = below(roots, path);
             place.is_some_and(|(root, rest)| beneath::is_called(root, rest, known.id))
         };
-        let path = known.other_path.as_deref().filter(is_there).unwrap_or(path);
+        let other = known.other_path.as_deref().filter(is_there);
+        let path = other.unwrap_or(path);
         let (root, rest) = below(roots, path).ok_or_else(|| outside(roots, path))?;
         let changed = |what| OpenError::Changed { path: path.to_owned(), what };
         // A number alone would be taken for the file, whoever has it now.
@@ -92,6 +93,7 @@ impl Open for Disk {
             return Err(changed("was removed"));
         }
         let mut opened = describe(file, path);
+        opened.is_renamed = other.is_some();
         opened.storage.has_reserved(known.reserved_bytes);
         Ok(opened)
     }
@@ -141,6 +143,7 @@ fn describe(file: beneath::Opened, path: &Path) -> Opened {
     };
     Opened {
         created: file.created,
+        is_renamed: false,
         len_bytes: file.stat.st_size.unsigned_abs(),
         id: FileId { device: file.stat.st_dev, inode: file.stat.st_ino },
         born: born(&file.data),

@@ -161,8 +161,8 @@ impl Storage for Fake {
         Vec::new()
     }
 
-    fn unlink(&mut self) -> io::Result<()> {
-        Ok(())
+    fn unlink(&mut self) -> io::Result<bool> {
+        Ok(true)
     }
 
     fn sync(&mut self) -> io::Result<()> {
