@@ -54,9 +54,9 @@ impl Ending {
     }
 
     fn partial_path(&self) -> PathBuf {
-        let mut partial = self.path.clone().into_os_string();
+        let mut partial = self.path.file_name().unwrap_or_default().to_owned();
         partial.push(PARTIAL);
-        partial.into()
+        self.path.with_file_name(partial)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {

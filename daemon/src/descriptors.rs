@@ -4,7 +4,7 @@
 //! 1. A stream claims for its whole life all that its thread ever has open at once, also for a moment.
 //! 2. All claims together never exceed the limit. The streams of the daemon before are the exception: they
 //!    are there, and it is new ones that have to wait.
-//! 3. The last [`RESERVE`] are for connections alone, so that status, and muxers that come back, are
+//! 3. The last `RESERVE` are for connections alone, so that status, and muxers that come back, are
 //!    answered also when no stream can be opened any more.
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -48,7 +48,7 @@ pub struct Claim {
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "freemkvd has no descriptors for another stream: it may have {limit} open files, {claimed} of them are \
-     taken or set aside, and a stream needs {PER_STREAM} beside those that are kept for clients; raise \
+     taken or set aside, and a stream needs {PER_STREAM} beside the {RESERVE} that are kept for clients; raise \
      LimitNOFILE= of its unit (or ulimit -n) and restart it, or wait until a stream has ended"
 )]
 pub struct Full {
@@ -69,6 +69,12 @@ impl Table {
     pub fn limit_and_need(&self, connections: u32, streams: u32) -> (u64, u64) {
         let connections = u64::from(connections) * PER_CONNECTION;
         (self.limit, self.own + RESERVE + connections + u64::from(streams) * PER_STREAM)
+    }
+
+    /// The least that is of any use: for one stream, its connection, and those who ask what it does.
+    #[must_use]
+    pub fn least(&self) -> u64 {
+        self.limit_and_need(1 + u32::from(WITH_FIRST_FRAME), 1).1
     }
 
     /// Those of a new stream; its connection has a claim of its own.

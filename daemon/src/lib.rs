@@ -57,6 +57,17 @@ pub enum StartError {
     /// There is no socket.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// Not even one stream would fit.
+    #[error(
+        "cannot start: this process may have {most} open files, and needs {least} to serve a single stream; raise \
+         LimitNOFILE= of its unit, or ulimit -n"
+    )]
+    Descriptors {
+        /// How many it may have.
+        most: u64,
+        /// How many it takes.
+        least: u64,
+    },
     /// The system lacks something.
     #[error("cannot start: {0}")]
     System(#[from] io::Error),
@@ -88,7 +99,7 @@ async fn serve(config: Config, source: Source) -> Result<Ending, StartError> {
     let mut passed = systemd::passed()?;
     let (listener, socket) = server::listen(&config, &mut passed)?;
     let (ledger, entries) = ledger(&config, &socket);
-    let table = descriptors(&config, passed.files.len() as u64 * 2);
+    let table = descriptors(&config, passed.files.len() as u64 * 2)?;
     config.warn_of_roots();
     let roots: Vec<_> = config.roots.iter().map(|root| root.display().to_string()).collect();
     let server = Server::new(config, Arc::new(storage::Disk), ledger, table);
@@ -137,11 +148,14 @@ fn ledger(config: &Config, socket: &Path) -> (Ledger, Vec<Entry>) {
 }
 
 /// The table of descriptors. Those that were passed are their streams' own.
-fn descriptors(config: &Config, passed: u64) -> Arc<Table> {
+fn descriptors(config: &Config, passed: u64) -> Result<Arc<Table>, StartError> {
     let limit = platform::raise_descriptor_limit();
     let table = Table::new(limit, platform::open_descriptors().saturating_sub(passed));
     let (connections, streams) = (config.connections_max, config.streams_max);
     let (most, needed) = table.limit_and_need(connections, streams);
+    if table.least() > most {
+        return Err(StartError::Descriptors { most, least: table.least() });
+    }
     if needed > most {
         warn!(
             "limits.streams = {streams} and limits.connections = {connections} may need {needed} open files, \
@@ -149,5 +163,5 @@ fn descriptors(config: &Config, passed: u64) -> Arc<Table> {
              lower the limits"
         );
     }
-    table
+    Ok(table)
 }

@@ -300,3 +300,19 @@ fn a_stream_for_which_there_is_no_thread_is_refused_and_leaves_nothing() {
     file.finish().unwrap();
     neighbour.assert_unharmed();
 }
+
+#[test]
+fn a_daemon_that_could_not_serve_one_stream_does_not_start() {
+    let root = scratch();
+    let output = std::process::Command::new("prlimit")
+        .arg("--nofile=30:30")
+        .arg(freemkvd_tests::programs::freemkvd())
+        .args(["--socket".as_ref(), root.path().join("s").as_os_str()])
+        .args(["--root".as_ref(), root.path().as_os_str()])
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("may have 30 open files, and needs "), "{said}");
+    assert!(said.contains("LimitNOFILE="), "{said}");
+}

@@ -295,6 +295,7 @@ impl Session<'_> {
                 self.position = usize::try_from(seek.offset).unwrap();
                 Ok(())
             }
+            Command::Abort => self.answer(sequence, &Reply::Aborted),
             Command::Flush => self.answer(sequence, &Reply::Progress(self.progress)),
             Command::Sync => {
                 self.progress.durable = self.progress.written;

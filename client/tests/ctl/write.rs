@@ -145,7 +145,11 @@ fn an_interrupt_keeps_what_was_read() {
     assert!(content.starts_with(&file.content));
     let size = bytesize::ByteSize(file.content.len() as u64).display().iec();
     let expected = format!("{size} are written and {size} of them durable");
-    assert!(said.starts_with("freemkvctl: interrupted; "), "{said}");
+    assert!(
+        said.starts_with("freemkvctl: making durable what was read; interrupt again"),
+        "{said}"
+    );
+    assert!(said.contains("\nfreemkvctl: interrupted; "), "{said}");
     assert!(said.contains(&expected), "{said} is not {expected}");
 }
 
@@ -162,4 +166,42 @@ fn what_becomes_of_the_file_is_what_was_asked_for() {
         assert_eq!(exit_code(&output), 0, "{}", stderr(&output));
     }
     assert_eq!(daemon.openings(), [(true, Leftover::Remove), (false, Leftover::Partial)]);
+}
+
+#[test]
+fn what_is_waited_for_is_said() {
+    use std::io::{BufRead, BufReader};
+
+    use freemkvd_proto::status::{StreamState, WaitingFor};
+
+    let mut status = crate::status::healthy();
+    let what = "space on /rips (at least 3.1 GiB more, gives up in 7m)";
+    status.streams[0].state = StreamState::NoSpace;
+    status.streams[0].waiting_for = Some(WaitingFor { what: what.into(), ms: 61_000 });
+    let daemon = FakeDaemon::start(status);
+    let mut child = write(&daemon, &["/rips/a.iso"]).spawn().unwrap();
+    let mut said = String::new();
+    BufReader::new(child.stderr.take().unwrap()).read_line(&mut said).unwrap();
+    assert_eq!(said, format!("freemkvctl: waiting for {what}; free some\n"));
+    drop(child.stdin.take());
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn what_is_left_of_a_file_is_said_at_its_end() {
+    for (arguments, left) in [
+        (vec![], "/rips/a.iso stays as it is, "),
+        (vec!["--publish"], "/rips/a.iso.partial stays as it is, "),
+        (vec!["--leftover", "partial"], "/rips/a.iso.partial stays as it is, "),
+        (vec!["--publish", "--leftover", "remove"], "nothing of it is kept\n"),
+    ] {
+        let daemon = daemon();
+        let mut command = write(&daemon, &["/rips/a.iso", "--quiet"]);
+        // A directory can't be read.
+        command.args(arguments).stdin(std::fs::File::open("/").unwrap());
+        let output = command.output().unwrap();
+        let said = stderr(&output);
+        assert_eq!(exit_code(&output), 1, "{said}");
+        assert!(said.contains("cannot read standard input: ") && said.contains(left), "{said}");
+    }
 }

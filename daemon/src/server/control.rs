@@ -103,6 +103,10 @@ fn set_weight(server: &Server, client: Client, set: SetWeight) -> Result<(), Fai
 /// Nothing here waits for the stream's thread, which may be in a call that never returns.
 fn abort_stream(server: &Server, client: Client, stream: u64) -> Result<(), Failure> {
     let record = one_to_change(server, client, stream)?;
+    if record.failure().is_some() {
+        // It is over; only its thread is not yet.
+        return Ok(());
+    }
     let by = client.uid.map(|uid| format!(" by user {uid}")).unwrap_or_default();
     let message = format!(
         "{} was given up from outside{by} (freemkvctl abort {stream}); what was not written of it is dropped",

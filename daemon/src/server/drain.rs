@@ -17,7 +17,7 @@ use super::{Ending, Phase, Server, Signal, TICK};
 use crate::budget::StreamId;
 use crate::config::Size;
 use crate::systemd;
-use crate::writer::Record;
+use crate::writer::{Activity, Record};
 
 /// How long muxers may take to read the last answers after everything is written.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
@@ -42,7 +42,9 @@ pub(super) async fn run(
 ) -> Ending {
     let deadline = Instant::now() + server.config().drain_timeout;
     server.phase.send_replace(Phase::Draining);
-    let records = server.streams.open();
+    let mut records = server.streams.open();
+    // What has failed before is not of this.
+    records.retain(|record| !is_over(record));
     info!(streams = records.len(), "stopping: taking no new streams, writing what was accepted");
     systemd::stopping();
     // At once: the unit allows a second, so that a thread stuck in the kernel delays little.
@@ -139,12 +141,15 @@ fn report(server: &Server, records: &[Arc<Record>], why: Option<&str>) -> Ending
             if left == 0 {
                 continue;
             }
-            let call = seen.call.map_or("the budget", |(name, _)| name);
+            let call = match seen.activity {
+                Activity::NoSpace => "waiting for space",
+                _ => seen.call.map_or("waiting for the budget", |(name, _)| name),
+            };
             warn!(
                 stream,
                 %path,
                 left_bytes = left,
-                "stopped while stream {stream} was in {call}: {} that were accepted will come again from its \
+                "stopped while stream {stream} stood still ({call}): {} that were accepted will come again from its \
                  muxer",
                 Size(left)
             );
@@ -163,7 +168,7 @@ fn report(server: &Server, records: &[Arc<Record>], why: Option<&str>) -> Ending
     }
     let failed = records.iter().filter(|record| record.failure().is_some()).count();
     if failed > 0 {
-        error!("stopped: {failed} streams failed meanwhile, see above");
+        error!("stopped: streams that failed meanwhile, see above: {failed}");
         return Ending::Lost;
     }
     if ending == Ending::Drained {

@@ -36,9 +36,10 @@ impl Ending {
         if !self.publish {
             return path;
         }
-        let mut partial = path.into_os_string();
+        // By its last name, whatever slashes follow it.
+        let mut partial = path.file_name().unwrap_or_default().to_owned();
         partial.push(PARTIAL);
-        partial.into()
+        path.with_file_name(partial)
     }
 
     /// The name that the file of `path`, as it was opened, gets when it is complete; `None` for the one that
@@ -120,6 +121,7 @@ mod tests {
         assert_eq!(opened, Path::new("/rips/film.mkv.partial"));
         assert_eq!(published.published_path(&opened), Some("/rips/film.mkv".into()));
         assert_eq!(published.leftover_name(&opened), None);
+        assert_eq!(published.opened_path("/rips/film/".into()), Path::new("/rips/film.partial"));
         let plain = Ending::default();
         assert_eq!(plain.opened_path("/rips/film.mkv".into()), Path::new("/rips/film.mkv"));
         assert_eq!(plain.published_path(Path::new("/rips/film.mkv")), None);

@@ -156,7 +156,7 @@ fn go_on(
     claim: Claim,
 ) -> Result<Ready, Failure> {
     let was_kept = descriptors.is_some();
-    record.calling("the daemon before", shop.clock.now(), || {
+    record.calling("a call of the daemon before", shop.clock.now(), || {
         while entry.thread.is_some_and(|thread| thread.exists()) {
             thread::sleep(OLD_THREAD_POLL);
         }
@@ -236,12 +236,12 @@ fn write(
         // Before anything is synced again, which takes the kernel's memory of the error away.
         keep::failed(shop, record, failure);
     }
-    tell(record, path, &result);
+    tell(record, path, &result, target.ending.disposes());
     writer.conclude(result)
 }
 
 /// One line about how it ended.
-fn tell(record: &Record, path: &str, result: &Result<Outcome, Stop>) {
+fn tell(record: &Record, path: &str, result: &Result<Outcome, Stop>, disposes: bool) {
     let (stream, progress) = (record.id, record.progress());
     let (accepted, written, durable) =
         (progress.accepted.bytes, progress.written.bytes, progress.durable.bytes);
@@ -267,7 +267,11 @@ fn tell(record: &Record, path: &str, result: &Result<Outcome, Stop>) {
             path,
             written,
             durable,
-            "the muxer of stream {stream} is gone; what was written of it is on disk: {path}"
+            "the muxer of stream {stream} is gone; {}: {path}",
+            match disposes {
+                true => "its file is renamed or removed, as it was opened for",
+                false => "what was written of it is on disk",
+            }
         ),
         Err(Stop::Failed(failure)) => {
             let Failure { errno, offset, message, .. } = failure;

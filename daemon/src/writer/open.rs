@@ -158,7 +158,8 @@ pub(super) fn open(
 fn in_use(path: &Path, other: StreamId) -> Failure {
     let message = format!(
         "{} is already being written by stream {other}; choose another name, or wait (a stream that is \
-         suspended lets go of its file after daemon.resume_grace)",
+         suspended lets go of its file after daemon.resume_grace, one that was aborted when the call ends in which \
+         it hangs)",
         path.display()
     );
     Failure::new(ErrorCode::IN_USE, message)

@@ -148,7 +148,7 @@ Examples:
   freemkvctl write film.mkv --size-hint 50GiB <film.tmp
   freemkvctl write film.mkv --publish --leftover remove <film.tmp
 
-The exit code is 0 if the whole input is durable, 3 if there is no daemon, 1 otherwise.")]
+The exit code is 0 if the whole input is durable, 2 for wrong usage, 3 if there is no daemon, 1 otherwise.")]
 pub(crate) struct WriteOptions {
     /// The file, which must not exist yet
     pub(crate) path: PathBuf,

@@ -1,12 +1,9 @@
 //! How the command ends: the exit codes that scripts rely on, and what is printed on failure.
 
 use std::io::{self, Write};
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use freemkvd_client::Error;
-
-use crate::units::human;
 
 /// The exit codes. Their numbers are fixed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,13 +30,8 @@ pub(crate) enum Failed {
     Open(Error),
     #[error("{0}")]
     Stream(io::Error),
-    #[error(
-        "{cause}; {} stays as it is, {} are written and {} of them durable",
-        path.display(),
-        human(*written_bytes),
-        human(*durable_bytes)
-    )]
-    Incomplete { cause: String, path: PathBuf, written_bytes: u64, durable_bytes: u64 },
+    #[error("{cause}; {left}")]
+    Incomplete { cause: String, left: String },
     #[error("cannot write to standard output: {0}")]
     Output(io::Error),
     #[error("cannot catch signals: {0}")]

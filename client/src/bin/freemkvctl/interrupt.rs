@@ -13,19 +13,19 @@ pub(crate) struct Interrupt {
 }
 
 impl Interrupt {
-    /// From now on SIGINT and SIGTERM no longer end the process; a second one does.
+    /// From now on SIGHUP, SIGINT and SIGTERM no longer end the process; a second one does.
     #[cfg(unix)]
     pub(crate) fn catch() -> io::Result<Self> {
-        use signal_hook::consts::{SIGINT, SIGTERM};
+        use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
         use signal_hook::{flag, iterator::Signals};
 
         let caught = Arc::new(AtomicBool::new(false));
-        for signal in [SIGINT, SIGTERM] {
+        for signal in [SIGHUP, SIGINT, SIGTERM] {
             // In this order: the first signal finds the flag unset, and sets it for the second.
             flag::register_conditional_default(signal, Arc::clone(&caught))?;
             flag::register(signal, Arc::clone(&caught))?;
         }
-        let mut incoming = Signals::new([SIGINT, SIGTERM])?;
+        let mut incoming = Signals::new([SIGHUP, SIGINT, SIGTERM])?;
         let (sender, signals) = mpsc::sync_channel(1);
         std::thread::Builder::new().name("signals".into()).spawn(move || {
             for _ in incoming.forever() {

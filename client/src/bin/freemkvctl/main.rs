@@ -12,6 +12,7 @@ mod screen;
 mod status;
 mod table;
 mod units;
+mod waiting;
 mod weight;
 mod write;
 

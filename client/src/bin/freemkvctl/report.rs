@@ -90,7 +90,9 @@ fn totals(status: &Status, sizes: Sizes) -> [String; 3] {
 /// What somebody should look at, worst first: lost data, then what hangs, then who is gone.
 fn problems(status: &Status) -> Vec<String> {
     let failed = status.streams.iter().filter_map(failure);
-    let stalled = status.streams.iter().filter_map(|stream| {
+    // What hangs of a stream that is over is said with its end.
+    let going_on = status.streams.iter().filter(|stream| stream.error.is_none());
+    let stalled = going_on.filter_map(|stream| {
         let call = stream.blocked_in.as_deref()?;
         let age = seconds(stream.state_seconds);
         let place = place(stream, call, &status.devices);
@@ -139,7 +141,11 @@ fn failure(stream: &Stream) -> Option<String> {
     };
     let (name, message) = (name(stream), &error.message);
     let end = if stream.state == StreamState::Aborted { "aborted" } else { "failed" };
-    Some(format!("{end}: {name}: {message}{details}"))
+    let hangs = stream.blocked_in.as_deref().map_or_else(String::new, |call| {
+        let age = seconds(stream.state_seconds);
+        format!("; its thread has been in {call} for {age} and keeps the file until that returns")
+    });
+    Some(format!("{end}: {name}: {message}{details}{hangs}"))
 }
 
 fn name(stream: &Stream) -> String {
@@ -255,6 +261,7 @@ fn state(stream: &Stream) -> String {
     let age = seconds(stream.state_seconds);
     let state = word(&json!(stream.state)).to_owned();
     match stream.state {
+        StreamState::Aborted if stream.blocked_in.is_some() => format!("{state} {age}"),
         _ if stream.blocked_in.is_some() => format!("stalled {age}"),
         StreamState::Writing | StreamState::Failed | StreamState::Aborted => state,
         _ if stream.state_seconds == 0 => state,

@@ -6,17 +6,19 @@
 //!    is there.
 
 use std::io::{self, IsTerminal, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
-use freemkvd_client::{Error, RipFile};
+use freemkvd_client::{Error, ErrorCode, RipFile};
+use freemkvd_proto::PARTIAL;
 
-use crate::cli::WriteOptions;
+use crate::cli::{LeftoverChoice, WriteOptions};
 use crate::exit::{Exit, Failed};
 use crate::input::Input;
 use crate::interrupt::Interrupt;
 use crate::units::{human, seconds};
+use crate::waiting::Waiting;
 
 /// How often the progress is drawn, and how late an interrupt is seen at most.
 const TICK: Duration = Duration::from_millis(250);
@@ -29,20 +31,22 @@ pub(crate) fn run(socket: Option<&Path>, options: &WriteOptions) -> Result<Exit,
     let begun = Instant::now();
     let mut file = create(socket, options, &interrupt).map_err(Failed::Open)?;
     let mut meter = Meter::new(options.quiet);
+    let stream = file.stream_id().filter(|_| !options.quiet);
+    let _waiting = stream.map(|stream| Waiting::watch(socket, stream)).transpose();
 
     if let Err(stop) = copy(&mut file, &interrupt, &mut meter) {
         meter.erase();
-        return Err(settle(file, stop, &interrupt));
+        return Err(settle(file, stop, &interrupt, options));
     }
     meter.say("making it durable");
     // Before `finish`, which takes the file away: an interrupt here can still be told how far it is.
     let synced = file.sync_all();
     meter.erase();
     if let Err(error) = synced {
-        return Err(settle(file, Stop::from(error), &interrupt));
+        return Err(settle(file, Stop::from(error), &interrupt, options));
     }
     let path = file.path().to_owned();
-    let finished = file.finish().map_err(Failed::Stream)?;
+    let finished = file.finish().map_err(|error| broken(error, options, &path))?;
     if !options.quiet {
         let took = begun.elapsed();
         let text = format!(
@@ -125,26 +129,63 @@ fn copy(file: &mut RipFile, interrupt: &Interrupt, meter: &mut Meter) -> Result<
 
 /// Makes durable what was taken, for a bounded time, and says what became of it. Another interrupt
 /// ends the waiting.
-fn settle(mut file: RipFile, stop: Stop, interrupt: &Interrupt) -> Failed {
+fn settle(mut file: RipFile, stop: Stop, interrupt: &Interrupt, options: &WriteOptions) -> Failed {
     let cause = match stop {
-        Stop::Stream(error) => return Failed::Stream(error),
+        Stop::Stream(error) => return broken(error, options, file.path()),
         Stop::Input(error) => format!("cannot read standard input: {error}"),
         Stop::Interrupted => {
             interrupt.forget();
+            if !options.quiet {
+                let text =
+                    "freemkvctl: making durable what was read; interrupt again to stop now\n";
+                let _ = io::stderr().write_all(text.as_bytes());
+            }
             "interrupted".to_owned()
         }
     };
     // Its outcome is in the progress.
     let _ = file.sync_all_timeout(SETTLE);
     let progress = file.progress();
-    let path = file.path().to_owned();
-    // The file stays as it is, and the daemon need not wonder where its muxer went.
+    let left = match kept_as(options, file.path()) {
+        None => "nothing of it is kept".to_owned(),
+        Some(path) => format!(
+            "{} stays as it is, {} are written and {} of them durable",
+            path.display(),
+            human(progress.written_bytes),
+            human(progress.durable_bytes)
+        ),
+    };
+    // The daemon need not wonder where its muxer went.
     let _ = file.abort();
-    Failed::Incomplete {
-        cause,
-        path,
-        written_bytes: progress.written_bytes,
-        durable_bytes: progress.durable_bytes,
+    Failed::Incomplete { cause, left }
+}
+
+/// An error that ends the stream, with what it leaves.
+fn broken(error: io::Error, options: &WriteOptions, path: &Path) -> Failed {
+    // Then the file is complete, and the error says what it is called.
+    let code = Error::inside(&error).and_then(Error::code);
+    if code == Some(ErrorCode::NOT_PUBLISHED) {
+        return Failed::Stream(error);
+    }
+    let left = match kept_as(options, path) {
+        None => "nothing of it is kept".to_owned(),
+        Some(path) => {
+            format!("what was written of it is {}, which --overwrite begins anew", path.display())
+        }
+    };
+    Failed::Incomplete { cause: error.to_string(), left }
+}
+
+/// What is left of a file that is not complete is called.
+fn kept_as(options: &WriteOptions, path: &Path) -> Option<PathBuf> {
+    match options.leftover {
+        LeftoverChoice::Remove => None,
+        LeftoverChoice::Keep if !options.publish => Some(path.to_owned()),
+        LeftoverChoice::Keep | LeftoverChoice::Partial => {
+            let mut partial = path.file_name().unwrap_or_default().to_owned();
+            partial.push(PARTIAL);
+            Some(path.with_file_name(partial))
+        }
     }
 }
 

@@ -1,0 +1,75 @@
+//! Says what a stream waits for, when it has waited for a while: the daemon is asked on a connection of its own,
+//! since the one that writes can only wait.
+
+use std::io::{self, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::thread;
+use std::time::Duration;
+
+use freemkvd_client::control::Control;
+use freemkvd_proto::status::{Stream, StreamState};
+
+/// How often the daemon is asked, and how long it may take.
+const TICK: Duration = Duration::from_secs(2);
+const TIMEOUT: Duration = Duration::from_secs(1);
+
+/// From when on a wait is worth a line.
+const LONG_MS: u64 = 5000;
+
+/// Looks until it is dropped.
+pub(crate) struct Waiting {
+    _stop: Sender<()>,
+}
+
+impl Waiting {
+    /// Begins to look after a stream of the daemon at `socket`.
+    pub(crate) fn watch(socket: Option<&Path>, stream: u64) -> io::Result<Self> {
+        let (stop, stopped) = mpsc::channel();
+        let socket = socket.map(Path::to_owned);
+        thread::Builder::new().name("waiting".into()).spawn(move || {
+            let mut said = None;
+            while stopped.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
+                let reason = reason(socket.as_ref(), stream);
+                let kind = reason.as_ref().map(|(kind, _)| kind.clone());
+                if kind == said {
+                    continue;
+                }
+                match reason {
+                    Some((_, text)) => say(&text),
+                    None => say("it goes on"),
+                }
+                said = kind;
+            }
+        })?;
+        Ok(Self { _stop: stop })
+    }
+}
+
+/// What it waits for: a word that does not change while it does, and a sentence.
+fn reason(socket: Option<&PathBuf>, stream: u64) -> Option<(String, String)> {
+    let asked = Control::connect(socket.map(PathBuf::as_path), TIMEOUT)
+        .and_then(|mut control| control.status());
+    match asked {
+        Ok(status) => of(status.streams.iter().find(|other| other.id == stream)?),
+        Err(_) => Some(("daemon".to_owned(), "waiting for the daemon, which is away".to_owned())),
+    }
+}
+
+fn of(stream: &Stream) -> Option<(String, String)> {
+    let waiting = stream.waiting_for.as_ref()?;
+    match stream.state {
+        StreamState::NoSpace => {
+            Some(("space".to_owned(), format!("waiting for {}; free some", waiting.what)))
+        }
+        StreamState::Idle => None,
+        _ if waiting.ms < LONG_MS => None,
+        _ => Some((waiting.what.clone(), format!("waiting for {}", waiting.what))),
+    }
+}
+
+fn say(text: &str) {
+    // Over the line that shows how far it is.
+    let erase = if io::stderr().is_terminal() { "\r\x1b[K" } else { "" };
+    let _ = writeln!(io::stderr(), "{erase}freemkvctl: {text}");
+}
