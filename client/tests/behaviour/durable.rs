@@ -291,7 +291,10 @@ fn a_callback_is_called_by_the_thread_that_writes_and_finish_tells_the_rest() {
     let (options, told) = told(tracked(&daemon));
     let mut file = options.create(path()).unwrap();
     file.write_all(&pattern(100, 1)).unwrap();
+    // Not before this call has returned, at whose end it would be told already.
+    daemon.set_syncing(false);
     file.sync_soon().unwrap();
+    daemon.set_syncing(true);
     wait_until("it is durable", || file.progress().durable_bytes == 100);
     assert_eq!(*told.lock().unwrap(), [], "not by another thread");
     file.write_all(&pattern(100, 1)).unwrap();
@@ -368,7 +371,10 @@ fn a_callback_that_blocks_holds_up_no_byte_that_was_handed_over() {
     });
     let mut file = options.create(path()).unwrap();
     file.write_all(b"content").unwrap();
+    // Not before this call has returned, at whose end it would be told already.
+    daemon.set_syncing(false);
     file.sync_soon().unwrap();
+    daemon.set_syncing(true);
     wait_until("it is durable", || file.progress().durable_bytes == 7);
     daemon.set_reading(false);
     file.write_all(&pattern(6 * MIB, 1)).unwrap();
