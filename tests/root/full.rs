@@ -66,7 +66,7 @@ fn a_disk_that_is_full_on_return_is_an_error_with_its_number_and_place_and_keeps
     let home = tempfile::tempdir().unwrap();
     let small = Small::new(home.path(), "size=64m");
     let path = small.0.join("film");
-    let mut daemon = Daemon::start(&small.0, "");
+    let mut daemon = Daemon::start(&small.0, "[stream]\nno_space_wait = \"1s\"\n");
     let mut file = daemon.options().window_bytes(MIB).create(&path).unwrap();
     write_pattern(&mut file, 1, 0, 8 * MIB).unwrap();
     file.flush().unwrap();
