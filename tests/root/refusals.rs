@@ -32,7 +32,7 @@ fn fill(daemon: &Daemon, path: &Path) -> Error {
 #[ignore = "needs root: a tmpfs of limited size"]
 fn a_full_file_system_is_told_with_errno_offset_and_path() {
     let dir = tempfile::tempdir_in(mount("tmpfs")).unwrap();
-    let daemon = Daemon::start(dir.path(), "");
+    let daemon = Daemon::start(dir.path(), "[stream]\nno_space_wait = \"1s\"\n");
     let path = dir.path().join("film.mkv");
     let error = fill(&daemon, &path);
     assert_eq!(error.errno(), Some(28), "{error}");
