@@ -182,7 +182,7 @@ enum Out {
     File(File),
     Buffered(BufWriter<File>),
     Memory(Sparse),
-    Daemon(RipFile),
+    Daemon(Box<RipFile>),
 }
 
 impl Out {
@@ -195,12 +195,12 @@ impl Out {
                 Self::Buffered(BufWriter::with_capacity(MUXER_BUFFER_LEN, file))
             }
             // As a muxer does that knows nothing but these three.
-            SinkKind::Daemon => Self::Daemon(match (args.trace, args.size_hint) {
+            SinkKind::Daemon => Self::Daemon(Box::new(match (args.trace, args.size_hint) {
                 _ if args.inline => open_inline(args)?,
                 (Kind::Patch, _) => RipFile::open(&args.out)?,
                 (_, Some(bytes)) => RipFile::create_with_size_hint(&args.out, bytes)?,
                 (_, None) => RipFile::create(&args.out)?,
-            }),
+            })),
         })
     }
 
@@ -218,7 +218,7 @@ impl Out {
             Self::File(file) => file,
             Self::Buffered(file) => file,
             Self::Memory(model) => model,
-            Self::Daemon(file) => file,
+            Self::Daemon(file) => &mut **file,
         }
     }
 }
