@@ -261,6 +261,7 @@ mod tests {
         assert_eq!(Ledger::open(&directory).unwrap().1, [entry(3)]);
     }
 
+    #[cfg(target_os = "linux")]
     fn failed(words: usize) -> Option<Outcome> {
         let message = "\u{e4}".repeat(words);
         Some(Outcome::Failed(freemkvd_proto::Failure::new(freemkvd_proto::ErrorCode::IO, message)))
