@@ -37,7 +37,7 @@ const CALLS: [&str; 21] = [
     "fsync",
     "fadvise64",
     "ftruncate",
-    "rename",
+    "renameat2",
     "unlink",
     "close",
 ];
@@ -235,7 +235,7 @@ fn a_kill_before_any_step_of_a_stream_loses_nothing() {
         eprintln!("kill_at: {call}: {times} of {NTH_MAX}");
     }
     // Whatever the kernel offers, these are made.
-    for call in ["sendto", "fsync", "rename", "close"] {
+    for call in ["sendto", "fsync", "renameat2", "close"] {
         assert!(hit.iter().any(|(name, _)| *name == call), "{call} was never hit");
     }
     daemon.wait_for("an idle daemon", |status| status.streams.is_empty());

@@ -156,7 +156,8 @@ fn a_stream_that_waits_too_long_fails_with_number_place_and_path() {
         let error = muxer.error();
         assert_eq!((error.code(), error.errno()), (Some(ErrorCode::NO_SPACE), Some(28)), "{error}");
         let offset = error.offset().unwrap();
-        assert!((MIB..FREE_MIB * MIB).contains(&offset), "{error}");
+        // One of them may have been quick enough to take all of it.
+        assert!(offset < FREE_MIB * MIB, "{error}");
         assert_eq!(error.path(), path);
         assert!(error.to_string().contains("for 2s"), "{error}");
     }

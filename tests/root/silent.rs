@@ -104,7 +104,8 @@ fn tries_are_bounded<H>(what: &str, config: &str, dead: &Path, heals: H) {
     assert!(line.is_some_and(|line| line.contains(dead.to_str().unwrap())), "{told}");
     let refused = tries.refused.load(Ordering::Relaxed) > 0;
     assert_eq!(refused, !waits, "{tries:?}");
-    assert!(most_threads <= threads + MUXERS as usize + HANGING + 4, "{most_threads}");
+    // One that gave up and comes again may have two for a moment.
+    assert!(most_threads <= threads + 2 * MUXERS as usize + HANGING, "{most_threads}");
     assert!(most_descriptors <= descriptors + 2 * MUXERS as usize + 50, "{most_descriptors}");
     assert!(longest < Duration::from_secs(5), "{longest:?}");
     assert!(wait_until(|| daemon.threads().len() <= threads + HANGING), "{:?}", daemon.threads());
