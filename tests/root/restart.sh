@@ -137,7 +137,8 @@ all_write() {
 }
 
 kept() { is NFileDescriptorStore "$1"; }
-records() { equal "$1" "$(within sh -c 'ls /run/freemkvd/freemkvd.sock.streams 2>/dev/null | wc -l')"; }
+# Beside each lies the file into which its next change will be written.
+records() { equal "$1" "$(within sh -c 'ls /run/freemkvd/freemkvd.sock.streams 2>/dev/null | grep -vc "[.]new\$"')"; }
 main_pid() { property MainPID; }
 is_another() { is ActiveState active && [[ $(main_pid) != "$1" && $(main_pid) != 0 ]]; }
 
