@@ -242,7 +242,7 @@ dead_server() {
         soon stream /mnt/nfs4/dead.mkv '.blocked_in != null and (.waiting_for.what | endswith(" on 127.0.0.1:/"))'
     jq -Mc '.streams[] | {path, state, blocked_in, waiting_for}' /run/status
     "$freemkvctl" --socket /run/freemkvd.sock status >/run/text || true
-    check "dead server: status says it in words" grep -q '^stalled in .* on /mnt/nfs4: stream ' /run/text
+    check "dead server: status says it in words" grep -q '^stalled in .* on 127.0.0.1:/: stream ' /run/text
     grep '^stalled' /run/text
     began=$SECONDS
     rip 5 /mnt/ext4/well.mkv
