@@ -75,3 +75,19 @@ fn of_many_that_create_one_file_at_once_the_winner_keeps_it() {
         assert_eq!(std::fs::read(&path).unwrap(), b"film", "round {round}");
     }
 }
+
+#[test]
+fn a_file_is_written_by_a_link_to_it_below_the_root() {
+    let root = scratch();
+    let daemon = Daemon::start(root.path(), "");
+    let (real, link) = (root.path().join("real.mkv"), root.path().join("link.mkv"));
+    std::fs::write(&real, b"old").unwrap();
+    symlink("real.mkv", &link).unwrap();
+    for content in [b"first", b"again"] {
+        let mut file = daemon.options().create(&link).unwrap();
+        file.write_all(content).unwrap();
+        file.finish().unwrap();
+        assert_eq!(std::fs::read(&real).unwrap(), content);
+    }
+    assert!(link.symlink_metadata().unwrap().is_symlink());
+}

@@ -148,8 +148,7 @@ fn a_device_that_is_gone_fails_every_call_and_one_that_is_read_only_those_that_c
     disk.heal();
     disk.script().clear();
     disk.script().fail(Call::Len, 1, Fault::Vanish(Errno::NODEV.raw_os_error()));
-    for result in [file.len_bytes().map(drop), file.sync(), file.unlink().map(drop), file.closing()]
-    {
+    for result in [file.len_bytes().map(drop), file.sync(), file.unlink(), file.closing()] {
         assert_eq!(result.unwrap_err().raw_os_error(), Some(Errno::NODEV.raw_os_error()));
     }
 }

@@ -207,12 +207,17 @@ pub trait Storage: Send {
     /// tells of pages that are never there.
     fn pages(&mut self, range: Range<u64>) -> Option<Pages>;
 
-    /// Removes the file's name from its directory, if it is still this file's. True when the file has no name
-    /// at all any more: somebody may have given it another, or a second one.
+    /// Removes the file's name from its directory, if it is still this file's.
     ///
     /// # Errors
     /// Whatever the operating system says.
-    fn unlink(&mut self) -> io::Result<bool>;
+    fn unlink(&mut self) -> io::Result<()>;
+
+    /// True when the file has a name, wherever it is.
+    ///
+    /// # Errors
+    /// Whatever the operating system says.
+    fn is_named(&mut self) -> io::Result<bool>;
 
     /// Which other file of its directory has this name; `None` when none has, or it is this one.
     ///

@@ -248,9 +248,13 @@ impl Storage for File {
         None
     }
 
-    /// Whether it has another name is not known here.
-    fn unlink(&mut self) -> io::Result<bool> {
-        std::fs::remove_file(&self.path).map(|()| false)
+    fn unlink(&mut self) -> io::Result<()> {
+        std::fs::remove_file(&self.path)
+    }
+
+    /// Nobody says.
+    fn is_named(&mut self) -> io::Result<bool> {
+        Ok(true)
     }
 
     fn taken_by(&mut self, name: &OsStr) -> io::Result<Option<FileId>> {

@@ -373,8 +373,12 @@ impl<'a> File<'a> {
         self.calling("stat", |storage| storage.taken_by(name))
     }
 
+    /// Removes the file's name. True when it has none at all any more: somebody may have given it another.
     pub(super) fn unlink(&mut self) -> io::Result<bool> {
-        self.calling("unlink", |storage| storage.unlink())
+        self.calling("unlink", |storage| {
+            storage.unlink()?;
+            Ok(!storage.is_named()?)
+        })
     }
 
     pub(super) fn closing(&mut self) -> io::Result<()> {

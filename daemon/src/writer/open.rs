@@ -147,7 +147,7 @@ pub(super) fn open(
             // The refusal is what the client has to hear; an empty file is no harm, nor space that comes back
             // when somebody truncates it.
             let _ = match opened.created {
-                true => opened.storage.unlink().map(drop),
+                true => opened.storage.unlink(),
                 false => opened.storage.release_surplus(),
             };
             Err(failure)
@@ -196,15 +196,14 @@ fn prepare(
     let path = &target.path;
     let io =
         |operation, source| OpenError::Io { path: path.to_owned(), operation, source }.failure();
-    // Another one may have got its name, before it was claimed.
-    let name = path.file_name().unwrap_or_default();
-    if opened.storage.taken_by(name).map_err(|error| io("ask about", error))?.is_some() {
-        return Err(io("open", io::Error::other("another file has taken its name meanwhile")));
+    // Another one may have got its name before it was claimed: what is written then, nobody would find.
+    if !opened.storage.is_named().map_err(|error| io("ask about", error))? {
+        return Err(io("open", io::Error::other("its name was taken away meanwhile")));
     }
-    if let Some(name) = target.ending.published_path(path) {
+    let needs_free_name = target.ending.needs_free_name(mode);
+    if let Some(name) = target.ending.published_path(path).filter(|_| needs_free_name) {
         let taken_by = opened.storage.taken_by(name.file_name().unwrap_or_default());
-        let is_taken = taken_by.map_err(|error| io("ask about", error))?.is_some();
-        if is_taken && target.ending.needs_free_name(mode) {
+        if taken_by.map_err(|error| io("ask about", error))?.is_some() {
             let source = io::ErrorKind::AlreadyExists.into();
             return Err(OpenError::Io { path: name, operation: "create", source }.failure());
         }

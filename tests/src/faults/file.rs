@@ -232,13 +232,16 @@ impl Storage for FaultFile {
         }
     }
 
-    fn unlink(&mut self) -> io::Result<bool> {
+    fn unlink(&mut self) -> io::Result<()> {
         let mut kernel = self.meet(Call::Unlink, None)?;
         if kernel.names.get(&self.path) == Some(&self.inode) {
             kernel.unlink(&self.path);
         }
-        let has_name = kernel.names.values().any(|inode| *inode == self.inode);
-        Ok(!has_name)
+        Ok(())
+    }
+
+    fn is_named(&mut self) -> io::Result<bool> {
+        Ok(self.disk.kernel().names.values().any(|inode| *inode == self.inode))
     }
 
     fn taken_by(&mut self, name: &OsStr) -> io::Result<Option<FileId>> {

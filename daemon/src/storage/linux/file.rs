@@ -192,13 +192,17 @@ impl Storage for File {
         })
     }
 
-    fn unlink(&mut self) -> io::Result<bool> {
-        if let Some(directory) = &self.directory {
-            if self.has_name(directory, &self.name)? {
-                unlinkat(directory, &self.name, AtFlags::empty())?;
+    fn unlink(&mut self) -> io::Result<()> {
+        match &self.directory {
+            Some(directory) if self.has_name(directory, &self.name)? => {
+                Ok(unlinkat(directory, &self.name, AtFlags::empty())?)
             }
+            _ => Ok(()),
         }
-        Ok(fstat(&self.data)?.st_nlink == 0)
+    }
+
+    fn is_named(&mut self) -> io::Result<bool> {
+        Ok(fstat(&self.data)?.st_nlink > 0)
     }
 
     fn taken_by(&mut self, name: &OsStr) -> io::Result<Option<FileId>> {

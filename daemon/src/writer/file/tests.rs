@@ -161,8 +161,12 @@ impl Storage for Fake {
         Vec::new()
     }
 
-    fn unlink(&mut self) -> io::Result<bool> {
-        Ok(true)
+    fn unlink(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn is_named(&mut self) -> io::Result<bool> {
+        Ok(false)
     }
 
     fn sync(&mut self) -> io::Result<()> {
