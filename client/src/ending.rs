@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use freemkvd_proto::{Leftover, OpenMode, PARTIAL};
+use freemkvd_proto::{Leftover, OpenMode, partial_path};
 
 /// See the module's documentation.
 #[derive(Clone, Debug)]
@@ -23,7 +23,7 @@ impl Ending {
 
     /// What the file is called until it is complete.
     pub(crate) fn opened_path(&self) -> PathBuf {
-        if self.publish { self.partial_path() } else { self.path.clone() }
+        if self.publish { partial_path(&self.path) } else { self.path.clone() }
     }
 
     /// Whether it may be begun at all.
@@ -47,16 +47,10 @@ impl Ending {
     pub(crate) fn dispose(&self) -> io::Result<()> {
         let opened = self.opened_path();
         match self.leftover {
-            Leftover::Partial if !self.publish => self.rename(&opened, &self.partial_path()),
+            Leftover::Partial if !self.publish => self.rename(&opened, &partial_path(&self.path)),
             Leftover::Keep | Leftover::Partial => Ok(()),
             Leftover::Remove => fs::remove_file(&opened),
         }
-    }
-
-    fn partial_path(&self) -> PathBuf {
-        let mut partial = self.path.file_name().unwrap_or_default().to_owned();
-        partial.push(PARTIAL);
-        self.path.with_file_name(partial)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {

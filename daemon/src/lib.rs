@@ -133,7 +133,7 @@ fn ledger(config: &Config, socket: &Path) -> (Ledger, Vec<Entry>) {
     Ledger::open(directory).unwrap_or_else(|error| {
         let place = directory.display();
         // It may not be full for ever. Whatever else it is was set up like that.
-        if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+        if storage::is_no_space(&error) {
             warn!(
                 "cannot keep what a restart has to know in {place}: {error}; streams are refused until there \
                  is room"

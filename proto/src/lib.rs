@@ -220,5 +220,5 @@ pub use frame::{FrameError, HEADER_BYTES, Header, Kind, Sender};
 pub use message::{
     AbortStream, Command, Failure, Finished, GoingAway, Leftover, Mark, Open, OpenFile, OpenMode,
     OpenResumable, Opened, PARTIAL, Progress, Reply, Resume, Resumed, Seek, SetLen, SetWeight,
-    SlotPart, Token, Transfer, WirePath, WriteSlots, WriteZeroes,
+    SlotPart, Token, Transfer, WirePath, WriteSlots, WriteZeroes, partial_path,
 };

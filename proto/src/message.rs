@@ -177,6 +177,14 @@ pub enum Leftover {
 /// How a file's name ends that is not complete.
 pub const PARTIAL: &str = ".partial";
 
+/// What the file of `path` is called that is not complete: by its last name, whatever slashes follow it.
+#[must_use]
+pub fn partial_path(path: &Path) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(PARTIAL);
+    path.with_file_name(name)
+}
+
 /// Body of `OpenFile`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OpenFile {

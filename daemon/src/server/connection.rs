@@ -16,7 +16,7 @@ use super::transfer::{self, Opening};
 use super::{Server, control};
 use crate::descriptors::Claim;
 use crate::storage::{BadSlots, Slots};
-use crate::writer::{Client, Ending};
+use crate::writer::{Client, Ending, going_away};
 
 /// How long a refused or failed peer may take to close before the daemon does.
 const LINGER: Duration = Duration::from_secs(5);
@@ -183,11 +183,7 @@ fn check_resume(
 }
 
 fn refuse_while_draining(server: &Server) -> Result<(), Failure> {
-    if server.is_draining() {
-        let message = "the daemon is shutting down and takes no new streams; try again soon";
-        return Err(Failure::new(ErrorCode::GOING_AWAY, message));
-    }
-    Ok(())
+    if server.is_draining() { Err(going_away()) } else { Ok(()) }
 }
 
 fn slots(transfer: Transfer, passed: Passed) -> Result<Option<Slots>, Failure> {

@@ -397,6 +397,12 @@ fn advice(source: &io::Error) -> &'static str {
     }
 }
 
+/// True for what freeing some space helps against, on the file system or in a quota.
+#[must_use]
+pub fn is_no_space(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 /// True when nothing is wrong with the file: this process, or the host, has no room for one more.
 fn is_shortage(source: &io::Error) -> bool {
     #[cfg(unix)]
@@ -422,13 +428,11 @@ impl OpenError {
             Self::Io { source, .. } => {
                 let code = match source.kind() {
                     _ if is_shortage(source) => ErrorCode::NO_RESOURCES,
+                    _ if is_no_space(source) => ErrorCode::NO_SPACE_AHEAD,
                     io::ErrorKind::NotFound => ErrorCode::NOT_FOUND,
                     io::ErrorKind::PermissionDenied => ErrorCode::PERMISSION,
                     io::ErrorKind::AlreadyExists => ErrorCode::EXISTS,
                     io::ErrorKind::ReadOnlyFilesystem => ErrorCode::READ_ONLY,
-                    io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                        ErrorCode::NO_SPACE_AHEAD
-                    }
                     _ => ErrorCode::OPEN_FAILED,
                 };
                 (code, source.raw_os_error())

@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 impl Writer<'_> {
     /// Gives a complete file its name.
     pub(super) fn publish(&mut self) -> Result<(), Stop> {
-        if let Some(name) = self.ending.published_name(self.path) {
+        if let Some(name) = self.target.ending.published_name(&self.target.path) {
             self.rename(name).map_err(|error| self.not_published(&error))?;
             // The name, which is not durable yet.
             self.sync()?;
@@ -41,16 +41,16 @@ impl Writer<'_> {
         let claim =
             self.file.taken_by(name)?.map(|id| self.claim.claim_as_well(id, self.record.id));
         let _claim = claim.transpose().map_err(|other| {
-            let name = self.path.with_file_name(name);
+            let name = self.target.path.with_file_name(name);
             let message = format!("{} is being written by stream {other}", name.display());
             io::Error::new(io::ErrorKind::ResourceBusy, message)
         })?;
-        self.file.rename(name, self.ending.replaces())
+        self.file.rename(name, self.target.ending.replaces())
     }
 
     fn not_published(&self, error: &io::Error) -> Stop {
-        let name = self.ending.published_path(self.path).unwrap_or_default();
-        let (path, name) = (self.path.display(), name.display());
+        let name = self.target.ending.published_path(&self.target.path).unwrap_or_default();
+        let (path, name) = (self.target.path.display(), name.display());
         let what = match error.kind() {
             io::ErrorKind::AlreadyExists => format!("{name} exists by now; choose one of the two"),
             io::ErrorKind::NotFound => "somebody has taken its name away".to_owned(),
@@ -65,7 +65,7 @@ impl Writer<'_> {
     /// ended. Returns the last answer, if it was not given yet.
     pub(super) fn dispose(&mut self, last: Option<(u64, Reply)>) -> Option<(u64, Reply)> {
         let _ = self.file.sync();
-        if self.is_complete || !self.ending.removes() {
+        if self.is_complete || !self.target.ending.removes() {
             self.call_partial();
             return last;
         }
@@ -74,14 +74,14 @@ impl Writer<'_> {
                 stream = self.record.id,
                 "removed what was left of stream {}: {}",
                 self.record.id,
-                self.path.display()
+                self.target.path.display()
             ),
             Ok(false) => {
                 info!(
                     stream = self.record.id,
                     "what was left of stream {} has another name, and stays under that: {}",
                     self.record.id,
-                    self.path.display()
+                    self.target.path.display()
                 );
                 return last;
             }
@@ -105,7 +105,7 @@ impl Writer<'_> {
         if self.is_complete {
             return;
         }
-        let Some(name) = self.ending.leftover_name(self.path) else {
+        let Some(name) = self.target.ending.leftover_name(&self.target.path) else {
             return;
         };
         let renamed = self.rename(&name);
@@ -137,7 +137,7 @@ impl Writer<'_> {
             errno = error.raw_os_error(),
             "cannot {operation} what is left of stream {}: {}: {error}",
             self.record.id,
-            self.path.display()
+            self.target.path.display()
         );
     }
 }

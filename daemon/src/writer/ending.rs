@@ -8,7 +8,7 @@
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
-use freemkvd_proto::{Leftover, OpenFile, OpenMode, PARTIAL};
+use freemkvd_proto::{Leftover, OpenFile, OpenMode, PARTIAL, partial_path};
 use serde::{Deserialize, Serialize};
 
 /// See the module's documentation.
@@ -33,13 +33,7 @@ impl Ending {
     /// What is opened for a file that the client calls `path`.
     #[must_use]
     pub fn opened_path(&self, path: PathBuf) -> PathBuf {
-        if !self.publish {
-            return path;
-        }
-        // By its last name, whatever slashes follow it.
-        let mut partial = path.file_name().unwrap_or_default().to_owned();
-        partial.push(PARTIAL);
-        path.with_file_name(partial)
+        if self.publish { partial_path(&path) } else { path }
     }
 
     /// The name that the file of `path`, as it was opened, gets when it is complete; `None` for the one that
@@ -64,9 +58,7 @@ impl Ending {
         if self.publish || name.as_encoded_bytes().ends_with(PARTIAL.as_bytes()) {
             return None;
         }
-        let mut partial = name.to_owned();
-        partial.push(PARTIAL);
-        Some(partial)
+        partial_path(path).file_name().map(OsStr::to_owned)
     }
 
     /// True when what is left of it is to be removed.

@@ -9,14 +9,12 @@ use std::time::Duration;
 use tracing::{info, warn};
 
 use super::record::Activity;
-use super::run::{Stop, Writer};
+use super::run::{ABORT_POLL, Stop, Writer};
 use crate::config::{Size, Span};
+use crate::storage::is_no_space;
 
 /// How often it is tried again when nobody else has found any.
 const AGAIN: Duration = Duration::from_secs(1);
-
-/// How often a stream that waits looks whether it was aborted.
-const ABORT_POLL: Duration = Duration::from_millis(100);
 
 impl Writer<'_> {
     /// Does `attempt`, which is to `operation` at `offset`, again for as long as there is no space for it
@@ -27,18 +25,19 @@ impl Writer<'_> {
         offset: Option<u64>,
         mut attempt: impl FnMut(&mut Self) -> Result<io::Result<()>, Stop>,
     ) -> Result<(), Stop> {
+        let patience = self.target.no_space_wait;
         let mut since = None;
         loop {
             let result = attempt(self)?;
-            let (Err(error), patience) = (&result, self.no_space_wait) else {
-                if since.is_some() {
-                    self.goes_on();
+            let error = match &result {
+                Err(error) if is_no_space(error) && !patience.is_zero() => error,
+                _ => {
+                    if result.is_ok() && since.is_some() {
+                        self.goes_on();
+                    }
+                    return self.check(operation, offset, result);
                 }
-                return Ok(());
             };
-            if !is_no_space(error) || patience.is_zero() {
-                return self.check(operation, offset, result);
-            }
             let now = self.clock.now();
             let first = since.is_none();
             let until = *since.get_or_insert(now) + patience;
@@ -92,7 +91,7 @@ impl Writer<'_> {
             missing_bytes,
             errno = error.raw_os_error(),
             "stream {stream} waits for space{missing} and gives up after {}: {path}; free some",
-            Span(self.no_space_wait)
+            Span(self.target.no_space_wait)
         );
     }
 
@@ -102,9 +101,4 @@ impl Writer<'_> {
         self.record.set_activity(Activity::Writing);
         info!(stream = self.record.id, "stream {} has space again and goes on", self.record.id);
     }
-}
-
-/// True for what freeing some space helps against.
-fn is_no_space(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }

@@ -18,7 +18,7 @@ use crate::config::{RootSettings, SilentDevice};
 use crate::device::Device;
 use crate::ledger::Entry;
 use crate::space::{Announcement, Space};
-use crate::storage::{Descriptors, FileId, Known, OpenError, Opened};
+use crate::storage::{Descriptors, FileId, Known, OpenError, Opened, is_no_space};
 
 /// How often and for how long another look is taken at space that somebody is setting aside: on a slow disk
 /// that takes seconds.
@@ -241,15 +241,15 @@ fn reserve(
     let Some(announcement) = announcement else {
         return Ok(());
     };
-    let is_reserved = opened.storage.reserve(hint_bytes).map_err(|error| match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+    let is_reserved = opened.storage.reserve(hint_bytes).map_err(|error| match error {
+        error if is_no_space(&error) => {
             let available = opened.storage.available_bytes().unwrap_or(0);
             let errno = error.raw_os_error();
             Failure { errno, ..no_space(path, hint_bytes, available, 0) }
         }
-        _ => {
+        source => {
             let (path, operation) = (path.to_owned(), "reserve space for");
-            OpenError::Io { path, operation, source: error }.failure()
+            OpenError::Io { path, operation, source }.failure()
         }
     })?;
     announcement.asked(is_reserved);

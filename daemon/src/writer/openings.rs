@@ -127,6 +127,13 @@ impl Silence {
     }
 }
 
+/// What a client is told while the daemon takes no streams any more.
+#[must_use]
+pub fn going_away() -> Failure {
+    let message = "the daemon is shutting down and takes no new streams; try again soon";
+    Failure::new(ErrorCode::GOING_AWAY, message)
+}
+
 impl Openings {
     /// Whether the device of `path` is known not to answer.
     #[must_use]
@@ -171,9 +178,7 @@ impl Openings {
                 },
             };
             if record.queue.is_going_away() {
-                let message =
-                    "the daemon is shutting down and takes no new streams; try again soon";
-                return Err(Failure::new(ErrorCode::GOING_AWAY, message));
+                return Err(going_away());
             }
             if record.queue.is_ended() || !record.is_attached() {
                 return Err(silence.failure());

@@ -14,7 +14,6 @@ use std::time::Duration;
 
 use freemkvd_proto::{ErrorCode, Failure, Finished, Reply};
 
-use super::ending::Ending;
 use super::file::File;
 use super::gate::Account;
 use super::open::{Claim, Target};
@@ -22,11 +21,11 @@ use super::queue::{End, Job, Next, SEGMENT_BYTES};
 use super::record::{Activity, Record};
 use crate::budget::Reserve;
 use crate::clock::Clock;
-use crate::storage::Content;
+use crate::storage::{Content, is_no_space};
 use crate::stream::drain::{self, Pressure};
 
-/// How often a throttled stream looks whether its muxer has given up.
-const ABORT_POLL: Duration = Duration::from_millis(100);
+/// How often a stream that waits looks whether it was given up.
+pub(super) const ABORT_POLL: Duration = Duration::from_millis(100);
 
 /// How long the holder of a turn waits for more before it passes it on: a client whose slots have just
 /// been written fills them within a millisecond.
@@ -60,11 +59,7 @@ pub(super) struct Writer<'a> {
     pub(super) clock: Clock,
     /// When content was last written. Nothing else needs a turn, or a charge.
     last_write: Duration,
-    /// How long it waits for space.
-    pub(super) no_space_wait: Duration,
-    /// The file as it was opened, and what is to become of it.
-    pub(super) path: &'a Path,
-    pub(super) ending: Ending,
+    pub(super) target: &'a Target,
     /// All of it is durable; only its name may still be missing.
     pub(super) is_complete: bool,
     /// Let go of after the file.
@@ -86,9 +81,7 @@ impl<'a> Writer<'a> {
             file,
             clock,
             last_write: clock.now(),
-            no_space_wait: target.no_space_wait,
-            path: &target.path,
-            ending: target.ending,
+            target,
             is_complete,
             claim,
             is_without_space: false,
@@ -430,9 +423,7 @@ pub(super) fn failure(
     error: &io::Error,
 ) -> Failure {
     let (code, advice) = match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            (ErrorCode::NO_SPACE, "free some space and write it again")
-        }
+        _ if is_no_space(error) => (ErrorCode::NO_SPACE, "free some space and write it again"),
         io::ErrorKind::ReadOnlyFilesystem => {
             (ErrorCode::READ_ONLY, "see the kernel's log for why it is read-only")
         }

@@ -11,7 +11,7 @@ use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 use freemkvd_client::{Error, ErrorCode, RipFile};
-use freemkvd_proto::PARTIAL;
+use freemkvd_proto::partial_path;
 
 use crate::cli::{LeftoverChoice, WriteOptions};
 use crate::exit::{Exit, Failed};
@@ -181,11 +181,7 @@ fn kept_as(options: &WriteOptions, path: &Path) -> Option<PathBuf> {
     match options.leftover {
         LeftoverChoice::Remove => None,
         LeftoverChoice::Keep if !options.publish => Some(path.to_owned()),
-        LeftoverChoice::Keep | LeftoverChoice::Partial => {
-            let mut partial = path.file_name().unwrap_or_default().to_owned();
-            partial.push(PARTIAL);
-            Some(path.with_file_name(partial))
-        }
+        LeftoverChoice::Keep | LeftoverChoice::Partial => Some(partial_path(path)),
     }
 }
 
