@@ -13,7 +13,6 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use freemkvd_client::control::Control;
 use freemkvd_client::{ErrorCode, Options};
 use freemkvd_proto::status::{Status, Stream, StreamState};
 use freemkvd_tests::daemon::{Daemon, wait_until};
@@ -175,14 +174,8 @@ fn a_stream_that_waits_for_space_can_be_given_up_at_once() {
     let daemon = Daemon::start(&work(), "");
     let mut muxers = two_that_wait(&daemon, place.dir());
     let muxer = muxers.pop().unwrap();
-    let mut control = Control::connect(Some(daemon.socket()), Duration::from_secs(5)).unwrap();
     let since = Instant::now();
-    control.abort(muxer.stream).unwrap();
-    let returned = since.elapsed();
-    assert!(wait_until(|| muxer.is_over()), "its muxer still waits");
-    let heard = since.elapsed();
-    let error = muxer.error();
-    assert_eq!(error.code(), Some(ErrorCode::ABORTED), "{error}");
+    let (returned, heard) = muxer.give_up(&daemon);
     daemon.wait_for("one stream", |status| status.streams.len() == 1);
     eprintln!(
         "no space: the abort returned after {returned:.1?}, its muxer heard after {heard:.1?}, and the stream \

@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use freemkvd_client::{Options, RipFile};
-use freemkvd_tests::daemon::Daemon;
+use freemkvd_client::control::Control;
+use freemkvd_client::{ErrorCode, Options, RipFile};
+use freemkvd_tests::daemon::{Daemon, wait_until};
 use freemkvd_tests::pattern;
 
 use super::MIB;
@@ -139,6 +140,20 @@ impl Muxer {
         let ended = self.thread.take().unwrap().join().unwrap();
         let error = ended.and_then(RipFile::finish).unwrap_err();
         freemkvd_client::Error::inside(&error).unwrap_or_else(|| panic!("{error}")).clone()
+    }
+
+    /// Has it aborted from outside. Returns how long the call took, and how long it was until the muxer had heard.
+    pub(crate) fn give_up(self, daemon: &Daemon) -> (Duration, Duration) {
+        let mut control = Control::connect(Some(daemon.socket()), Duration::from_secs(5)).unwrap();
+        let since = Instant::now();
+        control.abort(self.stream).unwrap();
+        let returned = since.elapsed();
+        assert!(wait_until(|| self.is_over()), "its muxer still waits");
+        let heard = since.elapsed();
+        let error = self.error();
+        assert_eq!(error.code(), Some(ErrorCode::ABORTED), "{error}");
+        assert!(error.to_string().contains("was given up from outside"), "{error}");
+        (returned, heard)
     }
 
     fn file(&mut self) -> RipFile {
