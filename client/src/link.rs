@@ -91,9 +91,8 @@ impl Link {
     /// versions know what they can.
     pub(crate) fn new(pool: Pool, open: proto::OpenFile) -> Self {
         let (transfer, token) = (open.open.transfer, open.token);
-        let is_plain = !open.publish && open.leftover == proto::Leftover::Keep;
         let command = match token {
-            _ if !is_plain => Command::OpenFile(open),
+            _ if !open.is_plain() => Command::OpenFile(open),
             Some(token) => Command::OpenResumable(proto::OpenResumable { token, open: open.open }),
             None => Command::Open(open.open),
         };

@@ -149,8 +149,8 @@ impl Remote {
         })?;
         let token = token.filter(|_| connection.version >= Kind::OpenResumable.since());
         let (publish, leftover) = (opening.publish, opening.leftover);
-        let is_plain = !publish && leftover == Leftover::Keep;
-        if !is_plain && connection.version < Kind::OpenFile.since() {
+        let open = proto::OpenFile { token, open, publish, leftover };
+        if !open.is_plain() && connection.version < Kind::OpenFile.since() {
             return Err(too_old(path, connection.version).into());
         }
         let route = Route {
@@ -158,7 +158,7 @@ impl Remote {
             step_timeout: opening.timeout,
             resume_timeout: opening.resume_timeout,
         };
-        let link = Link::new(pool, proto::OpenFile { token, open, publish, leftover });
+        let link = Link::new(pool, open);
         let shared = Shared::start(path, connection.stream, memory.map(Arc::new), link, route)?;
         let opened = shared.wait(patience, |link| link.opened).map_err(|error| {
             shared.give_up();

@@ -199,6 +199,14 @@ pub struct OpenFile {
     pub leftover: Leftover,
 }
 
+impl OpenFile {
+    /// True when it says no more than an `Open` or an `OpenResumable` can, which daemons of all versions know.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        !self.publish && self.leftover == Leftover::Keep
+    }
+}
+
 /// Body of `AbortStream`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AbortStream {

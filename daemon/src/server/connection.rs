@@ -61,16 +61,13 @@ pub(super) async fn serve(server: Arc<Server>, socket: Stream, claim: Claim) {
     };
     let mut receiver = Receiver::new(&socket, version);
     let first = timeout_at(deadline, receiver.receive_first()).await;
-    let failure = match first {
-        Ok(Ok((Received::Command(0, command), passed))) if open_of(&command).is_some() => {
-            let opening = open_of(&command).map(|open| check_open(&server, open, passed));
+    let failure = match first.map(|first| first.map(with_one_way_to_open)) {
+        Ok(Ok((Received::Command(0, Command::OpenFile(file)), passed))) => {
+            let opening = check_open(&server, file, passed);
             claim.first_frame_is_over();
             match opening {
-                Some(Ok(opening)) => {
-                    transfer::open(&server, &socket, receiver, client, opening).await
-                }
-                Some(Err(failure)) => Some(failure),
-                None => None,
+                Ok(opening) => transfer::open(&server, &socket, receiver, client, opening).await,
+                Err(failure) => Some(failure),
             }
         }
         Ok(Ok((Received::Command(0, Command::Resume(from)), passed))) => {
@@ -135,15 +132,17 @@ fn client_of(socket: &Stream) -> Client {
     Client { pid, uid }
 }
 
-/// The three ways to open a stream, as the most general one.
-fn open_of(command: &Command) -> Option<OpenFile> {
-    let (token, open) = match command {
-        Command::Open(open) => (None, open),
-        Command::OpenResumable(OpenResumable { token, open }) => (Some(*token), open),
-        Command::OpenFile(open) => return Some(open.clone()),
-        _ => return None,
+/// Of the three ways to open a stream the most general one says all; whatever else came stays as it is.
+fn with_one_way_to_open((received, passed): (Received, Passed)) -> (Received, Passed) {
+    let (number, token, open) = match received {
+        Received::Command(number, Command::Open(open)) => (number, None, open),
+        Received::Command(number, Command::OpenResumable(OpenResumable { token, open })) => {
+            (number, Some(token), open)
+        }
+        other => return (other, passed),
     };
-    Some(OpenFile { token, open: open.clone(), publish: false, leftover: Leftover::Keep })
+    let file = OpenFile { token, open, publish: false, leftover: Leftover::Keep };
+    (Received::Command(number, Command::OpenFile(file)), passed)
 }
 
 /// Everything about an `Open` that can be refused without a look at the disk.

@@ -55,20 +55,15 @@ pub(super) fn is_request(command: &Command) -> bool {
 fn answer(server: &Server, client: Client, command: &Command, version: u16) -> Option<Reply> {
     Some(match command {
         Command::Status => Reply::StatusReport(server.status().for_version(version)),
-        Command::Drain => match drain(server, client) {
-            Ok(()) => Reply::Done,
-            Err(refused) => Reply::Failed(refused),
-        },
-        Command::SetWeight(set) => match set_weight(server, client, *set) {
-            Ok(()) => Reply::Done,
-            Err(refused) => Reply::Failed(refused),
-        },
-        Command::AbortStream(abort) => match abort_stream(server, client, abort.stream) {
-            Ok(()) => Reply::Done,
-            Err(refused) => Reply::Failed(refused),
-        },
+        Command::Drain => done(drain(server, client)),
+        Command::SetWeight(set) => done(set_weight(server, client, *set)),
+        Command::AbortStream(abort) => done(abort_stream(server, client, abort.stream)),
         _ => return None,
     })
+}
+
+fn done(result: Result<(), Failure>) -> Reply {
+    result.map_or_else(Reply::Failed, |()| Reply::Done)
 }
 
 fn not_a_request() -> Failure {

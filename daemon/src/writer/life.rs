@@ -131,7 +131,6 @@ fn open_new(
     let ready =
         record.calling("open", shop.clock.now(), || open::open(shop, record, target, mode, hint));
     let mut ready = ready.inspect_err(|_| shop.ledger.forget(record.id))?;
-    shop.openings.learn(shop, &target.path, &ready.device.info.id);
     if let Some(token) = token {
         let Ready { opened, .. } = &mut ready;
         keep::begin(shop, record, target, opened, (token, hint)).inspect_err(|_| {

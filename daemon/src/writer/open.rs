@@ -136,7 +136,7 @@ pub(super) fn open(
     let opening = shop.openings.begin(shop, record, target)?;
     let mut opened = shop.disk.open(&target.roots, path, mode).map_err(|error| error.failure())?;
     // What comes now may take long where all is well.
-    drop(opening);
+    opening.answered(&opened.device.id, shop.clock.now());
     // A file that this stream has created is another's if that one was quicker with its claim: only
     // under a claim of its own may it be removed again.
     let claim = shop.files.claim(opened.id, stream).map_err(|other| in_use(path, other))?;

@@ -54,10 +54,8 @@ struct Inner {
 /// What an open has shown about its directory.
 #[derive(Clone, Debug)]
 struct Seen {
-    /// Where the file turned out to lie: a link may lead to another mount than the name says.
-    device: String,
-    /// What the name said. When it says something else, the rest is of no use any more.
-    named: Option<String>,
+    /// Where the file turned out to lie.
+    place: Place,
     /// When that open returned.
     answered: Duration,
 }
@@ -71,11 +69,8 @@ impl Inner {
 
     /// When an open of that place has last returned.
     fn answered(&self, place: &Place) -> Option<Duration> {
-        let same = self.seen.iter().filter(|(directory, seen)| {
-            let device = Some(seen.device.clone());
-            place.is_like(&Place { directory: (*directory).clone(), device })
-        });
-        same.map(|(_, seen)| seen.answered).max()
+        let same = self.seen.values().filter(|seen| place.is_like(&seen.place));
+        same.map(|seen| seen.answered).max()
     }
 
     /// Since when an open has hung there, and none has returned.
@@ -85,17 +80,17 @@ impl Inner {
         (!answers && now.saturating_sub(oldest) >= SILENT).then_some(oldest)
     }
 
-    /// Whether one more is to be tried in a directory that looks silent.
-    fn is_to_be_tried(&mut self, directory: &Path, now: Duration) -> bool {
-        if self.tried.len() >= DIRECTORIES_MAX && !self.tried.contains_key(directory) {
-            self.tried.pop_first();
-        }
-        let tried = self.tried.entry(directory.to_owned()).or_insert(now);
-        let is_due = now.saturating_sub(*tried) >= SILENT;
-        if is_due {
-            *tried = now;
-        }
-        is_due
+    /// When one more is to be tried in a directory that looks silent. It counts from when it first did.
+    fn try_after(&mut self, directory: &Path, now: Duration) -> Duration {
+        bound(&mut self.tried, directory);
+        *self.tried.entry(directory.to_owned()).or_insert(now) + SILENT
+    }
+}
+
+/// Makes room for what is known of another directory.
+fn bound<T>(known: &mut BTreeMap<PathBuf, T>, directory: &Path) {
+    if known.len() >= DIRECTORIES_MAX && !known.contains_key(directory) {
+        known.pop_first();
     }
 }
 
@@ -103,6 +98,9 @@ impl Inner {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Place {
     directory: PathBuf,
+    /// Where its name leads to. When it says something else, what was seen there is of no use any more.
+    named: Option<String>,
+    /// Where files of the directory were seen to lie, or else the same: a link may lead to another mount.
     device: Option<String>,
 }
 
@@ -135,23 +133,34 @@ pub fn going_away() -> Failure {
 }
 
 impl Openings {
-    /// Whether the device of `path` is known not to answer.
+    /// Whether the device of `path` is known not to answer. Changes nothing: who is let through here is asked
+    /// again by [`Openings::begin`].
     #[must_use]
     pub fn silence(&self, shop: &Shop, path: &Path) -> Option<Silence> {
-        self.silence_at(shop, path, shop.clock.now())
+        self.silence_of(shop, &self.place(shop, path), shop.clock.now()).err()
     }
 
-    fn silence_at(&self, shop: &Shop, path: &Path, now: Duration) -> Option<Silence> {
-        let (place, is_named) = self.place(shop, path);
+    /// `Ok` where it is not, or one more is to be tried; true for the latter.
+    fn silence_of(&self, shop: &Shop, place: &Place, now: Duration) -> Result<bool, Silence> {
         let view = place.device.as_deref().and_then(|device| shop.gate.device(device));
         let wedged = view.filter(|view| view.state == State::Wedged).map(|view| view.since);
         let mut inner = self.lock();
-        let since = wedged.or_else(|| inner.hangs_since(&place, now))?;
-        let is_certain = wedged.is_some() && is_named;
-        if !is_certain && inner.is_to_be_tried(&place.directory, now) {
-            return None;
+        let Some(since) = wedged.or_else(|| inner.hangs_since(place, now)) else {
+            return Ok(false);
+        };
+        let is_certain = wedged.is_some() && place.device == place.named;
+        if !is_certain && inner.try_after(&place.directory, now) <= now {
+            return Ok(true);
         }
-        Some(place.silent_for(now.saturating_sub(since)))
+        Err(place.silent_for(now.saturating_sub(since)))
+    }
+
+    /// The same for one who is about to go there: of those who are let through to try, it is one.
+    fn let_through(&self, shop: &Shop, place: &Place, now: Duration) -> Result<(), Silence> {
+        if self.silence_of(shop, place, now)? {
+            self.lock().tried.insert(place.directory.clone(), now);
+        }
+        Ok(())
     }
 
     /// The file of `target` is about to be opened. It waits where the device has enough to open, and, if the
@@ -164,15 +173,16 @@ impl Openings {
         target: &Target,
     ) -> Result<UnderWay<'_>, Failure> {
         loop {
-            let silence = match self.silence(shop, &target.path) {
-                Some(silence) if target.silent_device == SilentDevice::Refuse => {
+            let place = self.place(shop, &target.path);
+            let silence = match self.let_through(shop, &place, shop.clock.now()) {
+                Err(silence) if target.silent_device == SilentDevice::Refuse => {
                     return Err(silence.failure());
                 }
-                Some(silence) => {
+                Err(silence) => {
                     thread::sleep(LOOK);
                     silence
                 }
-                None => match self.note_unless_crowded(shop, record, &target.path) {
+                Ok(()) => match self.note_unless_crowded(shop, record, place) {
                     Ok(under_way) => return Ok(under_way),
                     Err(silence) => silence,
                 },
@@ -191,9 +201,8 @@ impl Openings {
         &self,
         shop: &Shop,
         record: &Record,
-        path: &Path,
+        place: Place,
     ) -> Result<UnderWay<'_>, Silence> {
-        let (place, _) = self.place(shop, path);
         let crowded = |inner: &mut Inner| inner.like(&place).count() >= UNDER_WAY_MAX;
         let waited = self.over.wait_timeout_while(self.lock(), LOOK, crowded);
         let mut inner = waited.unwrap_or_else(PoisonError::into_inner).0;
@@ -208,31 +217,20 @@ impl Openings {
 
     /// The same for a stream that goes on, and has nothing to wait for.
     pub(super) fn note(&self, shop: &Shop, record: &Record, path: &Path) -> UnderWay<'_> {
-        let (place, _) = self.place(shop, path);
+        let place = self.place(shop, path);
         self.lock().under_way.insert(record.id, (place, shop.clock.now()));
         UnderWay { openings: self, stream: record.id }
     }
 
-    /// The file of `path` is open, and lies on this device.
-    pub(super) fn learn(&self, shop: &Shop, path: &Path, device: &str) {
-        let (directory, named) = (directory_of(path), shop.disk.locate(path));
-        let (device, answered) = (device.to_owned(), shop.clock.now());
-        let mut inner = self.lock();
-        if inner.seen.len() >= DIRECTORIES_MAX && !inner.seen.contains_key(&directory) {
-            inner.seen.pop_first();
-        }
-        inner.seen.insert(directory, Seen { device, named, answered });
-    }
-
-    /// Where the file is to be, and whether that is what its name says.
-    fn place(&self, shop: &Shop, path: &Path) -> (Place, bool) {
-        let directory = directory_of(path);
+    /// Where the file is to be.
+    fn place(&self, shop: &Shop, path: &Path) -> Place {
+        let directory = path.parent().unwrap_or(path).to_owned();
         let named = shop.disk.locate(path);
         let inner = self.lock();
-        let seen = inner.seen.get(&directory).filter(|seen| seen.named == named);
-        let device = seen.map(|seen| seen.device.clone()).or_else(|| named.clone());
-        let is_named = device == named;
-        (Place { directory, device }, is_named)
+        let seen = inner.seen.get(&directory).map(|seen| &seen.place);
+        let seen = seen.filter(|seen| seen.named == named);
+        let device = seen.map_or_else(|| named.clone(), |seen| seen.device.clone());
+        Place { directory, named, device }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -253,14 +251,22 @@ impl Place {
     }
 }
 
-fn directory_of(path: &Path) -> PathBuf {
-    path.parent().unwrap_or(path).to_owned()
-}
-
 /// An open that has not returned.
 pub(super) struct UnderWay<'a> {
     openings: &'a Openings,
     stream: StreamId,
+}
+
+impl UnderWay<'_> {
+    /// It has returned; the file lies on this device.
+    pub(super) fn answered(self, device: &str, now: Duration) {
+        let mut inner = self.openings.lock();
+        if let Some((place, _)) = inner.under_way.get(&self.stream) {
+            let place = Place { device: Some(device.to_owned()), ..place.clone() };
+            bound(&mut inner.seen, &place.directory);
+            inner.seen.insert(place.directory.clone(), Seen { place, answered: now });
+        }
+    }
 }
 
 impl Drop for UnderWay<'_> {
@@ -325,7 +331,14 @@ mod tests {
 
     fn is_silent(shop: &Shop, path: &str, seconds: u64) -> bool {
         let now = shop.clock.now() + Duration::from_secs(seconds);
-        shop.openings.silence_at(shop, Path::new(path), now).is_some()
+        let place = shop.openings.place(shop, Path::new(path));
+        shop.openings.silence_of(shop, &place, now).is_err()
+    }
+
+    /// An open that is answered.
+    fn returned(shop: &Shop, path: &str, device: &str) {
+        let under_way = shop.openings.note(shop, &record(99, path), Path::new(path));
+        under_way.answered(device, shop.clock.now());
     }
 
     #[test]
@@ -354,7 +367,7 @@ mod tests {
         let _hanging =
             shop.openings.note(&shop, &record(1, "/rips/link/a"), Path::new("/rips/link/a"));
         assert!(is_silent(&shop, "/rips/b", 25), "for all that is known");
-        shop.openings.learn(&shop, Path::new("/rips/a"), "8:1");
+        returned(&shop, "/rips/a", "8:1");
         assert!(!is_silent(&shop, "/rips/b", 25), "its disk answers");
         let _dead = shop.openings.note(&shop, &record(2, "/nas/a"), Path::new("/nas/a"));
         assert!(is_silent(&shop, "/nas/b", 25));
@@ -363,10 +376,20 @@ mod tests {
     }
 
     #[test]
-    fn a_place_that_looks_silent_is_tried_again_after_a_while() {
+    fn a_place_that_looks_silent_is_tried_by_one_after_a_while() {
         let (shop, _) = shop(vec![("/nas", "0:52")]);
         let _hanging = shop.openings.note(&shop, &record(1, "/nas/a"), Path::new("/nas/a"));
-        let tried = (25..=125).step_by(5).filter(|at| !is_silent(&shop, "/nas/b", *at)).count();
+        let (place, start) = (shop.openings.place(&shop, Path::new("/nas/b")), shop.clock.now());
+        let is_tried = |seconds| {
+            let now = start + Duration::from_secs(seconds);
+            // Whoever only asks is told the same, and takes the place of nobody.
+            let asked = (0..3).map(|_| shop.openings.silence_of(&shop, &place, now).is_ok()).max();
+            let is_tried = shop.openings.let_through(&shop, &place, now).is_ok();
+            assert_eq!(asked, Some(is_tried));
+            assert!(shop.openings.let_through(&shop, &place, now).is_err() || !is_tried);
+            is_tried
+        };
+        let tried = (25..=125).step_by(5).filter(|seconds| is_tried(*seconds)).count();
         assert_eq!(tried, 5, "once in 20 s");
     }
 
@@ -374,13 +397,13 @@ mod tests {
     fn a_directory_is_where_its_files_were_until_something_else_is_mounted() {
         let (shop, table) = shop(vec![("/rips", "8:1"), ("/", "8:0")]);
         // A link below /rips, to the server.
-        shop.openings.learn(&shop, Path::new("/rips/nas/a"), "0:52");
-        let place = |path| shop.openings.place(&shop, Path::new(path)).0.device.unwrap();
+        returned(&shop, "/rips/nas/a", "0:52");
+        let place = |path| shop.openings.place(&shop, Path::new(path)).device.unwrap();
         assert_eq!((place("/rips/nas/b"), place("/rips/b")), ("0:52".into(), "8:1".to_owned()));
         table.0.lock().unwrap()[0].1 = "8:2";
         assert_eq!(place("/rips/nas/b"), "8:2");
         (0..2 * DIRECTORIES_MAX).for_each(|number| {
-            shop.openings.learn(&shop, Path::new(&format!("/rips/{number}/a")), "8:2");
+            returned(&shop, &format!("/rips/{number}/a"), "8:2");
         });
         assert_eq!(shop.openings.lock().seen.len(), DIRECTORIES_MAX);
     }
