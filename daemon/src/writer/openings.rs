@@ -134,7 +134,7 @@ pub fn going_away() -> Failure {
 
 impl Openings {
     /// Whether the device of `path` is known not to answer. Changes nothing: who is let through here is asked
-    /// again by [`Openings::begin`].
+    /// again by its own thread.
     #[must_use]
     pub fn silence(&self, shop: &Shop, path: &Path) -> Option<Silence> {
         self.silence_of(shop, &self.place(shop, path), shop.clock.now()).err()
