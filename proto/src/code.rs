@@ -60,6 +60,9 @@ codes! {
     /// More connections than the daemon is configured for.
     TOO_MANY_CONNECTIONS = 108, "too many connections";
 
+    /// The configuration does not let this user do that.
+    NOT_ALLOWED = 110, "not allowed for this user";
+
     /// A shared slot that does not exist, or a part of one that does not fit.
     BAD_SLOT = 109, "no such part of a shared slot";
 
@@ -100,6 +103,9 @@ codes! {
     CANNOT_KEEP = 217, "cannot be kept for a restart of the daemon";
     /// The daemon has not all the descriptors, threads or memory that the stream would need.
     NO_RESOURCES = 218, "not enough descriptors, threads or memory";
+
+    /// A file that came with its stream is missing, no regular file, not open for writing, or not one file.
+    BAD_FILE = 219, "not usable as the file of a stream";
 
     /// The file's device has not answered for so long that nothing new is begun on it.
     DEVICE_SILENT = 216, "the device does not answer";

@@ -111,6 +111,7 @@ impl Command {
             Self::Drain => Kind::Drain,
             Self::OpenFile(_) => Kind::OpenFile,
             Self::AbortStream(_) => Kind::AbortStream,
+            Self::OpenGiven(_) => Kind::OpenGiven,
         }
     }
 
@@ -131,6 +132,7 @@ impl Command {
             Self::OpenResumable(body) => encode(kind, sequence, body),
             Self::OpenFile(body) => encode(kind, sequence, body),
             Self::AbortStream(body) => encode(kind, sequence, body),
+            Self::OpenGiven(body) => encode(kind, sequence, body),
             Self::Flush | Self::Sync | Self::Finish | Self::Abort | Self::Status | Self::Drain => {
                 Ok(Header::new(kind, 0, sequence)?.encode().to_vec())
             }
@@ -160,6 +162,7 @@ impl Command {
             Kind::OpenResumable => Self::OpenResumable(decode(kind, body)?),
             Kind::OpenFile => Self::OpenFile(decode(kind, body)?),
             Kind::AbortStream => Self::AbortStream(decode(kind, body)?),
+            Kind::OpenGiven => Self::OpenGiven(decode(kind, body)?),
             Kind::Drain => Self::Drain,
             _ => {
                 return Err(FrameError::UnknownKind { number: kind as u16 });

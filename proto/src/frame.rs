@@ -44,6 +44,8 @@ pub enum Kind {
     OpenResumable = 0x0C,
     /// Opens the connection's stream, and says what becomes of its file.
     OpenFile = 0x0D,
+    /// Opens the connection's stream on a file that comes with it.
+    OpenGiven = 0x0E,
     /// Asks for a status report.
     Status = 0x40,
     /// Changes the weight of a stream.
@@ -92,6 +94,7 @@ impl Kind {
         Self::Resume,
         Self::OpenResumable,
         Self::OpenFile,
+        Self::OpenGiven,
         Self::Status,
         Self::SetWeight,
         Self::Drain,
@@ -121,6 +124,7 @@ impl Kind {
         match self {
             Self::Resume | Self::OpenResumable | Self::Drain | Self::Resumable | Self::Resumed => 3,
             Self::OpenFile | Self::AbortStream => 4,
+            Self::OpenGiven => 5,
             _ => 2,
         }
     }

@@ -43,8 +43,8 @@
 //!
 //! # Commands
 //!
-//! One stream per connection. The first frame is `Open`, `OpenResumable`, `OpenFile` or `Resume` with sequence number 0; every command
-//! after `Open` is numbered 1, 2, 3 and so on, without a gap. A stream has a position, which starts at 0;
+//! One stream per connection. The first frame is `Open`, `OpenResumable`, `OpenFile`, `OpenGiven` or `Resume` with
+//! sequence number 0; every command after it is numbered 1, 2, 3 and so on, without a gap. A stream has a position, which starts at 0;
 //! `Write` and `WriteZeroes` move it.
 //!
 //! | kind | body | answered by |
@@ -52,6 +52,7 @@
 //! | `Open` | [`Open`] | `Opened`, or `Failed` and the connection ends |
 //! | `OpenResumable` | [`OpenResumable`] | `Resumable` if the stream will outlive the daemon, and then as `Open` |
 //! | `OpenFile` | [`OpenFile`] | as `OpenResumable` if it has a token, else as `Open`; since version 4 |
+//! | `OpenGiven` | [`OpenGiven`], with the file itself | as `OpenFile`; since version 5; not on Windows |
 //! | `Resume` | [`Resume`] | `Resumed`; or `Finished` or `Failed`, and the connection ends |
 //! | `Write` | 1 byte to 4 MiB of content for the position | `Progress`, sooner or later |
 //! | `WriteSlots` | [`WriteSlots`]: where content for the position lies in shared slots | `Progress`, sooner or later |
@@ -80,6 +81,24 @@
 //!   removed. What is to be removed loses its name first, and then its space step by step.
 //! * A crash between these steps leaves the file under one of its two names, whole if it was complete.
 //!   `Resume` finds it under either, and `Finish` does what is left to do.
+//!
+//! # Files that come with their stream
+//!
+//! Since version 5 a client on Unix can open the file itself, twice, and pass the descriptors with
+//! [`OpenGiven`]: ancillary data (`SCM_RIGHTS`) of a `sendmsg` that begins within that frame. Then owner, mode
+//! and meaning of the path are the client's, whoever the daemon is and whatever it has mounted where, and the
+//! daemon opens nothing.
+//!
+//! * The daemon takes a regular file that both descriptors have open for writing (and not with `O_APPEND`),
+//!   by two open file descriptions. Anything else, one descriptor too few and one too many, is
+//!   [`ErrorCode::BAD_FILE`]; no file was changed then. Roots do not matter.
+//! * The client keeps its own descriptors open until the stream has ended. With `Resume` it passes the same
+//!   ones again, so that the file is never closed in between.
+//! * Names are the client's: to create the file, to rename it when it is complete, and to remove what is left
+//!   of it. `Finished` says that content, length, and the name that the file had are durable, the last if the
+//!   directory was passed.
+//! * The client leaves the file alone. What it changes under the daemon (cuts it off, removes its name, takes
+//!   rights away) harms that file and nothing else.
 //!
 //! # No space
 //!
@@ -203,7 +222,7 @@
 //! 1 was in no release and is no longer spoken. 2 brought shared slots, weights, the window of a stream,
 //! and a status report with what the kernel counts. 3 brought `Resume`, and with it [`Kind::since`]: on a
 //! connection of version 2 its kinds are unknown, and a suspended stream is shown as idle. 4 brought `OpenFile`
-//! and `AbortStream`; to older versions a stream without space is shown as throttled. See [`hello::VERSION_HIGHEST`].
+//! and `AbortStream`; to older versions a stream without space is shown as throttled. 5 brought `OpenGiven`. See [`hello::VERSION_HIGHEST`].
 
 mod code;
 mod codec;
@@ -218,7 +237,7 @@ pub use code::ErrorCode;
 pub use codec::{Decoder, Step};
 pub use frame::{FrameError, HEADER_BYTES, Header, Kind, Sender};
 pub use message::{
-    AbortStream, Command, Failure, Finished, GoingAway, Leftover, Mark, Open, OpenFile, OpenMode,
-    OpenResumable, Opened, PARTIAL, Progress, Reply, Resume, Resumed, Seek, SetLen, SetWeight,
-    SlotPart, Token, Transfer, WirePath, WriteSlots, WriteZeroes, partial_path,
+    AbortStream, Command, Failure, Finished, GoingAway, Leftover, Mark, Open, OpenFile, OpenGiven,
+    OpenMode, OpenResumable, Opened, PARTIAL, Progress, Reply, Resume, Resumed, Seek, SetLen,
+    SetWeight, SlotPart, Token, Transfer, WirePath, WriteSlots, WriteZeroes, partial_path,
 };

@@ -32,6 +32,12 @@ pub const REPLY_BYTES_MAX: u32 = 4 << 20;
 /// Longest path in bytes, `PATH_MAX` of Linux without its final NUL.
 pub const PATH_BYTES_MAX: usize = 4095;
 
+/// Longest label of a file that comes with its stream, in bytes: it usually is a path.
+pub const LABEL_BYTES_MAX: usize = PATH_BYTES_MAX;
+
+/// Most descriptors that come with a first frame: memory of shared slots, a file twice, its directory.
+pub const DESCRIPTORS_MAX: usize = 4;
+
 /// Highest file offset plus one: `off_t` is signed on every platform served.
 pub const OFFSET_MAX: u64 = i64::MAX as u64;
 

@@ -207,6 +207,36 @@ impl OpenFile {
     }
 }
 
+/// Body of `OpenGiven`: a stream whose file the client has opened itself. Its descriptors come with the frame
+/// (`SCM_RIGHTS`), after the memory of shared slots if there is any:
+///
+/// 1. the file, open for writing;
+/// 2. the same file, opened once more (another open file description, not a copy), of which nothing is ever
+///    asked but to sync;
+/// 3. if `passes_directory`, the directory that has the file's name, to make that durable.
+///
+/// What becomes of the file's name is the client's business.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenGiven {
+    /// What the stream is resumed by, as in [`OpenResumable`]; `None` for one that ends with the daemon.
+    pub token: Option<Token>,
+    /// What to call the file in status, log and errors: its path as the client sees it. Nothing is opened by
+    /// it. At most [`crate::limits::LABEL_BYTES_MAX`] bytes, at least one, and no NUL.
+    pub label: WirePath,
+    /// Empty the file before the first write, once it is known that no other stream writes it.
+    pub empties: bool,
+    /// The third descriptor comes too.
+    pub passes_directory: bool,
+    /// As in `Open`.
+    pub size_hint_bytes: Option<u64>,
+    /// As in `Open`.
+    pub transfer: Transfer,
+    /// As in `Open`.
+    pub weight: u32,
+    /// As in `Open`.
+    pub window_bytes: Option<u64>,
+}
+
 /// Body of `AbortStream`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AbortStream {
@@ -226,7 +256,8 @@ pub struct Resume {
     /// Where the position is after the command up to which is written, in bytes; at most
     /// [`crate::limits::OFFSET_MAX`].
     pub position: u64,
-    /// How content travels from here on. Shared slots come as a descriptor again, as with `Open`.
+    /// How content travels from here on. Shared slots come as a descriptor again, as with `Open`. So do the
+    /// descriptors of a stream that was opened by [`OpenGiven`], as many and in the same order.
     pub transfer: Transfer,
 }
 
@@ -352,6 +383,8 @@ pub enum Command {
     OpenFile(OpenFile),
     /// Gives up a stream of another connection.
     AbortStream(AbortStream),
+    /// Opens the connection's stream on a file that comes with it.
+    OpenGiven(OpenGiven),
 }
 
 /// Everything the daemon sends.

@@ -477,7 +477,8 @@ impl State {
             Command::WriteSlots(_)
             | Command::Resume(_)
             | Command::OpenResumable(_)
-            | Command::OpenFile(_) => {
+            | Command::OpenFile(_)
+            | Command::OpenGiven(_) => {
                 unreachable!("dealt with before")
             }
         }

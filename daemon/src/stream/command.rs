@@ -159,6 +159,7 @@ impl Commands {
             Command::Open(_)
             | Command::OpenResumable(_)
             | Command::OpenFile(_)
+            | Command::OpenGiven(_)
             | Command::AbortStream(_)
             | Command::Resume(_)
             | Command::Status
@@ -235,6 +236,7 @@ fn begins_a_connection(command: &Command) -> bool {
         Kind::Open
             | Kind::OpenResumable
             | Kind::OpenFile
+            | Kind::OpenGiven
             | Kind::Resume
             | Kind::Status
             | Kind::SetWeight

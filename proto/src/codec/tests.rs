@@ -62,6 +62,16 @@ fn every_command() -> Vec<Command> {
             leftover: Leftover::Remove,
         }),
         Command::AbortStream(AbortStream { stream: 7 }),
+        Command::OpenGiven(OpenGiven {
+            token: Some(Token(*b"0123456789abcdef")),
+            label: WirePath(b"/rips/a.mkv".to_vec()),
+            empties: true,
+            passes_directory: false,
+            size_hint_bytes: Some(300),
+            transfer: Transfer::Inline,
+            weight: 100,
+            window_bytes: None,
+        }),
     ]
 }
 
@@ -175,7 +185,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Header `kind flags length sequence`, then the body, of versions 2 to 4. They do not change any more.
+/// Header `kind flags length sequence`, then the body, of versions 2 to 5. They do not change any more.
 const GOLDEN: &[&str] = &[
     "010000001300000009000000000000000b2f726970732f612e6d6b760101ac02006400",
     "010000001500000009000000000000000b2f726970732f612e6d6b76000001ac02e8070100",
@@ -194,6 +204,8 @@ const GOLDEN: &[&str] = &[
     "0c000000210000000900000000000000303132333435363738396162636465660b2f726970732f612e6d6b760100006400",
     "0d000000140000000900000000000000000b2f726970732f612e6d6b7601000064000102",
     "4300000001000000090000000000000007",
+    "0e0000002500000009000000000000000130313233343536373839616263646566\
+     0b2f726970732f612e6d6b76010001ac02006400",
     "810000000b00000009000000000000000700808080108080802001",
     "8200000008000000090000000000000003ac0202c8010164",
     "83000000000000000900000000000000",
@@ -233,7 +245,9 @@ fn what_a_version_brought_is_unknown_to_those_before() {
     );
     let newer: Vec<_> = of(4).copied().collect();
     assert_eq!(newer, [Kind::OpenFile, Kind::AbortStream]);
-    assert_eq!(of(2).count() + new.len() + newer.len(), Kind::ALL.len());
+    let newest: Vec<_> = of(5).copied().collect();
+    assert_eq!(newest, [Kind::OpenGiven]);
+    assert_eq!(of(2).count() + new.len() + newer.len() + newest.len(), Kind::ALL.len());
     let with = |state| {
         let mut status = status();
         status.streams[0].state = state;
