@@ -1,0 +1,11 @@
+//! What is fuzzed: each function takes any bytes, does something with the wire or with a daemon, and panics
+//! when that breaks a promise.
+//!
+//! `tests/fuzz/` has them run by libFuzzer; `cargo test` runs them over the inputs that are checked in there
+//! (`tests/tests/corpus.rs`). Nothing here depends on time or chance but where its page says so.
+
+mod decoder;
+mod hello;
+
+pub use decoder::decoder;
+pub use hello::hello;
