@@ -27,9 +27,8 @@ pub fn hello(input: &[u8]) {
 fn as_client(bytes: &[u8; HELLO_BYTES]) {
     let [.., l0, l1, h0, h1, r0, r1, r2, r3] = *bytes;
     let (lowest, highest) = (u16::from_le_bytes([l0, l1]), u16::from_le_bytes([h0, h1]));
-    let is_client = bytes.starts_with(&MAGIC)
-        && [r0, r1, r2, r3] == [0; 4]
-        && (1..=highest).contains(&lowest);
+    let is_client =
+        bytes.starts_with(&MAGIC) && [r0, r1, r2, r3] == [0; 4] && (1..=highest).contains(&lowest);
     let hello = match ClientHello::decode(bytes) {
         Ok(hello) => hello,
         Err(code) => {

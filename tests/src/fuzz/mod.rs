@@ -4,8 +4,12 @@
 //! `tests/fuzz/` has them run by libFuzzer; `cargo test` runs them over the inputs that are checked in there
 //! (`tests/tests/corpus.rs`). Nothing here depends on time or chance but where its page says so.
 
+#[cfg(target_os = "linux")]
+mod connection;
 mod decoder;
 mod hello;
 
+#[cfg(target_os = "linux")]
+pub use connection::connection;
 pub use decoder::decoder;
 pub use hello::hello;

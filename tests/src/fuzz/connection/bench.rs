@@ -1,0 +1,123 @@
+//! The daemon that all runs have, and what has to be true of it between two of them.
+
+use std::path::Path;
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use freemkvd_proto::Command;
+use freemkvd_proto::status::{DaemonState, StreamState};
+
+use super::given;
+use super::peer::{Peer, until};
+use crate::faults::{FaultDisk, Ground, Served};
+
+/// What fits on the disk: enough for everything that one input may write.
+pub(super) const CAPACITY_BYTES: u64 = 64 << 20;
+
+/// See the module's documentation.
+pub(super) struct Bench {
+    pub(super) disk: FaultDisk,
+    /// `None` for a moment, while it restarts.
+    served: Option<Served>,
+    /// Descriptors and threads of the process when nobody is connected.
+    at_rest: (usize, usize),
+    pub(super) runs: u64,
+}
+
+impl Bench {
+    /// The one of this process, for one run at a time.
+    pub(super) fn take() -> MutexGuard<'static, Self> {
+        static BENCH: LazyLock<Mutex<Bench>> = LazyLock::new(|| Mutex::new(Bench::new()));
+        let mut bench = BENCH.lock().unwrap_or_else(PoisonError::into_inner);
+        bench.runs += 1;
+        bench
+    }
+
+    fn new() -> Self {
+        given::prepare();
+        let disk = FaultDisk::new(super::ROOT, Ground::default());
+        disk.set_capacity(CAPACITY_BYTES);
+        let served = Served::start(&[&disk], |config| {
+            config.resume_grace = Duration::from_secs(2);
+            config.keep_failed = Duration::ZERO;
+            config.no_space_wait = Duration::ZERO;
+            config.connections_max = 16;
+            config.streams_max = 8;
+        });
+        // The first connection makes what is kept.
+        drop(Peer::connect(served.socket()));
+        let mut bench = Self { disk, served: Some(served), at_rest: (0, 0), runs: 0 };
+        until("at rest", || bench.is_at_rest());
+        bench.at_rest = open_in_process();
+        bench
+    }
+
+    fn served(&self) -> &Served {
+        self.served.as_ref().expect("it is there but while it restarts")
+    }
+
+    pub(super) fn socket(&self) -> &Path {
+        self.served().socket()
+    }
+
+    pub(super) fn restart(&mut self) {
+        self.served = self.served.take().map(Served::restart);
+    }
+
+    /// A client has asked it to stop.
+    pub(super) fn start_again(&mut self) {
+        until("draining", || self.served().status().state == DaemonState::Draining);
+        self.restart();
+    }
+
+    /// Connections and streams of the run have ended, and have given back all that they had.
+    pub(super) fn come_to_rest(&mut self) {
+        let mut looks = 0;
+        until("at rest", || {
+            looks += 1;
+            if looks > 20 {
+                self.give_up_suspended();
+            }
+            self.is_at_rest()
+        });
+        // Reading /proc takes longer than most runs.
+        if self.runs % 16 == 0 {
+            until("given back", || open_in_process() == self.at_rest);
+        }
+    }
+
+    fn is_at_rest(&self) -> bool {
+        if self.served().claimed() > 0 || self.disk.open_files() > 0 {
+            return false;
+        }
+        let status = self.served().status();
+        status.budget.charged_bytes == 0
+            && status.budget.queued_bytes == 0
+            && status.devices.is_empty()
+    }
+
+    /// Streams that wait for a client which does not come back.
+    fn give_up_suspended(&self) {
+        let status = self.served().status();
+        let waits = |state| state == StreamState::Suspended;
+        for stream in status.streams.iter().filter(|stream| waits(stream.state)) {
+            let Some(mut peer) = Peer::connect(self.socket()) else { continue };
+            peer.send(&freemkvd_proto::hello::ClientHello::THIS.encode());
+            let abort = freemkvd_proto::AbortStream { stream: stream.id };
+            peer.send(&Command::AbortStream(abort).encode(1).expect("it fits a frame"));
+            peer.hang_up();
+        }
+    }
+
+    /// Nothing is left on the disk, nor goes wrong on it.
+    pub(super) fn clean(&self) {
+        self.disk.wipe();
+    }
+}
+
+/// Descriptors and threads.
+fn open_in_process() -> (usize, usize) {
+    let count = |path| std::fs::read_dir(path).map_or(0, Iterator::count);
+    // The one that the list is read by is in it each time.
+    (count("/proc/self/fd"), count("/proc/self/task"))
+}
