@@ -289,13 +289,13 @@ impl Record {
             || progress.durable != inner.told.durable
             || !inner.answers.is_empty() && progress != inner.told;
         let mut outgoing = Vec::new();
-        // Nothing may come before the answer to the first frame.
-        let is_first =
-            |reply: &Reply| matches!(reply.kind(), Kind::Resumable | Kind::Opened | Kind::Resumed);
+        // Nothing may come before the answer to the first frame, but that the daemon is about to stop.
+        let first = [Kind::GoingAway, Kind::Resumable, Kind::Opened, Kind::Resumed];
+        let is_first = |reply: &Reply| first.contains(&reply.kind());
         while inner.answers.front().is_some_and(|(_, reply)| is_first(reply)) {
             outgoing.extend(inner.answers.pop_front());
         }
-        if moved {
+        if moved && inner.was_opened {
             inner.told = progress;
             outgoing.push((0, Reply::Progress(progress)));
         }

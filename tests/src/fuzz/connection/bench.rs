@@ -4,11 +4,12 @@ use std::path::Path;
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use freemkvd_proto::Command;
-use freemkvd_proto::status::{DaemonState, StreamState};
+use freemkvd_proto::hello::ClientHello;
+use freemkvd_proto::status::{DaemonState, Stream, StreamState};
+use freemkvd_proto::{AbortStream, Command};
 
 use super::given;
-use super::peer::{Peer, until};
+use super::peer::{Peer, until, until_or};
 use crate::faults::{FaultDisk, Ground, Served};
 
 /// What fits on the disk: enough for everything that one input may write.
@@ -41,8 +42,8 @@ impl Bench {
             config.resume_grace = Duration::from_secs(2);
             config.keep_failed = Duration::ZERO;
             config.no_space_wait = Duration::ZERO;
-            config.connections_max = 16;
-            config.streams_max = 8;
+            config.connections_max = 128;
+            config.streams_max = 128;
         });
         // The first connection makes what is kept.
         drop(Peer::connect(served.socket()));
@@ -60,26 +61,43 @@ impl Bench {
         self.served().socket()
     }
 
+    /// Streams that wait for a client are given up first: their threads end with the process, which does not end
+    /// here, and the next daemon would wait for them.
     pub(super) fn restart(&mut self) {
+        until("resumed or given up", || !self.give_up_suspended());
         self.served = self.served.take().map(Served::restart);
     }
 
-    /// A client has asked it to stop.
-    pub(super) fn start_again(&mut self) {
+    /// A client has asked it to stop. False when streams were waiting for their clients: then all of it is a new
+    /// one, and nothing can be said of the files of before.
+    pub(super) fn start_again(&mut self) -> bool {
         until("draining", || self.served().status().state == DaemonState::Draining);
-        self.restart();
+        let waits = |stream: &Stream| stream.state == StreamState::Suspended;
+        if self.served().status().streams.iter().any(waits) {
+            let runs = self.runs;
+            *self = Self { runs, ..Self::new() };
+            return false;
+        }
+        self.served = self.served.take().map(Served::restart);
+        true
     }
 
     /// Connections and streams of the run have ended, and have given back all that they had.
     pub(super) fn come_to_rest(&mut self) {
         let mut looks = 0;
-        until("at rest", || {
+        let rests = until_or(|| {
             looks += 1;
             if looks > 20 {
-                self.give_up_suspended();
+                let _ = self.give_up_suspended();
             }
             self.is_at_rest()
         });
+        assert!(
+            rests,
+            "never at rest: {:#?}, {:#?}",
+            self.served().claimed(),
+            self.served().status()
+        );
         // Reading /proc takes longer than most runs.
         if self.runs % 16 == 0 {
             until("given back", || open_in_process() == self.at_rest);
@@ -96,17 +114,19 @@ impl Bench {
             && status.devices.is_empty()
     }
 
-    /// Streams that wait for a client which does not come back.
-    fn give_up_suspended(&self) {
+    /// Streams that wait for a client which does not come back; true when there were any.
+    fn give_up_suspended(&self) -> bool {
         let status = self.served().status();
         let waits = |state| state == StreamState::Suspended;
-        for stream in status.streams.iter().filter(|stream| waits(stream.state)) {
-            let Some(mut peer) = Peer::connect(self.socket()) else { continue };
-            peer.send(&freemkvd_proto::hello::ClientHello::THIS.encode());
-            let abort = freemkvd_proto::AbortStream { stream: stream.id };
+        let suspended = status.streams.iter().filter(|stream| waits(stream.state));
+        let give_up = |stream: &Stream| {
+            let Some(mut peer) = Peer::connect(self.socket()) else { return };
+            peer.send(&ClientHello::THIS.encode());
+            let abort = AbortStream { stream: stream.id };
             peer.send(&Command::AbortStream(abort).encode(1).expect("it fits a frame"));
             peer.hang_up();
-        }
+        };
+        suspended.map(give_up).count() > 0
     }
 
     /// Nothing is left on the disk, nor goes wrong on it.

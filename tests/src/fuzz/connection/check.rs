@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use freemkvd_proto::{ErrorCode, Leftover, OpenFile, OpenMode, partial_path as partial};
+use freemkvd_proto::{ErrorCode, Leftover, OpenFile, OpenMode, Token, partial_path as partial};
 
 use super::content::{Change, Content};
 use super::peer::Peer;
@@ -35,11 +35,12 @@ pub(super) fn check(run: &Run<'_>) {
     let aborted: BTreeSet<u64> =
         run.over.iter().flat_map(|peer| peer.rules.aborts.iter().copied()).collect();
     let mut names: BTreeMap<PathBuf, usize> = BTreeMap::new();
+    let mut tokens = Vec::new();
     let mut lives: Vec<Option<Life<'_>>> = Vec::new();
     for peer in &run.over {
         let Some(asked) = &peer.rules.asked else { continue };
         if asked.is_refused() {
-            assert!(peer.told.opened.is_none(), "opened: {peer:#?}");
+            assert!(peer.told.opened.is_none(), "opened: {peer:?}");
             continue;
         }
         match &asked.first {
@@ -49,6 +50,7 @@ pub(super) fn check(run: &Run<'_>) {
                 for name in [path.clone(), partial(&path), partial(&partial(&path))] {
                     *names.entry(name).or_default() += 1;
                 }
+                tokens.extend(open.token);
                 lives.push(Life::begin(open, path, peer, asked));
             }
             First::Resume(_) => resume(&mut lives, peer, asked),
@@ -56,7 +58,9 @@ pub(super) fn check(run: &Run<'_>) {
     }
     for life in lives.into_iter().flatten() {
         let own = [&life.path, &partial(&life.path), &partial(&partial(&life.path))];
-        if own.iter().all(|name| names[*name] == 1) {
+        let is_called_so = |token: &Token| tokens.iter().filter(|other| *other == token).count();
+        let has_own_token = life.open.token.as_ref().is_none_or(|token| is_called_so(token) == 1);
+        if has_own_token && own.iter().all(|name| names[*name] == 1) {
             life.check(run, &aborted);
         }
     }
@@ -66,22 +70,35 @@ pub(super) fn check(run: &Run<'_>) {
 /// Whoever breaks a rule is told so, in the words that belong to it.
 fn check_answers(run: &Run<'_>, peer: &Peer) {
     let has_heard = !peer.was_rude && !peer.was_stopped && !run.has_faults;
-    let was_refused = peer.rules.asked.is_some() && peer.told.opened.is_none();
     let code = peer.told.failure.as_ref().map(|failure| failure.code);
-    let is_of_wire = code.is_some_and(|code| (100..200).contains(&code.0));
     match &peer.rules.violation {
-        Some(violation) if has_heard && !was_refused => {
-            let code = code.unwrap_or_else(|| panic!("not told: {peer:#?}"));
+        Some(violation) if has_heard && !was_refused(peer) => {
+            let code = code.unwrap_or_else(|| panic!("not told: {peer:?}"));
             // One that was given up by somebody else was told that first.
             let is_right = violation.0.is_none_or(|expected| expected == code);
-            assert!(
-                is_right || code == ErrorCode::ABORTED,
-                "{violation:?} was told {code:?}: {peer:#?}"
-            );
+            assert!(is_right || code == ErrorCode::ABORTED, "told {code:?}: {peer:?}");
         }
         Some(_) => {}
-        None => assert!(!is_of_wire || was_refused, "told {code:?} for nothing: {peer:#?}"),
+        None => {
+            let is_for_nothing = code.is_some_and(is_of_wire) && !was_refused(peer);
+            assert!(!is_for_nothing, "told {code:?} for nothing: {peer:?}");
+        }
     }
+}
+
+fn is_of_wire(code: ErrorCode) -> bool {
+    (100..200).contains(&code.0)
+}
+
+/// The answer to its first frame was no. What it sends before it has heard an answer may be wrong as well, and be
+/// answered first.
+fn was_refused(peer: &Peer) -> bool {
+    let told = &peer.told;
+    let code = told.failure.as_ref().map(|failure| failure.code);
+    let Some(asked) = &peer.rules.asked else { return false };
+    let is_given = matches!(asked.first, First::Given);
+    let is_later = peer.rules.violation.is_some() && code.is_some_and(is_of_wire);
+    told.opened.is_none() && code.is_some() && (is_given || !is_later)
 }
 
 /// Files that nobody has asked for.
@@ -159,16 +176,19 @@ impl Life<'_> {
         let peer = self.peers[0];
         let told = &peer.told;
         let is_calm = !run.has_faults && !peer.was_rude && !peer.was_stopped;
-        if told.failure.is_some() && told.opened.is_none() {
-            assert!(!is_calm || !self.has_to_open(run), "refused: {:?}", told.failure);
-            assert!(run.has_faults || self.is_untouched(run), "refused and changed: {peer:#?}");
+        if was_refused(peer) {
+            // It has no number yet, so it may be any that was to be aborted.
+            let may_be_aborted = self.last == Some(Last::Abort) || !aborted.is_empty();
+            let is_for_nothing = is_calm && !may_be_aborted && self.has_to_open(run);
+            assert!(!is_for_nothing, "refused: {:?}", told.failure);
+            assert!(run.has_faults || self.is_untouched(run), "refused and changed: {peer:?}");
             return;
         }
         if told.opened.is_none() && (run.has_faults || self.is_untouched(run)) {
             // It has hung up before it was answered.
             return;
         }
-        assert!(run.has_faults || self.may_open(run), "opened: {peer:#?}");
+        assert!(run.has_faults || self.may_open(run), "opened: {peer:?}");
         let finished = told.finished.or_else(|| {
             run.over.iter().find_map(|other| {
                 let is_same = other
@@ -181,10 +201,10 @@ impl Life<'_> {
             })
         });
         if let Some(finished) = finished {
-            assert!(self.last == Some(Last::Finish) && self.cut.is_none(), "finished: {peer:#?}");
+            assert!(self.last == Some(Last::Finish) && self.cut.is_none(), "finished: {peer:?}");
             let content = self.content(run);
             self.check_file(run, &self.path, &content);
-            assert_eq!(Some(finished.len_bytes), self.found(run, &self.path), "{peer:#?}");
+            assert_eq!(Some(finished.len_bytes), self.found(run, &self.path), "{peer:?}");
             return;
         }
         let is_given_up = told.opened.is_none_or(|opened| aborted.contains(&opened.stream));
@@ -203,7 +223,7 @@ impl Life<'_> {
             let code = peer.told.failure.as_ref().map(|failure| failure.code);
             assert!(
                 code == Some(ErrorCode::NOT_PUBLISHED) && self.is_name_taken(run),
-                "not finished: {peer:#?}"
+                "not finished: {peer:?}"
             );
             return self.check_file(run, &self.opened_path, &content);
         }
@@ -214,13 +234,14 @@ impl Life<'_> {
             Leftover::Keep => self.check_file(run, &self.opened_path, &content),
             Leftover::Partial => {
                 let name = partial(&self.path);
-                let is_taken = !self.open.publish && run.before.contains_key(&name);
+                let replaces = self.open.open.mode == OpenMode::Create;
+                let is_taken = !self.open.publish && !replaces && run.before.contains_key(&name);
                 let is_partial = self.path.to_string_lossy().ends_with(freemkvd_proto::PARTIAL);
                 let stays = is_taken || is_partial && !self.open.publish;
                 self.check_file(run, if stays { &self.opened_path } else { &name }, &content);
             }
             Leftover::Remove => {
-                assert!(self.found(run, &self.opened_path).is_none(), "not removed: {peer:#?}");
+                assert!(self.found(run, &self.opened_path).is_none(), "not removed: {peer:?}");
             }
         }
     }
@@ -230,7 +251,7 @@ impl Life<'_> {
         let names = [self.opened_path.clone(), self.path.clone(), partial(&self.path)];
         let found: Vec<_> = names.iter().filter_map(|name| run.bench.disk.file(name)).collect();
         if found.is_empty() {
-            assert!(self.open.leftover == Leftover::Remove, "gone: {:#?}", self.peers[0]);
+            assert!(self.open.leftover == Leftover::Remove, "gone: {:?}", self.peers[0]);
             return;
         }
         let told = self.peers.iter().map(|peer| peer.told.progress.written.sequence).max();
@@ -254,7 +275,7 @@ impl Life<'_> {
         if self.cut.is_none() {
             is_it |= found.iter().any(|found| before.is(found));
         }
-        assert!(is_it || self.open.leftover == Leftover::Remove, "content: {:#?}", self.peers[0]);
+        assert!(is_it || self.open.leftover == Leftover::Remove, "content: {:?}", self.peers[0]);
     }
 
     /// What its file had in it before anybody came.
@@ -308,8 +329,8 @@ impl Life<'_> {
 
     fn check_file(&self, run: &Run<'_>, name: &Path, content: &Content) {
         let found = run.bench.disk.file(name);
-        let found = found.unwrap_or_else(|| panic!("no {}: {:#?}", name.display(), self.peers[0]));
-        assert!(content.is(&found), "{} is wrong: {:#?}", name.display(), self.peers[0]);
+        let found = found.unwrap_or_else(|| panic!("no {}: {:?}", name.display(), self.peers[0]));
+        assert!(content.is(&found), "{} is wrong: {:?}", name.display(), self.peers[0]);
     }
 
     fn found(&self, run: &Run<'_>, name: &Path) -> Option<u64> {

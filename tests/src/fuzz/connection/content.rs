@@ -17,12 +17,24 @@ pub(super) struct Content {
 }
 
 /// What a command does to it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(super) enum Change {
     Write(u64, Vec<u8>),
     Zero(Range<u64>),
     SetLen(u64),
     None,
+}
+
+impl std::fmt::Debug for Change {
+    /// Where, and not what.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Write(offset, bytes) => write!(f, "{} bytes at {offset}", bytes.len()),
+            Self::Zero(range) => write!(f, "zeros {range:?}"),
+            Self::SetLen(len) => write!(f, "length {len}"),
+            Self::None => f.write_str("nothing"),
+        }
+    }
 }
 
 impl Content {

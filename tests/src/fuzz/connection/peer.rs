@@ -19,7 +19,7 @@ use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
 use super::given::Given;
-use super::rules::Rules;
+use super::rules::{Asked, Rules};
 
 /// Longer than any answer takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -44,7 +44,6 @@ pub(super) struct Told {
 }
 
 /// See the module's documentation.
-#[derive(Debug)]
 pub(super) struct Peer {
     /// `None` when it has hung up.
     socket: Option<UnixStream>,
@@ -63,6 +62,15 @@ pub(super) struct Peer {
     pub(super) passes: Vec<Given>,
     /// It sends single bytes.
     pub(super) is_slow: bool,
+}
+
+impl std::fmt::Debug for Peer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { rules, told, is_deaf, was_rude, was_stopped, .. } = self;
+        let ways = format!("deaf: {is_deaf}, rude: {was_rude}, stopped: {was_stopped}");
+        let (asked, violation) = (&rules.asked, &rules.violation);
+        write!(f, "asked {asked:?}; {violation:?}; {told:?}; {ways}")
+    }
 }
 
 impl Peer {
@@ -165,7 +173,8 @@ impl Peer {
     pub(super) fn listen_for_first(&mut self) {
         let expects = |peer: &Self| {
             let is_open = peer.rules.asked.is_some() || peer.rules.violation.is_some();
-            is_open && peer.told.answers == u64::from(peer.told.is_resumable)
+            let before = [peer.told.is_resumable, peer.told.is_going_away].map(u64::from);
+            is_open && peer.told.answers == before.iter().sum::<u64>()
         };
         while expects(self) && self.listen() && expects(self) {
             self.wait(PollFlags::IN);
@@ -190,8 +199,12 @@ impl Peer {
         self.socket = None;
     }
 
-    /// Hangs up, whatever is on its way.
+    /// Hangs up, whatever is on its way. One that has come back for its stream does it politely: nobody would know
+    /// when it waits for its client again.
     pub(super) fn vanish(&mut self) {
+        if self.rules.asked.as_ref().is_some_and(Asked::is_resumed) {
+            return self.hang_up();
+        }
         self.was_rude |= self.socket.is_some();
         self.rules.end();
         self.socket = None;
@@ -206,7 +219,9 @@ impl Told {
         assert!(!is_over || is_request, "{reply:?} after the last answer of {self:?}");
         match reply {
             Reply::Opened(opened) => {
-                let is_first = self.answers == 1 + u64::from(self.is_resumable);
+                // Only that the daemon is about to stop may have come before.
+                let before = [self.is_resumable, self.is_going_away].map(u64::from);
+                let is_first = self.answers == 1 + before.iter().sum::<u64>();
                 assert!(is_first && self.opened.is_none(), "opened late: {self:?}");
                 self.opened = Some(*opened);
             }
@@ -258,17 +273,24 @@ fn send_with(socket: &UnixStream, bytes: &[u8], passes: &[Given]) -> Result<usiz
 ///
 /// # Panics
 /// When it never is.
-pub(super) fn until(what: &str, mut wanted: impl FnMut() -> bool) {
+pub(super) fn until(what: &str, wanted: impl FnMut() -> bool) {
+    assert!(until_or(wanted), "never {what}");
+}
+
+/// Looks until `wanted` is true; false when it never was.
+pub(super) fn until_or(mut wanted: impl FnMut() -> bool) -> bool {
     let begun = Instant::now();
-    for looks in 0_u32.. {
-        if wanted() {
-            return;
+    let mut looks = 0;
+    while !wanted() {
+        looks += 1;
+        if begun.elapsed() > PATIENCE {
+            return false;
         }
-        assert!(begun.elapsed() < PATIENCE, "never {what}");
         // Nearly always it is a matter of microseconds.
         match looks {
             0..50 => std::thread::yield_now(),
             _ => std::thread::sleep(Duration::from_micros(50)),
         }
     }
+    true
 }

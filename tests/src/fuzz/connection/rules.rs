@@ -328,6 +328,10 @@ impl Asked {
         is_outside || !given::fits(transfer, &self.given)
     }
 
+    pub(super) fn is_resumed(&self) -> bool {
+        matches!(self.first, First::Resume(_))
+    }
+
     /// As the client calls its file.
     pub(super) fn path(&self) -> Option<PathBuf> {
         match &self.first {
