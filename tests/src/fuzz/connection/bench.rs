@@ -98,10 +98,8 @@ impl Bench {
             self.served().claimed(),
             self.served().status()
         );
-        // Reading /proc takes longer than most runs.
-        if self.runs % 16 == 0 {
-            until("given back", || open_in_process() == self.at_rest);
-        }
+        let given_back = until_or(|| open_in_process() == self.at_rest);
+        assert!(given_back, "was {:?}, is {}", self.at_rest, what_is_open());
     }
 
     fn is_at_rest(&self) -> bool {
@@ -140,4 +138,13 @@ fn open_in_process() -> (usize, usize) {
     let count = |path| std::fs::read_dir(path).map_or(0, Iterator::count);
     // The one that the list is read by is in it each time.
     (count("/proc/self/fd"), count("/proc/self/task"))
+}
+
+/// The same by their names, for whoever has to find out.
+fn what_is_open() -> String {
+    let entries = |path| std::fs::read_dir(path).into_iter().flatten().flatten();
+    let files = entries("/proc/self/fd").filter_map(|entry| std::fs::read_link(entry.path()).ok());
+    let names = entries("/proc/self/task")
+        .filter_map(|entry| std::fs::read_to_string(entry.path().join("comm")).ok());
+    format!("{:?}, {:?}", files.collect::<Vec<_>>(), names.collect::<Vec<_>>())
 }

@@ -7,8 +7,8 @@
 //!
 //! Promises, looked at after each input:
 //! 1. No panic, in no thread; every peer that says that nothing more comes is hung up on.
-//! 2. Nothing is left: no stream, no charge, no queued byte, no open file, no claim on a descriptor; and, looked at
-//!    now and then, no descriptor and no thread of the process.
+//! 2. Nothing is left: no stream, no charge, no queued byte, no open file, no claim on a descriptor, no descriptor
+//!    and no thread of the process.
 //! 3. The file has what the commands say that were allowed (`rules`), under the name that it is to have (`check`):
 //!    all of them where nothing went wrong, and otherwise as many as were told to be written, or more.
 //! 4. Who breaks a rule is told which, and who breaks none is not told so.

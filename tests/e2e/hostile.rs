@@ -1,0 +1,368 @@
+//! Peers that do their worst, thousands of times: nothing of them is left, and nobody else is hurt.
+//!
+//! `HOSTILE_ROUNDS=10000` for more rounds than the few of a quick test.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+
+use freemkvd_proto::hello::ClientHello;
+use freemkvd_proto::{Command, ErrorCode, OpenMode, Reply, Transfer};
+use freemkvd_tests::daemon::{Daemon, wait_until};
+use freemkvd_tests::pattern;
+use freemkvd_tests::peer::{Peer, opening};
+use freemkvd_tests::slots::Slots;
+
+use crate::support::{MIB, Neighbour, scratch};
+
+/// As many as the kernel takes at once.
+const DESCRIPTORS: usize = 253;
+
+/// Peers at once.
+const WORKERS: u64 = 4;
+
+/// One way to misbehave, with a file of one's own to do it to.
+type Way = fn(&Daemon, &Path);
+
+const WAYS: [Way; 13] = [
+    connect_and_say_nothing,
+    half_a_hello,
+    half_an_open,
+    descriptors_with_the_hello,
+    wrong_descriptors_with_the_open,
+    descriptors_with_a_request,
+    descriptors_within_a_stream,
+    vanish_within_a_write,
+    vanish_with_answers_unread,
+    ask_and_never_read,
+    break_a_rule,
+    empty_the_file_and_remove_it,
+    offer_slots_and_vanish,
+];
+
+fn connect_and_say_nothing(daemon: &Daemon, _: &Path) {
+    drop(Peer::connect(daemon.socket()));
+}
+
+fn half_a_hello(daemon: &Daemon, _: &Path) {
+    Peer::connect(daemon.socket()).send(&ClientHello::THIS.encode()[..9]);
+}
+
+fn half_an_open(daemon: &Daemon, path: &Path) {
+    let mut peer = Peer::greet(daemon.socket());
+    let frame = Command::Open(opening(path, OpenMode::Create, Transfer::Inline)).encode(0).unwrap();
+    peer.send(&frame[..frame.len() - 1]);
+}
+
+fn descriptors_with_the_hello(daemon: &Daemon, path: &Path) {
+    let null = File::open("/dev/null").unwrap();
+    let mut peer = Peer::connect(daemon.socket());
+    peer.send_with(&ClientHello::THIS.encode(), &[null.as_fd(); DESCRIPTORS]);
+    // They are nobody's, and the stream is as any other.
+    peer.ask_to_open(path, OpenMode::Create);
+    peer.content(1, b"content");
+}
+
+fn wrong_descriptors_with_the_open(daemon: &Daemon, path: &Path) {
+    let (null, directory) = (File::open("/dev/null").unwrap(), File::open("/").unwrap());
+    for descriptors in
+        [vec![null.as_fd()], vec![directory.as_fd(), null.as_fd()], vec![null.as_fd(); DESCRIPTORS]]
+    {
+        let mut peer = Peer::greet(daemon.socket());
+        let open = opening(path, OpenMode::Create, Transfer::Shared { slots: 2 });
+        peer.ask_to_open_with(open, &descriptors);
+        let code = peer.failure().code;
+        assert!(matches!(code, ErrorCode::BAD_SLOTS | ErrorCode::NO_RESOURCES), "{code:?}");
+    }
+}
+
+fn descriptors_with_a_request(daemon: &Daemon, _: &Path) {
+    let null = File::open("/dev/null").unwrap();
+    let mut peer = Peer::greet(daemon.socket());
+    peer.send_with(&Command::Status.encode(1).unwrap(), &[null.as_fd(); DESCRIPTORS]);
+    peer.failure();
+}
+
+fn descriptors_within_a_stream(daemon: &Daemon, path: &Path) {
+    let null = File::open("/dev/null").unwrap();
+    let mut peer = Peer::greet(daemon.socket());
+    peer.ask_to_open(path, OpenMode::Create);
+    peer.content(1, b"content");
+    peer.send_with(&Command::Flush.encode(2).unwrap(), &[null.as_fd(); DESCRIPTORS]);
+    peer.command(3, &Command::Abort);
+    peer.hang_up();
+}
+
+fn vanish_within_a_write(daemon: &Daemon, path: &Path) {
+    let mut peer = Peer::greet(daemon.socket());
+    peer.ask_to_open(path, OpenMode::Create);
+    peer.header(2, 0, 4 << 20, 1);
+    // A byte at a time, as far as it gets.
+    (0..20).for_each(|byte| peer.send(&[byte]));
+}
+
+fn vanish_with_answers_unread(daemon: &Daemon, path: &Path) {
+    let mut peer = Peer::greet(daemon.socket());
+    peer.ask_to_open(path, OpenMode::Create);
+    for number in 0..16 {
+        peer.content(number * 2 + 1, &[1; 4096]);
+        peer.command(number * 2 + 2, &Command::Flush);
+    }
+    peer.command(33, &Command::Finish);
+}
+
+fn ask_and_never_read(daemon: &Daemon, _: &Path) {
+    let mut peer = Peer::greet(daemon.socket());
+    let requests = (0..200).map(|number| Command::Status.encode(number).unwrap());
+    peer.send(&requests.collect::<Vec<_>>().concat());
+}
+
+fn break_a_rule(daemon: &Daemon, path: &Path) {
+    let mut peer = Peer::greet(daemon.socket());
+    peer.ask_to_open(path, OpenMode::Create);
+    peer.content(1, b"content");
+    peer.command(1, &Command::Sync);
+    peer.failure();
+}
+
+fn empty_the_file_and_remove_it(daemon: &Daemon, path: &Path) {
+    let mut peer = Peer::greet(daemon.socket());
+    peer.ask_to_open(path, OpenMode::Create);
+    peer.content(1, &[1; 100_000]);
+    peer.command(2, &Command::Flush);
+    // It may have been refused: there are many of its kind.
+    let _ = peer.reply();
+    let _ = File::options().write(true).open(path).and_then(|file| file.set_len(0));
+    let _ = std::fs::remove_file(path);
+    peer.content(3, &[2; 100_000]);
+    peer.command(4, &Command::Finish);
+    peer.hang_up();
+}
+
+fn offer_slots_and_vanish(daemon: &Daemon, path: &Path) {
+    let slots = Slots::new(2);
+    let mut peer = Peer::greet(daemon.socket());
+    let open = opening(path, OpenMode::Create, slots.transfer());
+    peer.ask_to_open_with(open, &[slots.descriptor()]);
+    peer.slots(1, &[(0, 0, 4096), (1, 9, 70_000)]);
+    peer.slots(2, &[(5, 0, 1)]);
+}
+
+/// How many streams can be open at once.
+fn room(daemon: &Daemon, root: &Path) -> usize {
+    let mut peers = Vec::new();
+    loop {
+        let mut peer = Peer::greet(daemon.socket());
+        peer.ask_to_open(root.join(format!("room-{}", peers.len())), OpenMode::Create);
+        match peer.reply() {
+            Some((0, Reply::Opened(_))) => peers.push(peer),
+            other => {
+                let refused = matches!(&other, Some((0, Reply::Failed(failure))) if failure.code == ErrorCode::NO_RESOURCES);
+                assert!(refused, "{other:?}");
+                break;
+            }
+        }
+    }
+    let count = peers.len();
+    for mut peer in peers {
+        peer.command(1, &Command::Abort);
+        peer.hang_up();
+    }
+    daemon.wait_for("all of them gone", |status| status.devices.is_empty());
+    count
+}
+
+fn rounds() -> u64 {
+    std::env::var("HOSTILE_ROUNDS").map_or(500, |rounds| rounds.parse().expect("a number"))
+}
+
+#[test]
+fn nothing_is_left_of_peers_that_do_their_worst_and_nobody_is_hurt() {
+    let root = scratch();
+    // So few that whatever is kept of a round soon is missed.
+    let daemon = Daemon::start_under(&["prlimit", "--nofile=256"], root.path(), "");
+    let room_before = room(&daemon, root.path());
+    let before = (daemon.descriptors(), daemon.threads().len());
+    let resident = daemon.resident_bytes().unwrap();
+    let neighbour = Neighbour::start(&daemon, root.path());
+    let (rounds, next) = (rounds(), AtomicU64::new(0));
+    thread::scope(|scope| {
+        for worker in 0..WORKERS {
+            let (daemon, next, path) =
+                (&daemon, &next, root.path().join(format!("hostile-{worker}")));
+            scope.spawn(move || {
+                loop {
+                    let round = next.fetch_add(1, Ordering::Relaxed);
+                    if round >= rounds {
+                        break;
+                    }
+                    let way = usize::try_from(round).unwrap() % WAYS.len();
+                    WAYS[way](daemon, &path);
+                }
+            });
+        }
+    });
+    let longest = neighbour.assert_unharmed();
+    let end = daemon.wait_for("no charges", |status| {
+        status.budget.charged_bytes == 0 && status.devices.is_empty()
+    });
+    assert_eq!(end.budget.queued_bytes, 0);
+    let counts = || (daemon.descriptors(), daemon.threads().len());
+    let given_back = wait_until(|| counts().0 <= before.0 && counts().1 <= before.1);
+    assert!(given_back, "descriptors and threads were {before:?}, are {:?}", counts());
+    assert_eq!(room(&daemon, root.path()), room_before, "claims on descriptors");
+    println!(
+        "{rounds} rounds: descriptors and threads {before:?}, then {:?}; room for {room_before} streams; private \
+         memory {} KiB, then {} KiB; longest write() of a rip beside them {longest:?}",
+        counts(),
+        resident >> 10,
+        daemon.resident_bytes().unwrap() >> 10,
+    );
+}
+
+/// Both ends of a pipe: whoever has the second open keeps the first from its end.
+fn pipe() -> (File, OwnedFd) {
+    let (reads, writes) = rustix::pipe::pipe().unwrap();
+    (File::from(reads), writes)
+}
+
+#[test]
+fn a_descriptor_that_nobody_asked_for_is_closed_while_its_connection_goes_on() {
+    let root = scratch();
+    let daemon = Daemon::start(root.path(), "");
+    let path = root.path().join("film.mkv");
+    let mut peer = Peer::connect(daemon.socket());
+    // So many at each moment at which something can be sent.
+    let send = |peer: &mut Peer, bytes: &[u8]| {
+        let (mut reads, writes) = pipe();
+        let all: Vec<BorrowedFd<'_>> = vec![writes.as_fd(); DESCRIPTORS];
+        peer.send_with(bytes, &all);
+        drop(writes);
+        reads.read_to_end(&mut Vec::new()).expect("nobody has written, and at last nobody can");
+    };
+    let hello = ClientHello::THIS.encode();
+    peer.send(&hello[..3]);
+    send(&mut peer, &hello[3..]);
+    let mut answer = [0; 16];
+    peer.read_exact(&mut answer);
+    peer.open(&path, OpenMode::Create);
+    let content = pattern::bytes(1, 0, 70_000);
+    peer.header(2, 0, 70_000, 1);
+    send(&mut peer, &content[..1]);
+    send(&mut peer, &content[1..]);
+    send(&mut peer, &Command::Flush.encode(2).unwrap());
+    let finish = Command::Finish.encode(3).unwrap();
+    peer.send(&finish[..1]);
+    send(&mut peer, &finish[1..]);
+    peer.until(|_, reply| matches!(reply, Reply::Finished(_)).then_some(()));
+    // And when all is said.
+    send(&mut peer, b"more");
+    peer.hang_up();
+    assert_eq!(std::fs::read(&path).unwrap(), content);
+}
+
+#[test]
+fn a_client_that_sends_single_bytes_is_served_as_any_other() {
+    let root = scratch();
+    let daemon = Daemon::start(root.path(), "");
+    let neighbour = Neighbour::start(&daemon, root.path());
+    let path = root.path().join("film.mkv");
+    let content = pattern::bytes(1, 0, 3000);
+    let mut frames = ClientHello::THIS.encode().to_vec();
+    let open = Command::Open(opening(&path, OpenMode::Create, Transfer::Inline));
+    frames.extend(open.encode(0).unwrap());
+    frames.extend(
+        freemkvd_proto::Header::new(freemkvd_proto::Kind::Write, 3000, 1).unwrap().encode(),
+    );
+    frames.extend(&content);
+    frames.extend(Command::Finish.encode(2).unwrap());
+    let mut peer = Peer::connect(daemon.socket());
+    frames.chunks(1).for_each(|byte| peer.send(byte));
+    let mut answer = [0; 16];
+    peer.read_exact(&mut answer);
+    let finished = |reply: &Reply| match reply {
+        Reply::Finished(finished) => Some(finished.len_bytes),
+        _ => None,
+    };
+    assert_eq!(peer.until(|_, reply| finished(reply)), 3000);
+    peer.hang_up();
+    assert_eq!(std::fs::read(&path).unwrap(), content);
+    neighbour.assert_unharmed();
+}
+
+/// What a peer does to its own file while the daemon writes it, and whether the stream is told to be finished
+/// all the same.
+const CHANGES: [(&str, fn(&Path), bool); 7] = [
+    (
+        "empties it",
+        |path| File::options().write(true).open(path).unwrap().set_len(0).unwrap(),
+        true,
+    ),
+    ("removes it", |path| std::fs::remove_file(path).unwrap(), true),
+    ("takes all rights away", |path| set_mode(path, 0o000), true),
+    ("puts another one in its place", replace, true),
+    (
+        "puts a directory in its place",
+        |path| {
+            std::fs::remove_file(path).unwrap();
+            std::fs::create_dir(path).unwrap();
+        },
+        true,
+    ),
+    ("takes blocks out of it", punch, true),
+    (
+        "makes it longer",
+        |path| File::options().write(true).open(path).unwrap().set_len(64 * MIB).unwrap(),
+        true,
+    ),
+];
+
+fn set_mode(path: &Path, mode: u32) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+}
+
+fn replace(path: &Path) {
+    let other = path.with_extension("other");
+    std::fs::write(&other, b"other").unwrap();
+    std::fs::rename(&other, path).unwrap();
+}
+
+fn punch(path: &Path) {
+    use rustix::fs::{FallocateFlags, fallocate};
+    let file = File::options().write(true).open(path).unwrap();
+    let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    fallocate(&file, flags, 0, MIB).unwrap();
+}
+
+#[test]
+fn a_client_that_changes_its_file_under_the_daemon_harms_that_file_alone() {
+    let root = scratch();
+    let daemon = Daemon::start(root.path(), "");
+    let neighbour = Neighbour::start(&daemon, root.path());
+    for (publishes, (what, change, is_finished)) in
+        [false, true].into_iter().flat_map(|publishes| CHANGES.map(|change| (publishes, change)))
+    {
+        let path = root.path().join("film.mkv");
+        let opened = if publishes { root.path().join("film.mkv.partial") } else { path.clone() };
+        let options = daemon.options().window_bytes(MIB).publish(publishes);
+        let mut file = options.create(&path).unwrap();
+        crate::support::write_pattern(&mut file, 1, 0, 4 * MIB).unwrap();
+        file.sync_all().unwrap();
+        change(&opened);
+        let written = crate::support::write_pattern(&mut file, 1, 4 * MIB, 4 * MIB);
+        let finished = written.and_then(|()| file.finish());
+        println!("publish {publishes}: {what}: {finished:?}");
+        assert_eq!(finished.is_ok(), is_finished && !(publishes && false), "{what}");
+        for name in [&path, &opened] {
+            let _ = std::fs::remove_file(name);
+            let _ = std::fs::remove_dir(name);
+        }
+    }
+    neighbour.assert_unharmed();
+    let end = daemon.wait_for("no charges", |status| status.devices.is_empty());
+    assert_eq!(end.budget.charged_bytes, 0);
+}
