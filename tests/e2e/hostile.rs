@@ -10,13 +10,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
 use freemkvd_proto::hello::ClientHello;
-use freemkvd_proto::{Command, ErrorCode, OpenMode, Reply, Transfer};
+use freemkvd_proto::{Command, ErrorCode, Header, Kind, OpenMode, Reply, Transfer, partial_path};
 use freemkvd_tests::daemon::{Daemon, wait_until};
 use freemkvd_tests::pattern;
 use freemkvd_tests::peer::{Peer, opening};
 use freemkvd_tests::slots::Slots;
 
-use crate::support::{MIB, Neighbour, scratch};
+use crate::support::{MIB, Neighbour, inside, scratch, write_pattern};
 
 /// As many as the kernel takes at once.
 const DESCRIPTORS: usize = 253;
@@ -176,7 +176,7 @@ fn room(daemon: &Daemon, root: &Path) -> usize {
 }
 
 fn rounds() -> u64 {
-    std::env::var("HOSTILE_ROUNDS").map_or(500, |rounds| rounds.parse().expect("a number"))
+    std::env::var("HOSTILE_ROUNDS").map_or(2000, |rounds| rounds.parse().expect("a number"))
 }
 
 #[test]
@@ -274,9 +274,7 @@ fn a_client_that_sends_single_bytes_is_served_as_any_other() {
     let mut frames = ClientHello::THIS.encode().to_vec();
     let open = Command::Open(opening(&path, OpenMode::Create, Transfer::Inline));
     frames.extend(open.encode(0).unwrap());
-    frames.extend(
-        freemkvd_proto::Header::new(freemkvd_proto::Kind::Write, 3000, 1).unwrap().encode(),
-    );
+    frames.extend(Header::new(Kind::Write, 3000, 1).unwrap().encode());
     frames.extend(&content);
     frames.extend(Command::Finish.encode(2).unwrap());
     let mut peer = Peer::connect(daemon.socket());
@@ -293,32 +291,27 @@ fn a_client_that_sends_single_bytes_is_served_as_any_other() {
     neighbour.assert_unharmed();
 }
 
-/// What a peer does to its own file while the daemon writes it, and whether the stream is told to be finished
-/// all the same.
-const CHANGES: [(&str, fn(&Path), bool); 7] = [
-    (
-        "empties it",
-        |path| File::options().write(true).open(path).unwrap().set_len(0).unwrap(),
-        true,
-    ),
+/// What a client does to its own file while the daemon writes it, and whether the name is gone with it.
+type Change = (&'static str, fn(&Path), bool);
+
+const CHANGES: [Change; 7] = [
+    ("empties it", |path| set_len(path, 0), false),
+    ("makes it longer", |path| set_len(path, 64 * MIB), false),
+    ("takes blocks out of it", punch, false),
+    ("takes all rights away", |path| set_mode(path, 0), false),
     ("removes it", |path| std::fs::remove_file(path).unwrap(), true),
-    ("takes all rights away", |path| set_mode(path, 0o000), true),
     ("puts another one in its place", replace, true),
-    (
-        "puts a directory in its place",
-        |path| {
-            std::fs::remove_file(path).unwrap();
-            std::fs::create_dir(path).unwrap();
-        },
-        true,
-    ),
-    ("takes blocks out of it", punch, true),
-    (
-        "makes it longer",
-        |path| File::options().write(true).open(path).unwrap().set_len(64 * MIB).unwrap(),
-        true,
-    ),
+    ("puts a directory in its place", put_directory, true),
 ];
+
+fn set_len(path: &Path, len: u64) {
+    File::options().write(true).open(path).unwrap().set_len(len).unwrap();
+}
+
+fn put_directory(path: &Path) {
+    std::fs::remove_file(path).unwrap();
+    std::fs::create_dir(path).unwrap();
+}
 
 fn set_mode(path: &Path, mode: u32) {
     use std::os::unix::fs::PermissionsExt;
@@ -343,23 +336,30 @@ fn a_client_that_changes_its_file_under_the_daemon_harms_that_file_alone() {
     let root = scratch();
     let daemon = Daemon::start(root.path(), "");
     let neighbour = Neighbour::start(&daemon, root.path());
-    for (publishes, (what, change, is_finished)) in
-        [false, true].into_iter().flat_map(|publishes| CHANGES.map(|change| (publishes, change)))
-    {
-        let path = root.path().join("film.mkv");
-        let opened = if publishes { root.path().join("film.mkv.partial") } else { path.clone() };
-        let options = daemon.options().window_bytes(MIB).publish(publishes);
-        let mut file = options.create(&path).unwrap();
-        crate::support::write_pattern(&mut file, 1, 0, 4 * MIB).unwrap();
-        file.sync_all().unwrap();
-        change(&opened);
-        let written = crate::support::write_pattern(&mut file, 1, 4 * MIB, 4 * MIB);
-        let finished = written.and_then(|()| file.finish());
-        println!("publish {publishes}: {what}: {finished:?}");
-        assert_eq!(finished.is_ok(), is_finished && !(publishes && false), "{what}");
-        for name in [&path, &opened] {
-            let _ = std::fs::remove_file(name);
-            let _ = std::fs::remove_dir(name);
+    let path = root.path().join("film.mkv");
+    for publishes in [false, true] {
+        let opened = if publishes { partial_path(&path) } else { path.clone() };
+        for (what, change, takes_name) in CHANGES {
+            let options = daemon.options().window_bytes(MIB).publish(publishes);
+            let mut file = options.create(&path).unwrap();
+            write_pattern(&mut file, 1, 0, 4 * MIB).unwrap();
+            file.sync_all().unwrap();
+            change(&opened);
+            write_pattern(&mut file, 1, 4 * MIB, 4 * MIB).unwrap();
+            match file.finish() {
+                Ok(finished) => {
+                    assert!(!(publishes && takes_name), "{what}: published");
+                    assert!(finished.len_bytes >= 8 * MIB, "{what}: {finished:?}");
+                }
+                Err(error) => {
+                    assert!(publishes && takes_name, "{what}: {error}");
+                    assert_eq!(inside(&error).code(), Some(ErrorCode::NOT_PUBLISHED), "{what}");
+                    assert!(error.to_string().contains("has taken its name away"), "{error}");
+                }
+            }
+            for name in [&path, &opened] {
+                let _ = std::fs::remove_file(name).or_else(|_| std::fs::remove_dir(name));
+            }
         }
     }
     neighbour.assert_unharmed();
