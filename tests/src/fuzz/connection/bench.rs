@@ -75,6 +75,8 @@ impl Bench {
         let waits = |stream: &Stream| stream.state == StreamState::Suspended;
         if self.served().status().streams.iter().any(waits) {
             let runs = self.runs;
+            // First the old one, or its threads would be counted.
+            drop(self.served.take());
             *self = Self { runs, ..Self::new() };
             return false;
         }
