@@ -144,7 +144,7 @@ fn what_is_no_file_opened_twice_is_refused_and_nothing_is_left_open() {
         (&three, vec![data, sentinel], "where there should be 3"),
         (&three, vec![data, sentinel, directory, directory], "4 descriptors came"),
         (&shared, vec![data, sentinel], "the memory of the shared slots, the file"),
-        (&two, vec![data; 8], "more descriptors came"),
+        (&two, vec![data; 8], "8 descriptors came"),
         (&two, vec![reader.as_fd(), sentinel], "not open for writing"),
         (&two, vec![data, reader.as_fd()], "not open for writing"),
         (&two, vec![append.as_fd(), sentinel], "O_APPEND"),

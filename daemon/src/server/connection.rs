@@ -8,11 +8,11 @@ use interprocess::local_socket::tokio::{Stream, prelude::*};
 use tokio::time::{timeout, timeout_at};
 use tracing::warn;
 
+use super::guarded::{Socket, unexpected};
 use super::opening::{self, is_opening};
 use super::socket::{self, Broken, Received, Receiver};
 use super::{Server, control, transfer};
 use crate::descriptors::Claim;
-use crate::foreign::Foreign;
 use crate::writer::Client;
 
 /// How long a refused or failed peer may take to close before the daemon does.
@@ -22,8 +22,9 @@ const LINGER: Duration = Duration::from_secs(5);
 const REFUSED_LINGER: Duration = Duration::from_secs(1);
 
 /// Tells a connection that is one too many, without waiting for what it has to say.
-pub(super) async fn refuse(socket: Stream, _claim: Claim) {
+pub(super) async fn refuse(server: Arc<Server>, socket: Stream, claim: Claim) {
     let client = client_of(&socket);
+    let socket = Socket::new(socket, client.uid, &server.closer, claim);
     let code = ErrorCode::TOO_MANY_CONNECTIONS;
     warn!(
         client_pid = client.pid,
@@ -39,9 +40,24 @@ pub(super) async fn refuse(socket: Stream, _claim: Claim) {
     let _ = timeout(REFUSED_LINGER, tell).await;
 }
 
+/// Closes a connection at once.
+pub(super) fn close(server: &Server, socket: Stream, claim: Claim) {
+    let user = client_of(&socket).uid;
+    drop(Socket::new(socket, user, &server.closer, claim));
+}
+
 /// Serves a connection to its end.
 pub(super) async fn serve(server: Arc<Server>, socket: Stream, claim: Claim) {
     let client = client_of(&socket);
+    let socket = Socket::new(socket, client.uid, &server.closer, claim);
+    if server.closer.is_behind(client.uid) {
+        warn!(
+            client_pid = client.pid,
+            client_uid = client.uid,
+            "closed a connection unheard: what this user has passed takes long to be closed"
+        );
+        return;
+    }
     let deadline = tokio::time::Instant::now() + server.config().handshake_timeout;
     let version = match timeout_at(deadline, socket::hello(&socket)).await {
         Ok(Ok(Ok(version))) => version,
@@ -57,8 +73,7 @@ pub(super) async fn serve(server: Arc<Server>, socket: Stream, claim: Claim) {
         Ok(Err(_)) | Err(_) => return,
     };
     let mut receiver = Receiver::new(&socket, version);
-    let none = Foreign::none(&server.closer, client.uid, claim.for_first_frame());
-    let first = timeout_at(deadline, receiver.receive_first(none)).await;
+    let first = timeout_at(deadline, receiver.receive_first()).await;
     let failure = match first {
         Ok(Ok((Received::Command(0, command), passed))) if is_opening(&command) => {
             match opening::check(&server, command, passed) {
@@ -72,7 +87,7 @@ pub(super) async fn serve(server: Arc<Server>, socket: Stream, claim: Claim) {
                 Err(failure) => Some(failure),
             }
         }
-        Ok(Ok((_, passed))) if passed.files.count() > 0 => Some(opening::unexpected()),
+        Ok(Ok((_, passed))) if passed.files.count() > 0 => Some(unexpected()),
         Ok(Ok((Received::Command(id, command), passed))) if control::is_request(&command) => {
             drop(passed);
             control::run(&server, &socket, receiver, client, (id, command)).await
@@ -95,7 +110,7 @@ pub(super) async fn serve(server: Arc<Server>, socket: Stream, claim: Claim) {
 }
 
 /// Tells a client what it did wrong, and waits for it to close.
-async fn tell(socket: &Stream, client: Client, failure: Failure) {
+async fn tell(socket: &Socket, client: Client, failure: Failure) {
     // A muxer that only asks whether its daemon is still there is no news.
     if failure.code != ErrorCode::ATTACHED {
         warn!(

@@ -11,6 +11,7 @@ mod passed;
 mod connection;
 mod control;
 mod drain;
+mod guarded;
 mod listener;
 mod opening;
 mod resumed;
@@ -263,12 +264,16 @@ pub async fn run(
                             connections.spawn(connection::serve(server, socket, claim));
                         }
                         Ok(claim) if connections.len() < most + REFUSALS_MAX => {
-                            connections.spawn(connection::refuse(socket, claim));
+                            connections.spawn(connection::refuse(Arc::clone(&server), socket, claim));
                         }
                         // Beyond that there is not even an answer: whoever comes in such numbers does
                         // not read it.
-                        Ok(_) => {}
-                        Err(full) => warn!("closed a connection unheard: {full}"),
+                        Ok(claim) => connection::close(&server, socket, claim),
+                        Err(full) => {
+                            warn!("closed a connection unheard: {full}");
+                            let claim = server.descriptors.for_one_too_many();
+                            connection::close(&server, socket, claim);
+                        }
                     }
                 }
                 Err(error) => {

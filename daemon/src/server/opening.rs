@@ -9,6 +9,7 @@ use freemkvd_proto::{
     Transfer,
 };
 
+use super::guarded::unexpected;
 use super::socket::Passed;
 use super::{Server, control};
 use crate::storage::{BadSlots, Descriptors, Slots};
@@ -150,13 +151,6 @@ pub(super) fn none_beside_slots(transfer: Transfer, rest: usize) -> Result<(), F
         (_, Transfer::Inline) => Err(unexpected()),
         (more, Transfer::Shared { .. }) => Err(BadSlots::Descriptors(1 + more).failure()),
     }
-}
-
-/// A descriptor came with a frame that has no use for it.
-pub(super) fn unexpected() -> Failure {
-    let message =
-        "a descriptor came without an Open that shares slots, and without a file of its own";
-    Failure::new(ErrorCode::BAD_SLOTS, message)
 }
 
 /// The memory of shared slots, which comes first, and what comes after it.
