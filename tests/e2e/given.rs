@@ -245,7 +245,7 @@ fn what_its_client_does_to_its_own_file_hurts_nobody() {
     peer.opened();
     let content = pattern::bytes(3, 0, 2 << 20);
     peer.content(1, &content);
-    fs::set_permissions(&file.path, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&file.path, fs::Permissions::from_mode(0o000)).unwrap();
     peer.content(2, &content);
     peer.command(3, &Command::Sync);
     peer.until(|sequence, reply| (sequence == 3 && *reply == Reply::Synced).then_some(()));
