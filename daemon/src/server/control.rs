@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use freemkvd_proto::limits::WEIGHTS;
 use freemkvd_proto::{Command, ErrorCode, Failure, Kind, Reply, SetWeight};
-use interprocess::local_socket::tokio::Stream;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
 use super::Server;
+use super::guarded::Socket;
 use super::socket::{self, Broken, Received, Receiver};
 use crate::ledger::Outcome;
 use crate::platform;
@@ -21,7 +21,7 @@ const IDLE: Duration = Duration::from_secs(60);
 /// Answers `first` and the requests that follow. Returns what to tell a client that breaks a rule.
 pub(super) async fn run(
     server: &Server,
-    socket: &Stream,
+    socket: &Socket,
     mut receiver: Receiver<'_>,
     client: Client,
     first: (u64, Command),

@@ -11,7 +11,9 @@ mod passed;
 mod connection;
 mod control;
 mod drain;
+mod guarded;
 mod listener;
+mod opening;
 mod resumed;
 mod socket;
 mod streams;
@@ -37,6 +39,7 @@ use crate::clock::Clock;
 use crate::config::{Config, ConfigError, Overrides};
 use crate::descriptors::Table;
 use crate::device::Devices;
+use crate::foreign::Closer;
 use crate::ledger::Ledger;
 use crate::sizes::Sizes;
 use crate::storage::Open;
@@ -99,6 +102,8 @@ pub struct Server {
     shop: Arc<Shop>,
     queues: Arc<Queues>,
     descriptors: Arc<Table>,
+    /// Closes what clients have passed and nobody takes.
+    closer: Arc<Closer>,
     streams: Streams,
     ended: resumed::Ended,
     /// A client has asked it to drain and stop.
@@ -135,6 +140,7 @@ impl Server {
             phase: watch::Sender::new(Phase::Serving),
             shop: Arc::new(shop),
             descriptors,
+            closer: Arc::default(),
             streams: Streams::default(),
             ended: resumed::Ended::default(),
             stop: Notify::new(),
@@ -258,12 +264,16 @@ pub async fn run(
                             connections.spawn(connection::serve(server, socket, claim));
                         }
                         Ok(claim) if connections.len() < most + REFUSALS_MAX => {
-                            connections.spawn(connection::refuse(socket, claim));
+                            connections.spawn(connection::refuse(Arc::clone(&server), socket, claim));
                         }
                         // Beyond that there is not even an answer: whoever comes in such numbers does
                         // not read it.
-                        Ok(_) => {}
-                        Err(full) => warn!("closed a connection unheard: {full}"),
+                        Ok(claim) => connection::close(&server, socket, claim),
+                        Err(full) => {
+                            warn!("closed a connection unheard: {full}");
+                            let claim = server.descriptors.for_one_too_many();
+                            connection::close(&server, socket, claim);
+                        }
                     }
                 }
                 Err(error) => {
