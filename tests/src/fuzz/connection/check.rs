@@ -8,16 +8,23 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use freemkvd_proto::{ErrorCode, Leftover, OpenFile, OpenMode, Token, partial_path as partial};
+use freemkvd_proto::{ErrorCode, Leftover, OpenMode, Token, partial_path as partial};
 
+use super::choices::PLAIN_PATHS;
 use super::content::{Change, Content};
 use super::peer::Peer;
 use super::rules::{Asked, Done, First, Last};
-use super::steps::{PLAIN_PATHS, Run};
+use super::steps::Run;
 
 /// A stream, from its opening to the last connection that it had.
 struct Life<'a> {
-    open: &'a OpenFile,
+    token: Option<Token>,
+    mode: OpenMode,
+    /// What was in it goes.
+    empties: bool,
+    size_hint_bytes: u64,
+    publish: bool,
+    leftover: Leftover,
     path: PathBuf,
     /// As it is called until it is complete.
     opened_path: PathBuf,
@@ -44,14 +51,13 @@ pub(super) fn check(run: &Run<'_>) {
             continue;
         }
         match &asked.first {
-            First::Given => {}
-            First::Open(open) => {
+            First::Open(_) | First::Give(_) => {
                 let path = asked.path().expect("it would have been refused");
                 for name in [path.clone(), partial(&path), partial(&partial(&path))] {
                     *names.entry(name).or_default() += 1;
                 }
-                tokens.extend(open.token);
-                lives.push(Life::begin(open, path, peer, asked));
+                tokens.extend(asked.token());
+                lives.push(Life::begin(path, peer, asked));
             }
             First::Resume(_) => resume(&mut lives, peer, asked),
         }
@@ -59,7 +65,7 @@ pub(super) fn check(run: &Run<'_>) {
     for life in lives.into_iter().flatten() {
         let own = [&life.path, &partial(&life.path), &partial(&partial(&life.path))];
         let is_called_so = |token: &Token| tokens.iter().filter(|other| *other == token).count();
-        let has_own_token = life.open.token.as_ref().is_none_or(|token| is_called_so(token) == 1);
+        let has_own_token = life.token.as_ref().is_none_or(|token| is_called_so(token) == 1);
         if has_own_token && own.iter().all(|name| names[*name] == 1) {
             life.check(run, &aborted);
         }
@@ -95,10 +101,8 @@ fn is_of_wire(code: ErrorCode) -> bool {
 fn was_refused(peer: &Peer) -> bool {
     let told = &peer.told;
     let code = told.failure.as_ref().map(|failure| failure.code);
-    let Some(asked) = &peer.rules.asked else { return false };
-    let is_given = matches!(asked.first, First::Given);
     let is_later = peer.rules.violation.is_some() && code.is_some_and(is_of_wire);
-    told.opened.is_none() && code.is_some() && (is_given || !is_later)
+    peer.rules.asked.is_some() && told.opened.is_none() && code.is_some() && !is_later
 }
 
 /// Files that nobody has asked for.
@@ -118,7 +122,7 @@ fn check_others(run: &Run<'_>, names: &BTreeMap<PathBuf, usize>) {
 /// the client's own fault what the file becomes.
 fn resume(lives: &mut [Option<Life<'_>>], peer: &Peer, asked: &Asked) {
     let is_it = |life: &&mut Option<Life<'_>>| {
-        life.as_ref().is_some_and(|life| life.open.token == asked.token())
+        life.as_ref().is_some_and(|life| life.token == asked.token())
     };
     let Some(life) = lives.iter_mut().find(is_it) else { return };
     let keeps = life.as_ref().is_some_and(|life| life.is_continued_by(peer, asked));
@@ -129,11 +133,27 @@ fn resume(lives: &mut [Option<Life<'_>>], peer: &Peer, asked: &Asked) {
 
 impl<'a> Life<'a> {
     /// `None` for a file whose fate is nobody's promise.
-    fn begin(open: &'a OpenFile, path: PathBuf, peer: &'a Peer, asked: &Asked) -> Option<Self> {
+    fn begin(path: PathBuf, peer: &'a Peer, asked: &Asked) -> Option<Self> {
         let is_plain = PLAIN_PATHS.iter().any(|plain| path.as_os_str() == *plain);
-        let opened_path = if open.publish { partial(&path) } else { path.clone() };
+        let (mode, hint, publish, leftover) = match &asked.first {
+            First::Open(file) => {
+                (file.open.mode, file.open.size_hint_bytes, file.publish, file.leftover)
+            }
+            First::Give(open) => (OpenMode::Existing, open.size_hint_bytes, false, Leftover::Keep),
+            First::Resume(_) => return None,
+        };
+        let empties = match &asked.first {
+            First::Give(open) => open.empties,
+            _ => mode == OpenMode::Create,
+        };
+        let opened_path = if publish { partial(&path) } else { path.clone() };
         is_plain.then(|| Self {
-            open,
+            token: asked.token(),
+            mode,
+            empties,
+            size_hint_bytes: hint.unwrap_or(0),
+            publish,
+            leftover,
             path,
             opened_path,
             peers: vec![peer],
@@ -196,7 +216,7 @@ impl Life<'_> {
                     .asked
                     .as_ref()?
                     .token()
-                    .is_some_and(|token| Some(token) == self.open.token);
+                    .is_some_and(|token| Some(token) == self.token);
                 other.told.finished.filter(|_| is_same)
             })
         });
@@ -230,14 +250,14 @@ impl Life<'_> {
         if self.cut.is_some() {
             return self.check_on_the_way(run);
         }
-        match self.open.leftover {
+        match self.leftover {
             Leftover::Keep => self.check_file(run, &self.opened_path, &content),
             Leftover::Partial => {
                 let name = partial(&self.path);
-                let replaces = self.open.open.mode == OpenMode::Create;
-                let is_taken = !self.open.publish && !replaces && run.before.contains_key(&name);
+                let replaces = self.mode == OpenMode::Create;
+                let is_taken = !self.publish && !replaces && run.before.contains_key(&name);
                 let is_partial = self.path.to_string_lossy().ends_with(freemkvd_proto::PARTIAL);
-                let stays = is_taken || is_partial && !self.open.publish;
+                let stays = is_taken || is_partial && !self.publish;
                 self.check_file(run, if stays { &self.opened_path } else { &name }, &content);
             }
             Leftover::Remove => {
@@ -251,7 +271,7 @@ impl Life<'_> {
         let names = [self.opened_path.clone(), self.path.clone(), partial(&self.path)];
         let found: Vec<_> = names.iter().filter_map(|name| run.bench.disk.file(name)).collect();
         if found.is_empty() {
-            assert!(self.open.leftover == Leftover::Remove, "gone: {:?}", self.peers[0]);
+            assert!(self.leftover == Leftover::Remove, "gone: {:?}", self.peers[0]);
             return;
         }
         let told = self.peers.iter().map(|peer| peer.told.progress.written.sequence).max();
@@ -275,7 +295,7 @@ impl Life<'_> {
         if self.cut.is_none() {
             is_it |= found.iter().any(|found| before.is(found));
         }
-        assert!(is_it || self.open.leftover == Leftover::Remove, "content: {:?}", self.peers[0]);
+        assert!(is_it || self.leftover == Leftover::Remove, "content: {:?}", self.peers[0]);
     }
 
     /// What its file had in it before anybody came.
@@ -284,10 +304,7 @@ impl Life<'_> {
     }
 
     fn at_opening(&self, run: &Run<'_>) -> Content {
-        match self.open.open.mode {
-            OpenMode::Existing => self.before(run),
-            OpenMode::Create | OpenMode::CreateNew => Content::default(),
-        }
+        if self.empties { Content::default() } else { self.before(run) }
     }
 
     /// After all that was asked of it.
@@ -298,14 +315,14 @@ impl Life<'_> {
     }
 
     fn is_name_taken(&self, run: &Run<'_>) -> bool {
-        let replaces = self.open.open.mode == OpenMode::Create;
-        self.open.publish && !replaces && run.before.contains_key(&self.path)
+        let replaces = self.mode == OpenMode::Create;
+        self.publish && !replaces && run.before.contains_key(&self.path)
     }
 
     /// Whether the file that there was lets it be opened.
     fn may_open(&self, run: &Run<'_>) -> bool {
         let exists = run.before.contains_key(&self.opened_path);
-        match self.open.open.mode {
+        match self.mode {
             OpenMode::Create => true,
             OpenMode::Existing => exists,
             OpenMode::CreateNew => !exists && !self.is_name_taken(run),
@@ -314,7 +331,7 @@ impl Life<'_> {
 
     /// There is no reason to refuse it: a hint may be one.
     fn has_to_open(&self, run: &Run<'_>) -> bool {
-        let fits = self.open.open.size_hint_bytes.unwrap_or(0) < super::bench::CAPACITY_BYTES / 2;
+        let fits = self.size_hint_bytes < super::bench::CAPACITY_BYTES / 2;
         self.may_open(run) && fits
     }
 

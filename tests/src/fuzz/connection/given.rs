@@ -94,10 +94,12 @@ pub(super) fn part(part: &SlotPart) -> &'static [u8] {
     &ALL.content[part.slot as usize * SLOT + part.start as usize..][..part.len as usize]
 }
 
-/// True when these are the descriptors that such a transfer takes.
-pub(super) fn fits(transfer: Transfer, given: &[Given]) -> bool {
+/// True when these are the descriptors of such a transfer, and after them so many of a file.
+pub(super) fn fits(transfer: Transfer, given: &[Given], files: usize) -> bool {
     match transfer {
-        Transfer::Inline => given.is_empty(),
-        Transfer::Shared { slots } => slots == SLOTS && given == [Given::Slots],
+        Transfer::Inline => given.len() == files,
+        Transfer::Shared { slots } => {
+            slots == SLOTS && given.len() == 1 + files && given[0] == Given::Slots
+        }
     }
 }

@@ -19,6 +19,7 @@
 
 mod bench;
 mod check;
+mod choices;
 mod content;
 mod given;
 mod peer;

@@ -6,11 +6,12 @@ use std::path::PathBuf;
 
 use freemkvd_proto::hello::{ClientHello, DaemonHello, HELLO_BYTES};
 use freemkvd_proto::limits::{
-    OFFSET_MAX, PATH_BYTES_MAX, SLOT_BYTES, SLOT_PARTS_MAX, WEIGHTS, WRITE_BYTES_MAX,
+    LABEL_BYTES_MAX, OFFSET_MAX, PATH_BYTES_MAX, SLOT_BYTES, SLOT_PARTS_MAX, WEIGHTS,
+    WRITE_BYTES_MAX,
 };
 use freemkvd_proto::{
-    Command, ErrorCode, HEADER_BYTES, Header, Kind, Leftover, OpenFile, Resume, Sender, SlotPart,
-    Token, Transfer,
+    Command, ErrorCode, HEADER_BYTES, Header, Kind, Leftover, OpenFile, OpenGiven, Resume, Sender,
+    SlotPart, Token, Transfer,
 };
 
 use super::content::Change;
@@ -38,8 +39,8 @@ pub(super) enum Last {
 #[derive(Clone, Debug)]
 pub(super) enum First {
     Open(OpenFile),
-    /// On a file that came with it.
-    Given,
+    /// On a file that comes with it, and is called so. Here that is the one of this path.
+    Give(OpenGiven),
     Resume(Resume),
 }
 
@@ -239,7 +240,7 @@ impl Rules {
                 First::Open(plain(Some(open.token), open.open))
             }
             Command::OpenFile(open) if sequence == 0 => First::Open(open),
-            Command::OpenGiven(_) if sequence == 0 => First::Given,
+            Command::OpenGiven(given) if sequence == 0 => First::Give(given),
             Command::Resume(resume) if sequence == 0 => First::Resume(resume),
             _ if !given.is_empty() => return self.violates(None),
             command if is_request(&command) => {
@@ -275,6 +276,11 @@ impl Rules {
     }
 }
 
+/// One byte at least, so many at most, and no NUL.
+fn is_text(bytes: &[u8], most: usize) -> bool {
+    (1..=most).contains(&bytes.len()) && !bytes.contains(&0)
+}
+
 fn is_request(command: &Command) -> bool {
     use Command::{AbortStream, Drain, SetWeight, Status};
     matches!(command, Status | SetWeight(_) | Drain | AbortStream(_))
@@ -295,7 +301,7 @@ impl Asked {
         };
         let transfer = match &asked.first {
             First::Open(open) => open.open.transfer,
-            First::Given => Transfer::Inline,
+            First::Give(open) => open.transfer,
             First::Resume(resume) => {
                 asked.sequence = resume.written.sequence;
                 asked.content = resume.written.bytes;
@@ -311,21 +317,24 @@ impl Asked {
 
     /// True when the daemon has to refuse it, whatever there is on the disk.
     pub(super) fn is_refused(&self) -> bool {
-        let (transfer, path) = match &self.first {
+        match &self.first {
             First::Open(open) => {
-                let path = &open.open.path.0;
-                let is_path =
-                    path.starts_with(b"/") && !path.contains(&0) && path.len() <= PATH_BYTES_MAX;
-                if !is_path || !WEIGHTS.contains(&open.open.weight) {
-                    return true;
-                }
-                (open.open.transfer, self.path())
+                let open = &open.open;
+                let path = &open.path.0;
+                let is_path = path.starts_with(b"/") && is_text(path, PATH_BYTES_MAX);
+                let is_outside = !self.path().is_some_and(|path| path.starts_with(super::ROOT));
+                let is_good = is_path && !is_outside && WEIGHTS.contains(&open.weight);
+                !is_good || !given::fits(open.transfer, &self.given, 0)
             }
-            First::Given => return false,
-            First::Resume(resume) => (resume.transfer, None),
-        };
-        let is_outside = path.is_some_and(|path| !path.starts_with(super::ROOT));
-        is_outside || !given::fits(transfer, &self.given)
+            First::Give(open) => {
+                let files = if open.passes_directory { 3 } else { 2 };
+                let is_good =
+                    is_text(&open.label.0, LABEL_BYTES_MAX) && WEIGHTS.contains(&open.weight);
+                !is_good || !given::fits(open.transfer, &self.given, files)
+            }
+            // What it has to bring depends on the stream.
+            First::Resume(_) => false,
+        }
     }
 
     pub(super) fn is_resumed(&self) -> bool {
@@ -336,14 +345,15 @@ impl Asked {
     pub(super) fn path(&self) -> Option<PathBuf> {
         match &self.first {
             First::Open(open) => open.open.path.clone().into_path(),
-            _ => None,
+            First::Give(open) => open.label.clone().into_path(),
+            First::Resume(_) => None,
         }
     }
 
     pub(super) fn token(&self) -> Option<Token> {
         match &self.first {
             First::Open(open) => open.token,
-            First::Given => None,
+            First::Give(open) => open.token,
             First::Resume(resume) => Some(resume.token),
         }
     }

@@ -5,17 +5,16 @@ use std::path::PathBuf;
 
 use arbitrary::{Result, Unstructured};
 use freemkvd_proto::hello::{ClientHello, VERSION_HIGHEST};
-use freemkvd_proto::limits::{OFFSET_MAX, PATH_BYTES_MAX, SLOT_BYTES, WEIGHT_DEFAULT};
 use freemkvd_proto::{
-    AbortStream, Command, Header, Kind, Leftover, Open, OpenFile, OpenGiven, OpenMode,
-    OpenResumable, Resume, Seek, SetLen, SetWeight, SlotPart, Token, Transfer, WirePath,
+    AbortStream, Command, Header, Kind, Resume, Seek, SetLen, SetWeight, Token, Transfer,
     WriteSlots, WriteZeroes,
 };
 
-use super::bench::{Bench, CAPACITY_BYTES};
+use super::bench::Bench;
 use super::check;
+use super::choices::{self, of_stream, offset};
 use super::content::Change;
-use super::given::{Given, SLOTS};
+use super::given::Given;
 use super::peer::{GIVEN_MAX, Peer};
 use super::rules::{Asked, Last};
 use crate::faults::{Call, Fault};
@@ -32,12 +31,6 @@ const CONTENT_BYTES_MAX: usize = 10 << 20;
 
 /// Files that are there before anybody connects.
 const THERE: [(&str, usize); 2] = [("/rips/b", 10_000), ("/rips/c.partial", 77)];
-
-/// What files are called. The rules of names that a check knows are those of the first.
-pub(super) const PLAIN_PATHS: [&str; 5] =
-    ["/rips/a", "/rips/b", "/rips/c", "/rips/d/e", "/rips/a.partial"];
-const ODD_PATHS: [&str; 8] =
-    ["/rips", "/", "", "rips/a", "/rips/../a", "/elsewhere/a", "/rips/a\0b", "/rips/a/"];
 
 /// See the module's documentation.
 pub(super) struct Run<'a> {
@@ -182,82 +175,21 @@ impl<'a> Run<'a> {
         let is_first = self.peer(who, input)?.is_some_and(|peer| peer.next == 0);
         let is_as_usual = input.arbitrary::<u8>()? < 245;
         let command = match is_first == is_as_usual {
-            true => self.opening(input)?,
+            true => {
+                let token = self.token(input.arbitrary::<u8>()? % 2);
+                let command = choices::opening(input, token)?;
+                let brings = input.arbitrary::<u8>()? < 240;
+                if let Some(peer) = self.peer(who, input)?.filter(|_| brings) {
+                    peer.passes = choices::descriptors_of(&command);
+                }
+                command
+            }
             false => of_stream(input)?,
         };
         let number = self.number(who, input)?;
         // A path may be longer than a frame.
         let Ok(frame) = command.encode(number) else { return Ok(()) };
         self.send(who, input, &frame)
-    }
-
-    fn opening(&mut self, input: &mut Unstructured<'_>) -> Result<Command> {
-        let path = WirePath(match input.arbitrary::<u8>()? {
-            number @ 0..240 => {
-                PLAIN_PATHS[usize::from(number) % PLAIN_PATHS.len()].as_bytes().to_vec()
-            }
-            number @ 240..250 => {
-                ODD_PATHS[usize::from(number) % ODD_PATHS.len()].as_bytes().to_vec()
-            }
-            250..253 => {
-                let len = PATH_BYTES_MAX - 1 + usize::from(input.arbitrary::<u8>()? % 4);
-                let mut path = vec![b'x'; len];
-                path[..ROOT_SLASH.len()].copy_from_slice(ROOT_SLASH);
-                path
-            }
-            _ => {
-                let len = input.arbitrary::<u8>()? % 32;
-                input.bytes(usize::from(len).min(input.len()))?.to_vec()
-            }
-        });
-        let mode = [OpenMode::Create, OpenMode::CreateNew, OpenMode::Existing];
-        let mode = mode[usize::from(input.arbitrary::<u8>()?) % 3];
-        let size_hint_bytes = match input.arbitrary::<u8>()? {
-            0..224 => None,
-            224..240 => Some(u64::from(input.arbitrary::<u16>()?)),
-            _ => Some(input.int_in_range(0..=2 * CAPACITY_BYTES)?),
-        };
-        let transfer = match input.arbitrary::<u8>()? {
-            0..180 => Transfer::Inline,
-            180..250 => Transfer::Shared { slots: SLOTS },
-            _ => Transfer::Shared { slots: input.arbitrary()? },
-        };
-        let weight =
-            if input.arbitrary::<u8>()? < 250 { WEIGHT_DEFAULT } else { input.arbitrary()? };
-        let window_bytes = match input.arbitrary::<u8>()? {
-            0..200 => None,
-            200..250 => Some(0),
-            _ => Some(input.arbitrary()?),
-        };
-        let open = Open { path, mode, size_hint_bytes, transfer, weight, window_bytes };
-        let token = self.token(input.arbitrary::<u8>()? % 2);
-        Ok(match input.arbitrary::<u8>()? % 8 {
-            0..3 => Command::Open(open),
-            3 => Command::OpenResumable(OpenResumable { token, open }),
-            4 => {
-                let Open { path: label, size_hint_bytes, transfer, weight, window_bytes, .. } =
-                    open;
-                Command::OpenGiven(OpenGiven {
-                    token: None,
-                    label,
-                    empties: input.arbitrary()?,
-                    passes_directory: input.arbitrary()?,
-                    size_hint_bytes,
-                    transfer,
-                    weight,
-                    window_bytes,
-                })
-            }
-            _ => {
-                let leftover = [Leftover::Keep, Leftover::Partial, Leftover::Remove];
-                Command::OpenFile(OpenFile {
-                    token: input.arbitrary::<bool>()?.then_some(token),
-                    open,
-                    publish: input.arbitrary()?,
-                    leftover: leftover[usize::from(input.arbitrary::<u8>()?) % 3],
-                })
-            }
-        })
     }
 
     /// No other run has the same one: a daemon remembers for a while what it was.
@@ -295,27 +227,7 @@ impl<'a> Run<'a> {
     }
 
     fn write_slots(&mut self, who: usize, input: &mut Unstructured<'_>) -> Result<()> {
-        let count = match input.arbitrary::<u8>()? {
-            0..200 => 1,
-            200..250 => input.int_in_range(2..=4)?,
-            _ => input.int_in_range(0..=17)?,
-        };
-        let mut parts = Vec::new();
-        for _ in 0..count {
-            let is_as_usual = input.arbitrary::<u8>()? < 250;
-            parts.push(if is_as_usual {
-                let slot = input.int_in_range(0..=SLOTS - 1)?;
-                let start = input.int_in_range(0..=SLOT_BYTES - 1)?;
-                let most = (SLOT_BYTES - start).min(if count == 1 { SLOT_BYTES } else { 9000 });
-                SlotPart { slot, start, len: input.int_in_range(1..=most)? }
-            } else {
-                SlotPart {
-                    slot: input.arbitrary()?,
-                    start: input.arbitrary()?,
-                    len: input.arbitrary()?,
-                }
-            });
-        }
+        let parts = choices::parts(input)?;
         let number = self.number(who, input)?;
         let frame = Command::WriteSlots(WriteSlots { parts }).encode(number);
         self.send(who, input, &frame.expect("it fits a frame"))
@@ -464,20 +376,22 @@ impl<'a> Run<'a> {
             resume.written.sequence = input.arbitrary()?;
         }
         let again = again(asked, written.sequence, position);
+        // A file that its client has opened comes again; slots do not.
+        let brings: Vec<_> =
+            asked.given.iter().copied().filter(|given| *given != Given::Slots).collect();
         let count = match input.arbitrary::<u8>()? {
             0..200 => again.len(),
             _ => input.int_in_range(0..=again.len())?,
         };
         self.hang_up(who);
         let Some(peer) = self.peer(who, input)? else { return Ok(()) };
+        peer.passes = brings;
         peer.send(&Command::Resume(resume).encode(0).expect("it fits a frame"));
         again[..count].iter().for_each(|frame| peer.send(frame));
         peer.next = written.sequence + 1 + count as u64;
         Ok(())
     }
 }
-
-const ROOT_SLASH: &[u8] = b"/rips/";
 
 /// The commands after `written`, once more.
 fn again(asked: &Asked, written: u64, mut position: u64) -> Vec<Vec<u8>> {
@@ -507,28 +421,4 @@ fn again(asked: &Asked, written: u64, mut position: u64) -> Vec<Vec<u8>> {
         frames.push(command.encode(done.sequence).expect("it fits a frame"));
     }
     frames
-}
-
-fn of_stream(input: &mut Unstructured<'_>) -> Result<Command> {
-    Ok(match input.arbitrary::<u8>()? % 16 {
-        0..3 => Command::Seek(Seek { offset: offset(input)? }),
-        3..5 => Command::WriteZeroes(WriteZeroes { len: offset(input)? }),
-        5..8 => Command::SetLen(SetLen { len: offset(input)? }),
-        8..10 => Command::Flush,
-        10..12 => Command::Sync,
-        12..15 => Command::Finish,
-        _ => Command::Abort,
-    })
-}
-
-/// Somewhere in a file: mostly where something is.
-fn offset(input: &mut Unstructured<'_>) -> Result<u64> {
-    Ok(match input.arbitrary::<u8>()? {
-        0..80 => input.arbitrary::<u8>()?.into(),
-        80..200 => input.arbitrary::<u16>()?.into(),
-        200..230 => u64::from(input.arbitrary::<u32>()?) % (8 << 20),
-        230..240 => OFFSET_MAX - u64::from(input.arbitrary::<u16>()?),
-        240..250 => OFFSET_MAX.saturating_add(input.arbitrary::<u8>()?.into()),
-        _ => input.arbitrary()?,
-    })
 }
