@@ -50,12 +50,11 @@ impl Places {
     ) -> Result<Place, Crowded> {
         let mut taken = self.lock();
         let of_user = user.map_or(0, |user| taken.by_user.get(&user).copied().unwrap_or(0));
-        // The user first: it is what they can do something about.
-        if user.is_some() && of_user >= most_of_user {
-            return Err(Crowded::ForUser);
-        }
         if taken.all >= most {
             return Err(Crowded::InAll);
+        }
+        if user.is_some() && of_user >= most_of_user {
+            return Err(Crowded::ForUser);
         }
         taken.all += 1;
         if let Some(user) = user {

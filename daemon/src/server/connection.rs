@@ -27,7 +27,7 @@ const LINGER: Duration = Duration::from_secs(5);
 /// The same for one that is too many.
 const REFUSED_LINGER: Duration = Duration::from_secs(1);
 
-/// Tells a connection that is one too many.
+/// Tells a connection that is one too many, without waiting for what it has to say.
 pub(super) async fn refuse(
     server: Arc<Server>,
     socket: Stream,
@@ -35,21 +35,17 @@ pub(super) async fn refuse(
     crowded: Crowded,
     _claim: Claim,
 ) {
-    let failure = crowd::connections(crowded, peer.uid, &server.config().limits);
+    let code = ErrorCode::TOO_MANY_CONNECTIONS;
+    // The client gets the code alone: a hello has no room for more.
+    let why = crowd::connections(crowded, peer.uid, &server.config().limits);
     warn!(
         client_pid = peer.pid,
         client_uid = peer.uid,
-        code = failure.code.0,
-        "refused a connection: {}",
-        failure.message
+        code = code.0,
+        "refused a connection: {why}"
     );
     let tell = async {
-        // A client has a sentence only in answer to its first frame.
-        let is_told = match socket::hello(&socket).await {
-            Ok(Ok(_)) => socket::send(&socket, 0, &Reply::Failed(failure)).await.is_ok(),
-            Ok(Err(_)) | Err(_) => false,
-        };
-        if is_told {
+        if socket::refuse(&socket, code).await.is_ok() {
             socket::linger(&socket).await;
         }
     };

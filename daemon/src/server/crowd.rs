@@ -7,18 +7,17 @@ use crate::config::Limits;
 use crate::writer::Lacking;
 
 /// There are as many connections as may be.
-pub(super) fn connections(crowded: Crowded, user: Option<u32>, limits: &Limits) -> Failure {
-    let message = match (crowded, user) {
+pub(super) fn connections(crowded: Crowded, user: Option<u32>, limits: &Limits) -> String {
+    match (crowded, user) {
         (Crowded::ForUser, Some(user)) => format!(
-            "user {user} has {} connections, as many as limits.connections_per_user allows; close one",
+            "user {user} has {} connections, as many as limits.connections_per_user allows",
             limits.connections_per_user_max
         ),
         _ => format!(
-            "there are {} connections, as many as limits.connections allows; try again later",
+            "there are {} connections, as many as limits.connections allows",
             limits.connections_max
         ),
-    };
-    Failure::new(ErrorCode::TOO_MANY_CONNECTIONS, message)
+    }
 }
 
 /// There are as many streams as may be.

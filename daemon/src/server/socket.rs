@@ -136,6 +136,11 @@ pub(super) async fn hello(socket: &Stream) -> io::Result<Result<u16, ErrorCode>>
     })
 }
 
+/// Answers the hello with a refusal, whatever it will be.
+pub(super) async fn refuse(socket: &Stream, reason: ErrorCode) -> io::Result<()> {
+    (&*socket).write_all(&DaemonHello::refuse(reason).encode()).await
+}
+
 /// Sends one answer.
 pub(super) async fn send(socket: &Stream, sequence: u64, reply: &Reply) -> Result<(), Broken> {
     send_frame(socket, &reply.encode(sequence)?).await

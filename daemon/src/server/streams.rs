@@ -43,12 +43,11 @@ impl Streams {
             all += 1;
             of_user += u32::from(user.is_some() && open.client.uid == user);
         }
-        // The user first: it is what they can do something about.
-        if of_user >= limits.streams_per_user_max {
-            return Err(Crowded::ForUser);
-        }
         if all >= limits.streams_max {
             return Err(Crowded::InAll);
+        }
+        if of_user >= limits.streams_per_user_max {
+            return Err(Crowded::ForUser);
         }
         by_id.insert(record.id, Arc::clone(record));
         Ok(())
