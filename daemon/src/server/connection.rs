@@ -3,18 +3,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use freemkvd_proto::limits::{PATH_BYTES_MAX, WEIGHTS};
+use freemkvd_proto::limits::WEIGHTS;
 use freemkvd_proto::{
-    Command, ErrorCode, Failure, Leftover, OpenFile, OpenResumable, Reply, Resume, Transfer,
+    Command, ErrorCode, Failure, Kind, Leftover, OpenFile, OpenResumable, Reply, Resume, Transfer,
 };
-use interprocess::local_socket::tokio::{Stream, prelude::*};
+use interprocess::local_socket::tokio::Stream;
 use tokio::time::{timeout, timeout_at};
 use tracing::warn;
 
+use super::control::Asking;
 use super::socket::{self, Broken, Passed, Received, Receiver};
 use super::transfer::{self, Opening};
-use super::{Server, control};
+use super::{Server, control, crowd};
+use crate::access::{Crowded, Peer, Place};
 use crate::descriptors::Claim;
+use crate::platform;
 use crate::storage::{BadSlots, Slots};
 use crate::writer::{Client, Ending, going_away};
 
@@ -25,14 +28,21 @@ const LINGER: Duration = Duration::from_secs(5);
 const REFUSED_LINGER: Duration = Duration::from_secs(1);
 
 /// Tells a connection that is one too many, without waiting for what it has to say.
-pub(super) async fn refuse(socket: Stream, _claim: Claim) {
-    let client = client_of(&socket);
+pub(super) async fn refuse(
+    server: Arc<Server>,
+    socket: Stream,
+    peer: Peer,
+    crowded: Crowded,
+    _claim: Claim,
+) {
     let code = ErrorCode::TOO_MANY_CONNECTIONS;
+    // The client gets the code alone: a hello has no room for more.
+    let why = crowd::connections(crowded, peer.uid, &server.config().limits);
     warn!(
-        client_pid = client.pid,
-        client_uid = client.uid,
+        client_pid = peer.pid,
+        client_uid = peer.uid,
         code = code.0,
-        "refused a connection: {code}, as many as limits.connections allows"
+        "refused a connection: {why}"
     );
     let tell = async {
         if socket::refuse(&socket, code).await.is_ok() {
@@ -43,9 +53,18 @@ pub(super) async fn refuse(socket: Stream, _claim: Claim) {
 }
 
 /// Serves a connection to its end.
-pub(super) async fn serve(server: Arc<Server>, socket: Stream, claim: Claim) {
-    let client = client_of(&socket);
-    let deadline = tokio::time::Instant::now() + server.config().handshake_timeout;
+pub(super) async fn serve(
+    server: Arc<Server>,
+    socket: Stream,
+    peer: Peer,
+    claim: Claim,
+    _place: Place,
+) {
+    let config = server.config();
+    let client = Client { pid: peer.pid, uid: peer.uid };
+    // As the configuration is now: a reload changes nothing for those who are let in.
+    let rights = config.access.rights(&peer, platform::uid());
+    let deadline = tokio::time::Instant::now() + config.limits.handshake_timeout;
     let version = match timeout_at(deadline, socket::hello(&socket)).await {
         Ok(Ok(Ok(version))) => version,
         Ok(Ok(Err(code))) => {
@@ -62,6 +81,9 @@ pub(super) async fn serve(server: Arc<Server>, socket: Stream, claim: Claim) {
     let mut receiver = Receiver::new(&socket, version);
     let first = timeout_at(deadline, receiver.receive_first()).await;
     let failure = match first.map(|first| first.map(with_one_way_to_open)) {
+        Ok(Ok((Received::Command(_, command), _))) if opens(&command) && !rights.write => {
+            Some(config.access.refusal(&peer, "write through freemkvd"))
+        }
         Ok(Ok((Received::Command(0, Command::OpenFile(file)), passed))) => {
             let opening = check_open(&server, file, passed);
             claim.first_frame_is_over();
@@ -81,7 +103,8 @@ pub(super) async fn serve(server: Arc<Server>, socket: Stream, claim: Claim) {
         Ok(Ok((_, passed))) if !passed.descriptors.is_empty() => Some(unexpected()),
         Ok(Ok((Received::Command(id, command), _))) if control::is_request(&command) => {
             claim.first_frame_is_over();
-            control::run(&server, &socket, receiver, client, (id, command)).await
+            let asking = Asking { peer, rights };
+            control::run(&server, &socket, receiver, &asking, (id, command)).await
         }
         Ok(Ok((Received::Gone, _))) | Ok(Err(Broken::Io)) => None,
         Ok(Err(Broken::Rule(failure))) => Some(failure),
@@ -90,8 +113,10 @@ pub(super) async fn serve(server: Arc<Server>, socket: Stream, claim: Claim) {
             Some(Failure::new(ErrorCode::OUT_OF_SEQUENCE, rule))
         }
         Err(_) => {
-            let wait = server.config().handshake_timeout.as_millis();
-            let message = format!("no request within {wait} ms; open a stream or ask for status");
+            let wait = config.limits.handshake_timeout.as_millis();
+            let message = format!(
+                "no request within {wait} ms (limits.handshake_timeout); open a stream or ask for status"
+            );
             Some(Failure::new(ErrorCode::HANDSHAKE_TIMEOUT, message))
         }
     };
@@ -121,15 +146,9 @@ async fn tell(socket: &Stream, client: Client, failure: Failure) {
     let _ = timeout(LINGER, tell).await;
 }
 
-fn client_of(socket: &Stream) -> Client {
-    let Ok(creds) = socket.peer_creds() else {
-        return Client::default();
-    };
-    #[cfg(unix)]
-    let (pid, uid) = (creds.pid().and_then(|pid| u32::try_from(pid).ok()), creds.euid());
-    #[cfg(not(unix))]
-    let (pid, uid) = (creds.pid(), None);
-    Client { pid, uid }
+/// True for a first frame by which a stream begins. One that goes on was let in when it began.
+fn opens(command: &Command) -> bool {
+    matches!(command.kind(), Kind::Open | Kind::OpenResumable | Kind::OpenFile | Kind::OpenGiven)
 }
 
 /// Of the three ways to open a stream the most general one says all; whatever else came stays as it is.
@@ -150,12 +169,14 @@ fn check_open(server: &Server, file: OpenFile, passed: Passed) -> Result<Opening
     refuse_while_draining(server)?;
     let ending = Ending::of(&file);
     let OpenFile { token, open, .. } = file;
+    let most = server.config().limits.path_bytes_max;
     let bad = |what: &str| {
-        let message =
-            format!("the path {what}; send an absolute path of at most {PATH_BYTES_MAX} bytes");
+        let message = format!(
+            "the path {what}; send an absolute path of at most {most} bytes (limits.path_length)"
+        );
         Failure::new(ErrorCode::BAD_PATH, message)
     };
-    if open.path.0.len() > PATH_BYTES_MAX {
+    if open.path.0.len() > most {
         return Err(bad("is too long"));
     }
     let path = open.path.clone().into_path().ok_or_else(|| bad("holds a NUL byte"))?;

@@ -101,8 +101,8 @@ fn adopt_one(
     let stream = entry.stream;
     let path = entry.path.clone().into_path().ok_or("its path is none of this platform")?;
     let config = server.config();
-    let queue = Queue::new(Arc::clone(&server.queues));
     let client = Client { pid: entry.client_pid, uid: entry.client_uid };
+    let queue = Queue::new(Arc::clone(&server.queues), client.uid);
     let record = Arc::new(Record::new(stream, path.clone(), client, queue, server.shop.clock));
     record.set_weight(entry.weight);
     // Whatever comes of it: the stream is there.

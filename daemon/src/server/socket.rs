@@ -143,7 +143,12 @@ pub(super) async fn refuse(socket: &Stream, reason: ErrorCode) -> io::Result<()>
 
 /// Sends one answer.
 pub(super) async fn send(socket: &Stream, sequence: u64, reply: &Reply) -> Result<(), Broken> {
-    write_all(&mut &*socket, &reply.encode(sequence)?, SHORTAGE_PAUSE).await?;
+    send_frame(socket, &reply.encode(sequence)?).await
+}
+
+/// The same, which is a frame already.
+pub(super) async fn send_frame(socket: &Stream, frame: &[u8]) -> Result<(), Broken> {
+    write_all(&mut &*socket, frame, SHORTAGE_PAUSE).await?;
     Ok(())
 }
 

@@ -18,7 +18,7 @@ use tracing::warn;
 
 use super::resumed::{self, Found};
 use super::socket::{self, Broken, Received, Receiver};
-use super::{Phase, Server};
+use super::{Phase, Server, crowd};
 use crate::config::SilentDevice;
 use crate::storage::Slots;
 use crate::stream::command::{Commands, Request};
@@ -248,22 +248,16 @@ fn begin(
         server.streams.remove(record.id);
         lacking(what)
     };
-    let queue = Queue::new(Arc::clone(&server.queues));
+    let queue = Queue::new(Arc::clone(&server.queues), client.uid);
     let id = server.streams.next_id();
     let record = Arc::new(Record::new(id, path.clone(), client, queue, server.shop.clock));
     record.set_weight(open.weight);
     record.attach(slots, wake);
-    if !server.streams.insert(&record, config.streams_max as usize) {
-        let message = format!(
-            "{} streams are open, as many as limits.streams allows; wait for one to finish",
-            config.streams_max
-        );
-        return Err(Failure::new(ErrorCode::TOO_MANY_STREAMS, message));
+    if let Err(crowded) = server.streams.insert(&record, &config.limits) {
+        return Err(crowd::streams(crowded, client.uid, &config.limits));
     }
-    if !record.queue.reserve() {
-        let what = "freemkvd has no memory for the queue of another stream; raise MemoryMax= of its unit, or \
-                    stream.queue_total if that is less than 1 MiB for each stream, or wait until another has ended";
-        return Err(refused(&record, what.to_owned()));
+    if let Err(lacking) = record.queue.reserve() {
+        return Err(refused(&record, crowd::queue(lacking).to_owned()));
     }
     let window_bytes = open.window_bytes.unwrap_or(u64::MAX).min(config.window_bytes);
     let target = Target {

@@ -23,9 +23,9 @@ mod mount;
 mod refused;
 pub mod steps;
 
-#[cfg(target_os = "linux")]
-pub use platform::passed;
 pub use platform::{Descriptor, Descriptors, Disk, Lent, Slots, page_bytes};
+#[cfg(target_os = "linux")]
+pub use platform::{passed, peer_groups};
 pub use refused::BadSlots;
 
 /// How a write goes to the file.

@@ -28,6 +28,7 @@ use super::{
     Abilities, Device, FileId, Known, Medium, Open, OpenError, Opened, below, mount, outside,
 };
 
+pub use call::peer_groups;
 pub use passed::passed;
 pub use slots::{Descriptor, Slots};
 
