@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::unit::{Size, Span};
+use super::unit::{FileMode, Size, Span};
 
 /// A whole file.
 #[derive(Debug, Default, Deserialize)]
@@ -16,6 +16,7 @@ pub(super) struct File {
     pub(super) daemon: Daemon,
     pub(super) budget: Budget,
     pub(super) stream: Stream,
+    pub(super) files: Files,
     pub(super) limits: Limits,
     pub(super) log: Log,
     /// `[root."/srv/rips"]`
@@ -57,6 +58,15 @@ pub(super) struct Stream {
 pub(super) struct Root {
     pub(super) drain: Option<Spanned<String>>,
     pub(super) rotational: Option<Spanned<bool>>,
+}
+
+/// `[files]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Files {
+    pub(super) mode: Option<Spanned<FileMode>>,
+    pub(super) make_directories: Option<Spanned<bool>>,
+    pub(super) directory_mode: Option<Spanned<FileMode>>,
 }
 
 /// `[limits]`

@@ -10,8 +10,11 @@ use toml::Spanned;
 use tracing::Level;
 
 use super::file::{self, File};
-use super::{Config, ConfigError, Overrides, RootSettings, SilentDevice, Size, Span, Total};
+use super::{
+    Config, ConfigError, FileMode, Overrides, RootSettings, SilentDevice, Size, Span, Total,
+};
 use crate::budget::LIMIT_BYTES_MIN;
+use crate::storage::Creation;
 use crate::stream::ladder::Rung;
 use crate::writer::SEGMENT_BYTES;
 
@@ -73,6 +76,7 @@ impl Merge<'_> {
             keep_failed: span(file.stream.keep_failed, default.keep_failed),
             no_space_wait: span(file.stream.no_space_wait, default.no_space_wait),
             silent_device: self.silent_device(file.stream.silent_device)?,
+            creation: self.creation(&file.files)?,
             connections_max,
             streams_max,
             handshake_timeout: self
@@ -142,6 +146,35 @@ impl Merge<'_> {
             return Err(self.invalid_or("stream.queue", queue.as_ref(), problem));
         }
         Ok((queue_bytes, total_bytes))
+    }
+
+    fn creation(&self, files: &file::Files) -> Result<Creation, ConfigError> {
+        // Without these bits the daemon could not open its own file a second time, nor enter its own directory.
+        let file_mode = self.mode("files.mode", &files.mode, 0o200)?;
+        let directory_mode = self.mode("files.directory_mode", &files.directory_mode, 0o700)?;
+        let makes = files.make_directories.as_ref().is_some_and(|makes| *makes.as_ref());
+        Ok(Creation {
+            file_mode: file_mode.unwrap_or(Creation::default().file_mode),
+            directory_mode: makes.then_some(directory_mode.unwrap_or(0o777)),
+        })
+    }
+
+    /// A mode that has all bits of `least`, and none beyond the nine of permissions: by a set-user-id bit
+    /// the daemon would lend its rights.
+    fn mode(
+        &self,
+        key: &'static str,
+        mode: &Option<Spanned<FileMode>>,
+        least: u32,
+    ) -> Result<Option<u32>, ConfigError> {
+        let Some(mode) = mode else { return Ok(None) };
+        let FileMode(bits) = *mode.as_ref();
+        if bits & !0o777 == 0 && bits & least == least {
+            return Ok(Some(bits));
+        }
+        let (is, least) = (FileMode(bits), FileMode(least));
+        let problem = format!("is {is}; it must be at most 0777 and have {least} for its owner");
+        Err(self.invalid(key, mode, problem))
     }
 
     fn handshake(

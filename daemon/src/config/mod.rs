@@ -13,8 +13,9 @@ use std::time::Duration;
 
 use tracing::{Level, warn};
 
-pub use unit::{Size, Span};
+pub use unit::{FileMode, Size, Span};
 
+use crate::storage::Creation;
 use crate::stream::ladder::Rung;
 use file::File;
 
@@ -45,6 +46,8 @@ pub struct Config {
     pub no_space_wait: Duration,
     /// What becomes of a new stream for a device that does not answer.
     pub silent_device: SilentDevice,
+    /// With which modes files and directories are made.
+    pub creation: Creation,
     /// Most connections at once.
     pub connections_max: u32,
     /// Most streams at once.
@@ -137,6 +140,7 @@ impl Default for Config {
             keep_failed: Duration::from_secs(600),
             no_space_wait: Duration::from_secs(600),
             silent_device: SilentDevice::Refuse,
+            creation: Creation::default(),
             connections_max: 512,
             streams_max: 256,
             handshake_timeout: Duration::from_secs(5),
@@ -247,6 +251,8 @@ impl Config {
         differ(true, "stream.no_space_wait", span(self.no_space_wait), span(new.no_space_wait));
         let silent = |config: &Self| config.silent_device.to_string();
         differ(true, "stream.silent_device", silent(self), silent(new));
+        let files = |config: &Self| config.creation.to_string();
+        differ(true, "files", files(self), files(new));
         let count = |count: u32| count.to_string();
         differ(true, "limits.connections", count(self.connections_max), count(new.connections_max));
         differ(true, "limits.streams", count(self.streams_max), count(new.streams_max));

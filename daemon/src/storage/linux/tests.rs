@@ -38,7 +38,7 @@ fn is_unsupported(result: io::Result<()>) -> bool {
 }
 
 fn open(path: &Path, mode: OpenMode) -> Result<Opened, OpenError> {
-    Disk.open(&[path.parent().unwrap().to_owned()], path, mode)
+    Disk.open(&[path.parent().unwrap().to_owned()], path, mode, Creation::default())
 }
 
 #[test]
@@ -213,7 +213,8 @@ fn nothing_outside_the_root_and_nothing_but_files() {
     )
     .unwrap();
     let code = |path: PathBuf| {
-        let opened = Disk.open(std::slice::from_ref(&root), &path, OpenMode::Create);
+        let opened =
+            Disk.open(std::slice::from_ref(&root), &path, OpenMode::Create, Creation::default());
         opened.err().map(|error| error.failure().code)
     };
     use freemkvd_proto::ErrorCode as Code;
@@ -318,7 +319,8 @@ fn a_file_that_was_closed_is_known_by_more_than_its_number() {
 }
 
 fn create(path: &Path) -> Opened {
-    Disk.open(&[path.parent().unwrap().to_owned()], path, OpenMode::CreateNew).unwrap()
+    Disk.open(&[path.parent().unwrap().to_owned()], path, OpenMode::CreateNew, Creation::default())
+        .unwrap()
 }
 
 #[test]
