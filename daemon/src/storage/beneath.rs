@@ -285,3 +285,6 @@ fn twins(
     }
     Ok((sentinel, direct, stat))
 }
+
+#[cfg(test)]
+mod tests;

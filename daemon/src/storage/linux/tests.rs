@@ -231,6 +231,36 @@ fn nothing_outside_the_root_and_nothing_but_files() {
     assert_eq!(std::fs::read(base.join("secret")).unwrap(), b"x");
 }
 
+/// Takes a lease, as Samba does for an oplock: whoever opens the file to write waits for its owner.
+#[expect(unsafe_code, reason = "no binding offers leases")]
+fn lease(file: &OwnedFd) {
+    use std::os::fd::AsRawFd;
+    // No signal that ends this process, as the usual one does. `F_SETSIG` is missing in the crate.
+    const F_SETSIG: i32 = 10;
+    // SAFETY: both take numbers and touch no memory.
+    let set = unsafe { libc::fcntl(file.as_raw_fd(), F_SETSIG, libc::SIGURG) };
+    // SAFETY: as above.
+    let taken = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_WRLCK) };
+    assert_eq!((set, taken), (0, 0), "{}", io::Error::last_os_error());
+}
+
+#[test]
+fn whoever_has_a_lease_on_a_file_is_not_waited_for() {
+    let dir = tempfile::tempdir_in(".").unwrap();
+    let path = dir.path().canonicalize().unwrap().join("a");
+    let holder: OwnedFd = std::fs::File::create(&path).unwrap().into();
+    lease(&holder);
+    for mode in [OpenMode::Create, OpenMode::Existing] {
+        let before = std::time::Instant::now();
+        let error = open(&path, mode).err().unwrap().failure();
+        assert!(error.message.contains("wants to be asked first"), "{error:?}");
+        // The kernel's own patience is 45 seconds.
+        assert!(before.elapsed() < std::time::Duration::from_secs(20));
+    }
+    drop(holder);
+    assert!(open(&path, OpenMode::Create).is_ok());
+}
+
 /// A file that was written, and what is known of it.
 fn known(path: &Path) -> (Opened, Known) {
     let mut opened = open(path, OpenMode::CreateNew).unwrap();
