@@ -239,7 +239,7 @@ fn the_group_of_a_directory_is_that_of_what_is_made_in_it() {
 /// often succeeded and often been refused: then both were met. Nothing outside may be touched.
 fn race(place: &Place, (one, other): (&str, &str), mut attempt: impl FnMut(usize) -> bool) {
     const ENOUGH: usize = 200;
-    const TRIES_MAX: usize = 200_000;
+    const TRIES_MAX: usize = 20_000;
     let stop = AtomicBool::new(false);
     let (mut opened, mut refused, mut tries) = (0, 0, 0);
     thread::scope(|scope| {
