@@ -355,7 +355,7 @@ check "nor in the records" soon records 0
 check "nor in the daemon" soon eval '[ "$(descriptors)" -le $((before + 4)) ]'
 rm -r "$ext4/many"
 
-denied() { within journalctl --no-pager --unit freemkvd.service | grep -E 'status=31/SYS|SIGSYS'; }
+denied() { within journalctl --no-pager --unit freemkvd.service | grep -aE 'status=31/SYS|SIGSYS'; }
 check "no call was denied" [ -z "$(denied)" ]
 check "nothing failed" equal "" "$(within systemctl --failed --no-legend --plain)"
 awk '{ bytes += $1 } END { print "# " NR " files, " bytes " bytes compared" }' "$work/compared"

@@ -107,14 +107,17 @@ mkdir -p "$root/run/systemd/system/freemkvd.service.d"
 printf '[Service]\nSystemCallErrorNumber=kill\n' >"$root/run/systemd/system/freemkvd.service.d/kill.conf"
 within systemctl daemon-reload
 cp "$root/etc/freemkvd/config.toml" "$work/config.toml"
+# Enough for several extents.
+head -c 40000000 /dev/urandom >"$work/more"
 drains() {
     printf '[root."/srv/rips"]\ndrain = "%s"\n[files]\nmake_directories = true\n' "$1" >"$root/etc/freemkvd/config.toml"
     within systemctl restart freemkvd.service || return 1
     before=$(property MainPID)
     local file=/srv/rips/$1/of/x.mkv
-    as muxer freemkvctl write "$file" --publish --size-hint 6MB <"$work/bytes" &&
-        as muxer freemkvctl write "$file" --overwrite <"$work/bytes" &&
-        cmp "$work/bytes" "$ext4/$1/of/x.mkv" &&
+    as muxer freemkvctl write "$file" --publish --size-hint 40MB <"$work/more" &&
+        as muxer freemkvctl write "$file" --overwrite <"$work/more" &&
+        cmp "$work/more" "$ext4/$1/of/x.mkv" &&
+        rm -r "${ext4:?}/$1" &&
         status muxer '.state' &&
         within systemctl reload freemkvd.service &&
         equal "$before" "$(property MainPID)"
@@ -125,7 +128,7 @@ done
 check "it drains" as root freemkvctl drain
 check "and comes back" soon status muxer '.state'
 check "systemctl stop" within systemctl stop freemkvd.service
-killed() { within journalctl --no-pager --unit freemkvd.service | grep -E 'status=31/SYS|SIGSYS'; }
+killed() { within journalctl --no-pager --unit freemkvd.service | grep -aE 'status=31/SYS|SIGSYS'; }
 check "no call was denied" [ -z "$(killed)" ]
 rm "$root/run/systemd/system/freemkvd.service.d/kill.conf"
 cp "$work/config.toml" "$root/etc/freemkvd/config.toml"
