@@ -107,6 +107,9 @@ codes! {
     /// A file that came with its stream is missing, no regular file, not open for writing, or not one file.
     BAD_FILE = 219, "not usable as the file of a stream";
 
+    /// The file has other names (hard links), which may be anybody's.
+    LINKED = 220, "has other names";
+
     /// The file's device has not answered for so long that nothing new is begun on it.
     DEVICE_SILENT = 216, "the device does not answer";
 

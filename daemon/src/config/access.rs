@@ -9,9 +9,6 @@ use super::file::{self, Name};
 use super::merge::Merge;
 use crate::access::{Access, Named};
 
-/// A socket is connected to by whoever may write to it.
-const OWNER_BITS: u32 = 0o600;
-
 impl Access {
     /// Each part with its key, for saying what differs.
     pub(super) fn rows(&self) -> [(&'static str, String); 4] {
@@ -59,26 +56,6 @@ impl Merge<'_> {
                 Err(self.invalid("access.status_for_all", at, problem))
             }
             _ => Ok(access),
-        }
-    }
-
-    pub(super) fn socket_mode(
-        &self,
-        mode: Option<&Spanned<String>>,
-    ) -> Result<Option<u32>, ConfigError> {
-        let Some(mode) = mode else { return Ok(None) };
-        let digits = mode.as_ref().strip_prefix('0').filter(|digits| digits.len() == 3);
-        let bits = digits.and_then(|digits| u32::from_str_radix(digits, 8).ok());
-        match bits {
-            Some(bits) if bits & OWNER_BITS == OWNER_BITS => Ok(Some(bits)),
-            _ => {
-                let problem = format!(
-                    "is \"{}\"; write four octal digits of which the owner can connect, like \"0660\" or \
-                     \"0666\"",
-                    mode.as_ref()
-                );
-                Err(self.invalid("access.socket_mode", mode, problem))
-            }
         }
     }
 

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
-use super::unit::{Size, Span, text};
+use super::unit::{FileMode, Size, Span, text};
 
 /// A whole file.
 #[derive(Debug, Default, Deserialize)]
@@ -16,6 +16,7 @@ pub(super) struct File {
     pub(super) daemon: Daemon,
     pub(super) budget: Budget,
     pub(super) stream: Stream,
+    pub(super) files: Files,
     pub(super) limits: Limits,
     pub(super) access: Access,
     pub(super) log: Log,
@@ -60,6 +61,15 @@ pub(super) struct Root {
     pub(super) rotational: Option<Spanned<bool>>,
 }
 
+/// `[files]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Files {
+    pub(super) mode: Option<Spanned<FileMode>>,
+    pub(super) make_directories: Option<Spanned<bool>>,
+    pub(super) directory_mode: Option<Spanned<FileMode>>,
+}
+
 /// `[limits]`
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -83,7 +93,7 @@ pub(super) struct Access {
     pub(super) groups: Option<Spanned<Vec<Spanned<Name>>>>,
     pub(super) admin_group: Option<Spanned<Name>>,
     pub(super) status_for_all: Option<Spanned<bool>>,
-    pub(super) socket_mode: Option<Spanned<String>>,
+    pub(super) socket_mode: Option<Spanned<FileMode>>,
     pub(super) socket_group: Option<Spanned<Name>>,
 }
 

@@ -67,6 +67,7 @@ impl Merge<'_> {
             keep_failed: span(file.stream.keep_failed, default.keep_failed),
             no_space_wait: span(file.stream.no_space_wait, default.no_space_wait),
             silent_device: self.silent_device(file.stream.silent_device)?,
+            creation: self.creation(&file.files)?,
             limits,
             access,
             socket_mode: self.socket_mode(file.access.socket_mode.as_ref())?,

@@ -6,6 +6,7 @@ mod access;
 mod file;
 mod limits;
 mod merge;
+mod modes;
 mod unit;
 
 use std::collections::BTreeMap;
@@ -16,9 +17,10 @@ use std::time::Duration;
 use tracing::{Level, warn};
 
 pub use limits::Limits;
-pub use unit::{Size, Span};
+pub use unit::{FileMode, Size, Span};
 
 use crate::access::{Access, Named, Names, System};
+use crate::storage::Creation;
 use crate::stream::ladder::Rung;
 use file::File;
 
@@ -49,6 +51,8 @@ pub struct Config {
     pub no_space_wait: Duration,
     /// What becomes of a new stream for a device that does not answer.
     pub silent_device: SilentDevice,
+    /// With which modes files and directories are made.
+    pub creation: Creation,
     /// How much clients may have, and how long they may take.
     pub limits: Limits,
     /// Who may do what.
@@ -143,6 +147,7 @@ impl Default for Config {
             keep_failed: Duration::from_secs(600),
             no_space_wait: Duration::from_secs(600),
             silent_device: SilentDevice::Refuse,
+            creation: Creation::default(),
             limits: Limits::default(),
             access: Access::default(),
             socket_mode: None,
@@ -260,6 +265,8 @@ impl Config {
         differ(true, "stream.no_space_wait", span(self.no_space_wait), span(new.no_space_wait));
         let silent = |config: &Self| config.silent_device.to_string();
         differ(true, "stream.silent_device", silent(self), silent(new));
+        let files = |config: &Self| config.creation.to_string();
+        differ(true, "files", files(self), files(new));
         let rows = |config: &Self| config.limits.rows().into_iter().chain(config.access.rows());
         for ((key, old), (_, new)) in rows(self).zip(rows(new)) {
             differ(true, key, old, new);

@@ -42,7 +42,7 @@ fn an_empty_file_and_the_example_are_the_defaults() {
 #[test]
 fn the_example_names_every_key() {
     // An unknown key makes the parser list the known ones of its section.
-    for section in ["daemon", "budget", "stream", "limits", "access", "log"] {
+    for section in ["daemon", "budget", "stream", "files", "limits", "access", "log"] {
         let text = error(&format!("[{section}]\nnonsense = 1\n"));
         let known = text.split("expected").nth(1).unwrap();
         for key in known.split('`').skip(1).step_by(2) {
@@ -187,12 +187,11 @@ fn what_would_let_everybody_in_is_refused() {
         text.starts_with("test.toml:2: access.status_for_all is true, and nothing says who"),
         "{text}"
     );
-    for mode in ["0066", "660", "00660", "0o660", "0788", "rw", ""] {
-        let text = error(&format!("[access]\nsocket_mode = \"{mode}\"\n"));
-        assert!(text.contains("write four octal digits"), "{mode}: {text}");
+    for mode in ["\"0o660\"", "\"0788\"", "\"rw\"", "\"\"", "0o660"] {
+        let text = error(&format!("[access]\nsocket_mode = {mode}\n"));
+        assert!(text.contains("write octal digits"), "{mode}: {text}");
     }
-    // In TOML that is a number, and another one than it seems.
-    assert!(error("[access]\nsocket_mode = 0o660\n").contains("expected a string"));
+    assert!(error("[access]\nsocket_mode = \"0066\"\n").contains("have 0600 for its owner"));
 }
 
 #[test]
@@ -238,6 +237,32 @@ fn the_example_has_the_keys_of_a_root_as_they_would_be_written() {
     let config = parse(&section).unwrap();
     let settings = RootSettings { drain: None, rotational: Some(true) };
     assert_eq!(config.root_settings(Path::new("/srv/rips/a")), settings);
+}
+
+#[test]
+fn modes_are_octal_and_leave_the_daemon_its_own_files() {
+    let creation = |text: &str| parse(&format!("[files]\n{text}\n")).unwrap().creation;
+    let file = |file_mode| Creation { file_mode, directory_mode: None };
+    assert_eq!(creation("mode = \"0640\""), file(0o640));
+    assert_eq!(creation("mode = \"0777\"\ndirectory_mode = \"0700\""), file(0o777));
+    let made = Creation { directory_mode: Some(0o777), ..Creation::default() };
+    assert_eq!(creation("make_directories = true"), made);
+    let made = Creation { directory_mode: Some(0o750), ..made };
+    assert_eq!(creation("make_directories = true\ndirectory_mode = \"0750\""), made);
+    assert_eq!(
+        error("[files]\nmode = \"4664\"\n"),
+        "test.toml:2: files.mode is 4664; it must be at most 0777 and have 0200 for its owner"
+    );
+    assert!(error("[files]\nmode = \"0466\"\n").contains("have 0200"));
+    assert!(error("[files]\ndirectory_mode = \"0677\"\n").contains("have 0700"));
+    for wrong in ["664", "\"rw-r--r--\"", "0o664"] {
+        let text = error(&format!("[files]\nmode = {wrong}\n"));
+        assert!(text.starts_with("test.toml:2: ") && text.contains("like \"0664\""), "{text}");
+    }
+    let (old, new) = (parse("").unwrap(), parse("[files]\nmake_directories = true\n").unwrap());
+    let change =
+        "files from mode 0666, no directories made to mode 0666, directories made with mode 0777";
+    assert_eq!(old.changes(&new), (vec![change.to_owned()], vec![]));
 }
 
 #[test]

@@ -123,6 +123,7 @@ fn adopt_one(
     let target = Target {
         roots: config.roots.clone(),
         settings: config.root_settings(&path),
+        creation: config.creation,
         path,
         window_bytes: entry.window_bytes,
         ending: entry.ending,

@@ -263,6 +263,7 @@ fn begin(
     let target = Target {
         roots: config.roots.clone(),
         settings: config.root_settings(&path),
+        creation: config.creation,
         path,
         window_bytes,
         ending,

@@ -18,11 +18,13 @@ mod platform;
 
 #[cfg(target_os = "linux")]
 mod beneath;
+mod creation;
 #[cfg(target_os = "linux")]
 mod mount;
 mod refused;
 pub mod steps;
 
+pub use creation::Creation;
 pub use platform::{Descriptor, Descriptors, Disk, Lent, Slots, page_bytes};
 #[cfg(target_os = "linux")]
 pub use platform::{passed, peer_groups};
@@ -309,8 +311,15 @@ pub trait Open: Send + Sync {
     /// Opens `path` below one of `roots`, and creates it when the mode says so. Truncates nothing.
     ///
     /// # Errors
-    /// [`OpenError`]; no file was changed, and none is left behind that was not there.
-    fn open(&self, roots: &[PathBuf], path: &Path, mode: OpenMode) -> Result<Opened, OpenError>;
+    /// [`OpenError`]; no file was changed, and none is left behind that was not there. Directories that
+    /// were made on the way are.
+    fn open(
+        &self,
+        roots: &[PathBuf],
+        path: &Path,
+        mode: OpenMode,
+        creation: Creation,
+    ) -> Result<Opened, OpenError>;
 
     /// Opens the file of a stream that goes on. Never another file, whatever has its name now.
     ///
@@ -359,6 +368,17 @@ pub enum OpenError {
         /// What it is, with its article.
         what: &'static str,
     },
+    /// A file that has other names, too.
+    #[error(
+        "{path} has {names} names (hard links), and what is written to it by one shows by all; remove this name first, \
+         write to another and have it published, or choose another"
+    )]
+    Linked {
+        /// The path that was asked for.
+        path: PathBuf,
+        /// How many.
+        names: u64,
+    },
     /// Not the file that it was.
     #[error(
         "{path} {what} while no freemkvd ran, so its stream can't go on; nothing was written since"
@@ -393,6 +413,8 @@ fn advice(source: &io::Error) -> &'static str {
         }
         io::ErrorKind::AlreadyExists => "; choose another name, or ask for overwriting",
         io::ErrorKind::ReadOnlyFilesystem => "; remount it writable",
+        // A lease, which Samba takes for an oplock.
+        io::ErrorKind::WouldBlock => "; another program has it open and wants to be asked first",
         _ => "",
     }
 }
@@ -424,6 +446,7 @@ impl OpenError {
         let (code, errno) = match self {
             Self::OutsideRoots { .. } => (ErrorCode::OUTSIDE_ROOTS, None),
             Self::NotAFile { .. } => (ErrorCode::NOT_A_FILE, None),
+            Self::Linked { .. } => (ErrorCode::LINKED, None),
             Self::Changed { .. } => (ErrorCode::FILE_CHANGED, None),
             Self::Io { source, .. } => {
                 let code = match source.kind() {

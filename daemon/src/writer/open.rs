@@ -18,7 +18,7 @@ use crate::config::{RootSettings, SilentDevice};
 use crate::device::Device;
 use crate::ledger::Entry;
 use crate::space::{Announcement, Space};
-use crate::storage::{Descriptors, FileId, Known, OpenError, Opened, is_no_space};
+use crate::storage::{Creation, Descriptors, FileId, Known, OpenError, Opened, is_no_space};
 
 /// How often and for how long another look is taken at space that somebody is setting aside: on a slow disk
 /// that takes seconds.
@@ -57,6 +57,8 @@ pub struct Target {
     pub path: PathBuf,
     /// What the configuration says about the root that it is below.
     pub settings: RootSettings,
+    /// With which modes it is made, and the directories on the way.
+    pub creation: Creation,
     /// How many of the newest bytes stay in the page cache for patches.
     pub window_bytes: u64,
     /// What becomes of the file at the end.
@@ -134,7 +136,8 @@ pub(super) fn open(
 ) -> Result<Ready, Failure> {
     let (path, stream) = (&target.path, record.id);
     let opening = shop.openings.begin(shop, record, target)?;
-    let mut opened = shop.disk.open(&target.roots, path, mode).map_err(|error| error.failure())?;
+    let opened = shop.disk.open(&target.roots, path, mode, target.creation);
+    let mut opened = opened.map_err(|error| error.failure())?;
     // What comes now may take long where all is well.
     opening.answered(&opened.device.id, shop.clock.now());
     // A file that this stream has created is another's if that one was quicker with its claim: only

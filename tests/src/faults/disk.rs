@@ -9,7 +9,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use freemkvd::storage::{Abilities, Device, FileId, Known, Medium, Open, OpenError, Opened};
+use freemkvd::storage::{
+    Abilities, Creation, Device, FileId, Known, Medium, Open, OpenError, Opened,
+};
 use freemkvd_proto::OpenMode;
 use rustix::io::Errno;
 
@@ -264,7 +266,13 @@ fn changes(call: Call) -> bool {
 }
 
 impl Open for FaultDisk {
-    fn open(&self, roots: &[PathBuf], path: &Path, mode: OpenMode) -> Result<Opened, OpenError> {
+    fn open(
+        &self,
+        roots: &[PathBuf],
+        path: &Path,
+        mode: OpenMode,
+        _creation: Creation,
+    ) -> Result<Opened, OpenError> {
         let failed = |operation, source| OpenError::Io { path: path.to_owned(), operation, source };
         if !roots.iter().any(|root| path.starts_with(root)) {
             let roots = roots.iter().map(|root| root.display().to_string()).collect();
