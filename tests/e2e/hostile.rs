@@ -10,10 +10,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
 use freemkvd_proto::hello::ClientHello;
-use freemkvd_proto::{Command, ErrorCode, Header, Kind, OpenMode, Reply, Transfer, partial_path};
+use freemkvd_proto::{
+    Command, ErrorCode, Header, Kind, OpenMode, Reply, SetLen, Transfer, partial_path,
+};
 use freemkvd_tests::daemon::{Daemon, wait_until};
 use freemkvd_tests::pattern;
-use freemkvd_tests::peer::{Peer, opening};
+use freemkvd_tests::peer::{Peer, giving, opening};
 use freemkvd_tests::slots::Slots;
 
 use crate::support::{MIB, Neighbour, inside, scratch, write_pattern};
@@ -25,9 +27,9 @@ const DESCRIPTORS: usize = 253;
 const WORKERS: u64 = 4;
 
 /// One way to misbehave, with a file of one's own to do it to.
-type Way = fn(&Daemon, &Path);
+type Way = fn(&Daemon, &Path) -> Option<()>;
 
-const WAYS: [Way; 13] = [
+const WAYS: [Way; 16] = [
     connect_and_say_nothing,
     half_a_hello,
     half_an_open,
@@ -41,95 +43,157 @@ const WAYS: [Way; 13] = [
     break_a_rule,
     empty_the_file_and_remove_it,
     offer_slots_and_vanish,
+    give_what_is_no_file,
+    give_a_file_and_cut_it_off,
+    give_a_file_and_vanish,
 ];
 
-fn connect_and_say_nothing(daemon: &Daemon, _: &Path) {
+/// Says hello. `None` for one who is not heard: what its user has passed has still to be closed.
+fn greet(daemon: &Daemon) -> Option<Peer> {
+    let mut peer = Peer::connect(daemon.socket());
+    peer.hello(&ClientHello::THIS.encode()).map(|_| peer)
+}
+
+fn connect_and_say_nothing(daemon: &Daemon, _: &Path) -> Option<()> {
     drop(Peer::connect(daemon.socket()));
+    Some(())
 }
 
-fn half_a_hello(daemon: &Daemon, _: &Path) {
+fn half_a_hello(daemon: &Daemon, _: &Path) -> Option<()> {
     Peer::connect(daemon.socket()).send(&ClientHello::THIS.encode()[..9]);
+    Some(())
 }
 
-fn half_an_open(daemon: &Daemon, path: &Path) {
-    let mut peer = Peer::greet(daemon.socket());
+fn half_an_open(daemon: &Daemon, path: &Path) -> Option<()> {
+    let mut peer = greet(daemon)?;
     let frame = Command::Open(opening(path, OpenMode::Create, Transfer::Inline)).encode(0).unwrap();
     peer.send(&frame[..frame.len() - 1]);
+    Some(())
 }
 
-fn descriptors_with_the_hello(daemon: &Daemon, path: &Path) {
+fn descriptors_with_the_hello(daemon: &Daemon, _: &Path) -> Option<()> {
     let null = File::open("/dev/null").unwrap();
     let mut peer = Peer::connect(daemon.socket());
     peer.send_with(&ClientHello::THIS.encode(), &[null.as_fd(); DESCRIPTORS]);
-    // They are nobody's, and the stream is as any other.
-    peer.ask_to_open(path, OpenMode::Create);
-    peer.content(1, b"content");
+    peer.wait_for_end();
+    Some(())
 }
 
-fn wrong_descriptors_with_the_open(daemon: &Daemon, path: &Path) {
+fn wrong_descriptors_with_the_open(daemon: &Daemon, path: &Path) -> Option<()> {
     let (null, directory) = (File::open("/dev/null").unwrap(), File::open("/").unwrap());
     for descriptors in
         [vec![null.as_fd()], vec![directory.as_fd(), null.as_fd()], vec![null.as_fd(); DESCRIPTORS]]
     {
-        let mut peer = Peer::greet(daemon.socket());
+        let mut peer = greet(daemon)?;
         let open = opening(path, OpenMode::Create, Transfer::Shared { slots: 2 });
         peer.ask_to_open_with(open, &descriptors);
         let code = peer.failure().code;
-        assert!(matches!(code, ErrorCode::BAD_SLOTS | ErrorCode::NO_RESOURCES), "{code:?}");
+        let expected = [ErrorCode::BAD_SLOTS, ErrorCode::BAD_FILE, ErrorCode::NO_RESOURCES];
+        assert!(expected.contains(&code), "{code:?}");
     }
+    Some(())
 }
 
-fn descriptors_with_a_request(daemon: &Daemon, _: &Path) {
+fn descriptors_with_a_request(daemon: &Daemon, _: &Path) -> Option<()> {
     let null = File::open("/dev/null").unwrap();
-    let mut peer = Peer::greet(daemon.socket());
+    let mut peer = greet(daemon)?;
     peer.send_with(&Command::Status.encode(1).unwrap(), &[null.as_fd(); DESCRIPTORS]);
     peer.failure();
+    Some(())
 }
 
-fn descriptors_within_a_stream(daemon: &Daemon, path: &Path) {
+fn descriptors_within_a_stream(daemon: &Daemon, path: &Path) -> Option<()> {
     let null = File::open("/dev/null").unwrap();
-    let mut peer = Peer::greet(daemon.socket());
+    let mut peer = greet(daemon)?;
     peer.ask_to_open(path, OpenMode::Create);
     peer.content(1, b"content");
     peer.send_with(&Command::Flush.encode(2).unwrap(), &[null.as_fd(); DESCRIPTORS]);
-    peer.command(3, &Command::Abort);
-    peer.hang_up();
+    peer.failure();
+    Some(())
 }
 
-fn vanish_within_a_write(daemon: &Daemon, path: &Path) {
-    let mut peer = Peer::greet(daemon.socket());
+fn give_what_is_no_file(daemon: &Daemon, path: &Path) -> Option<()> {
+    let (null, directory) = (File::open("/dev/null").unwrap(), File::open("/").unwrap());
+    let (reads, writes) = pipe();
+    let (null, directory) = (null.as_fd(), directory.as_fd());
+    for files in [[null, null], [directory, directory], [reads.as_fd(), writes.as_fd()]] {
+        let mut peer = greet(daemon)?;
+        peer.give(giving(path), &files);
+        let code = peer.failure().code;
+        assert!(matches!(code, ErrorCode::BAD_FILE | ErrorCode::NO_RESOURCES), "{code:?}");
+    }
+    Some(())
+}
+
+/// A file as a client has it open, twice.
+fn own_file(path: &Path) -> [File; 2] {
+    let create = || File::options().write(true).create(true).truncate(true).open(path).unwrap();
+    [create(), create()]
+}
+
+fn give_a_file_and_cut_it_off(daemon: &Daemon, path: &Path) -> Option<()> {
+    let files = own_file(path);
+    let mut peer = greet(daemon)?;
+    peer.give(giving(path), &[files[0].as_fd(), files[1].as_fd()]);
+    peer.content(1, &[1; 100_000]);
+    peer.command(2, &Command::Flush);
+    let _ = peer.reply();
+    files[0].set_len(0).unwrap();
+    std::fs::remove_file(path).unwrap();
+    peer.content(3, &[2; 100_000]);
+    peer.command(4, &Command::Finish);
+    peer.hang_up();
+    Some(())
+}
+
+fn give_a_file_and_vanish(daemon: &Daemon, path: &Path) -> Option<()> {
+    let files = own_file(path);
+    let mut peer = greet(daemon)?;
+    peer.give(giving(path), &[files[0].as_fd(), files[1].as_fd()]);
+    // Its side is closed, that of the daemon is not.
+    drop(files);
+    peer.content(1, &[1; 10_000]);
+    Some(())
+}
+
+fn vanish_within_a_write(daemon: &Daemon, path: &Path) -> Option<()> {
+    let mut peer = greet(daemon)?;
     peer.ask_to_open(path, OpenMode::Create);
     peer.header(2, 0, 4 << 20, 1);
     // A byte at a time, as far as it gets.
     (0..20).for_each(|byte| peer.send(&[byte]));
+    Some(())
 }
 
-fn vanish_with_answers_unread(daemon: &Daemon, path: &Path) {
-    let mut peer = Peer::greet(daemon.socket());
+fn vanish_with_answers_unread(daemon: &Daemon, path: &Path) -> Option<()> {
+    let mut peer = greet(daemon)?;
     peer.ask_to_open(path, OpenMode::Create);
     for number in 0..16 {
         peer.content(number * 2 + 1, &[1; 4096]);
         peer.command(number * 2 + 2, &Command::Flush);
     }
     peer.command(33, &Command::Finish);
+    Some(())
 }
 
-fn ask_and_never_read(daemon: &Daemon, _: &Path) {
-    let mut peer = Peer::greet(daemon.socket());
+fn ask_and_never_read(daemon: &Daemon, _: &Path) -> Option<()> {
+    let mut peer = greet(daemon)?;
     let requests = (0..200).map(|number| Command::Status.encode(number).unwrap());
     peer.send(&requests.collect::<Vec<_>>().concat());
+    Some(())
 }
 
-fn break_a_rule(daemon: &Daemon, path: &Path) {
-    let mut peer = Peer::greet(daemon.socket());
+fn break_a_rule(daemon: &Daemon, path: &Path) -> Option<()> {
+    let mut peer = greet(daemon)?;
     peer.ask_to_open(path, OpenMode::Create);
     peer.content(1, b"content");
     peer.command(1, &Command::Sync);
     peer.failure();
+    Some(())
 }
 
-fn empty_the_file_and_remove_it(daemon: &Daemon, path: &Path) {
-    let mut peer = Peer::greet(daemon.socket());
+fn empty_the_file_and_remove_it(daemon: &Daemon, path: &Path) -> Option<()> {
+    let mut peer = greet(daemon)?;
     peer.ask_to_open(path, OpenMode::Create);
     peer.content(1, &[1; 100_000]);
     peer.command(2, &Command::Flush);
@@ -140,15 +204,17 @@ fn empty_the_file_and_remove_it(daemon: &Daemon, path: &Path) {
     peer.content(3, &[2; 100_000]);
     peer.command(4, &Command::Finish);
     peer.hang_up();
+    Some(())
 }
 
-fn offer_slots_and_vanish(daemon: &Daemon, path: &Path) {
+fn offer_slots_and_vanish(daemon: &Daemon, path: &Path) -> Option<()> {
     let slots = Slots::new(2);
-    let mut peer = Peer::greet(daemon.socket());
+    let mut peer = greet(daemon)?;
     let open = opening(path, OpenMode::Create, slots.transfer());
     peer.ask_to_open_with(open, &[slots.descriptor()]);
     peer.slots(1, &[(0, 0, 4096), (1, 9, 70_000)]);
     peer.slots(2, &[(5, 0, 1)]);
+    Some(())
 }
 
 /// How many streams can be open at once.
@@ -159,11 +225,12 @@ fn room(daemon: &Daemon, root: &Path) -> usize {
         peer.ask_to_open(root.join(format!("room-{}", peers.len())), OpenMode::Create);
         match peer.reply() {
             Some((0, Reply::Opened(_))) => peers.push(peer),
-            other => {
-                let refused = matches!(&other, Some((0, Reply::Failed(failure))) if failure.code == ErrorCode::NO_RESOURCES);
-                assert!(refused, "{other:?}");
+            Some((0, Reply::Failed(failure))) => {
+                let expected = [ErrorCode::NO_RESOURCES, ErrorCode::TOO_MANY_STREAMS];
+                assert!(expected.contains(&failure.code), "{failure:?}");
                 break;
             }
+            other => panic!("{other:?}"),
         }
     }
     let count = peers.len();
@@ -182,8 +249,8 @@ fn rounds() -> u64 {
 #[test]
 fn nothing_is_left_of_peers_that_do_their_worst_and_nobody_is_hurt() {
     let root = scratch();
-    // So few that whatever is kept of a round soon is missed.
-    let daemon = Daemon::start_under(&["prlimit", "--nofile=256"], root.path(), "");
+    // So few that whatever is kept of a round is missed before the last one.
+    let daemon = Daemon::start_under(&["prlimit", "--nofile=2048"], root.path(), "");
     let room_before = room(&daemon, root.path());
     let before = (daemon.descriptors(), daemon.threads().len());
     let resident = daemon.resident_bytes().unwrap();
@@ -200,7 +267,7 @@ fn nothing_is_left_of_peers_that_do_their_worst_and_nobody_is_hurt() {
                         break;
                     }
                     let way = usize::try_from(round).unwrap() % WAYS.len();
-                    WAYS[way](daemon, &path);
+                    let _ = WAYS[way](daemon, &path);
                 }
             });
         }
@@ -229,39 +296,56 @@ fn pipe() -> (File, OwnedFd) {
     (File::from(reads), writes)
 }
 
+/// Where descriptors come that nobody has asked for, on a stream that has taken five bytes.
+const PLACES: [(&str, fn(&mut Peer, &[BorrowedFd<'_>])); 5] = [
+    ("in the head of a frame", |peer, all| {
+        let frame = Command::Flush.encode(2).unwrap();
+        peer.send(&frame[..1]);
+        peer.send_with(&frame[1..], all);
+    }),
+    ("in its body", |peer, all| {
+        let frame = Command::SetLen(SetLen { len: 300 }).encode(2).unwrap();
+        peer.send(&frame[..17]);
+        peer.send_with(&frame[17..], all);
+    }),
+    ("before content", |peer, all| {
+        peer.header(2, 0, 70_000, 2);
+        peer.send_with(&[2; 70_000], all);
+    }),
+    ("within it", |peer, all| {
+        peer.header(2, 0, 70_000, 2);
+        peer.send(&[2; 30_000]);
+        peer.send_with(&[2; 40_000], all);
+    }),
+    ("with the last command", |peer, all| {
+        peer.send_with(&Command::Finish.encode(2).unwrap(), all);
+    }),
+];
+
 #[test]
-fn a_descriptor_that_nobody_asked_for_is_closed_while_its_connection_goes_on() {
+fn a_descriptor_that_nobody_has_asked_for_is_closed_and_ends_its_stream() {
     let root = scratch();
     let daemon = Daemon::start(root.path(), "");
-    let path = root.path().join("film.mkv");
-    let mut peer = Peer::connect(daemon.socket());
-    // So many at each moment at which something can be sent.
-    let send = |peer: &mut Peer, bytes: &[u8]| {
+    let neighbour = Neighbour::start(&daemon, root.path());
+    for (place, send) in PLACES {
+        let path = root.path().join("film.mkv");
+        let mut peer = Peer::greet(daemon.socket());
+        peer.open(&path, OpenMode::Create);
+        peer.content(1, b"hello");
         let (mut reads, writes) = pipe();
-        let all: Vec<BorrowedFd<'_>> = vec![writes.as_fd(); DESCRIPTORS];
-        peer.send_with(bytes, &all);
+        send(&mut peer, &vec![writes.as_fd(); DESCRIPTORS]);
         drop(writes);
-        reads.read_to_end(&mut Vec::new()).expect("nobody has written, and at last nobody can");
-    };
-    let hello = ClientHello::THIS.encode();
-    peer.send(&hello[..3]);
-    send(&mut peer, &hello[3..]);
-    let mut answer = [0; 16];
-    peer.read_exact(&mut answer);
-    peer.open(&path, OpenMode::Create);
-    let content = pattern::bytes(1, 0, 70_000);
-    peer.header(2, 0, 70_000, 1);
-    send(&mut peer, &content[..1]);
-    send(&mut peer, &content[1..]);
-    send(&mut peer, &Command::Flush.encode(2).unwrap());
-    let finish = Command::Finish.encode(3).unwrap();
-    peer.send(&finish[..1]);
-    send(&mut peer, &finish[1..]);
-    peer.until(|_, reply| matches!(reply, Reply::Finished(_)).then_some(()));
-    // And when all is said.
-    send(&mut peer, b"more");
-    peer.hang_up();
-    assert_eq!(std::fs::read(&path).unwrap(), content);
+        let end = reads.read_to_end(&mut Vec::new());
+        assert_eq!(end.unwrap(), 0, "{place}: nobody has written, and at last nobody can");
+        assert_eq!(peer.failure().code, ErrorCode::BAD_SLOTS, "{place}");
+        peer.hang_up();
+        daemon.wait_for("the stream's end", |status| {
+            status.devices.len() == 1
+                && status.streams.iter().filter(|stream| !stream.device.is_empty()).count() == 1
+        });
+        assert_eq!(std::fs::read(&path).unwrap(), b"hello", "{place}");
+    }
+    neighbour.assert_unharmed();
 }
 
 #[test]

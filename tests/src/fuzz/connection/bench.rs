@@ -42,8 +42,10 @@ impl Bench {
             config.resume_grace = Duration::from_secs(2);
             config.keep_failed = Duration::ZERO;
             config.no_space_wait = Duration::ZERO;
-            config.connections_max = 128;
-            config.streams_max = 128;
+            config.limits.connections_max = 128;
+            config.limits.connections_per_user_max = 128;
+            config.limits.streams_max = 128;
+            config.limits.streams_per_user_max = 128;
         });
         // The first connection makes what is kept.
         drop(Peer::connect(served.socket()));

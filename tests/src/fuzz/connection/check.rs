@@ -101,7 +101,9 @@ fn is_of_wire(code: ErrorCode) -> bool {
 fn was_refused(peer: &Peer) -> bool {
     let told = &peer.told;
     let code = told.failure.as_ref().map(|failure| failure.code);
-    let is_later = peer.rules.violation.is_some() && code.is_some_and(is_of_wire);
+    let violation = peer.rules.violation.as_ref();
+    let is_later =
+        violation.is_some_and(|violation| violation.0 == code || code.is_some_and(is_of_wire));
     peer.rules.asked.is_some() && told.opened.is_none() && code.is_some() && !is_later
 }
 

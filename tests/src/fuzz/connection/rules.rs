@@ -2,6 +2,7 @@
 //! on one connection. It shares the decoding of frames with the daemon, which has a target of its own, and nothing
 //! of what decides whether a command is allowed and what it means.
 
+use std::ops::Range;
 use std::path::PathBuf;
 
 use freemkvd_proto::hello::{ClientHello, DaemonHello, HELLO_BYTES};
@@ -145,12 +146,26 @@ impl Rules {
         self.stage = Stage::Over;
     }
 
-    /// Reads one message, if there is a whole one.
+    /// True when descriptors have come with these bytes of the connection.
+    fn is_given_in(&self, bytes: Range<u64>) -> bool {
+        self.given.iter().any(|(at, _)| bytes.contains(at))
+    }
+
+    /// Reads one message, if there is a whole one. Descriptors that come with any but the first frame are a
+    /// violation as soon as they come, and what they come with has no effect.
     fn message(&mut self) -> bool {
         if self.stage == Stage::Hello {
             return self.hello();
         }
         if let Some(header) = self.writes {
+            if self.is_given_in(self.at..self.at + u64::from(header.body_bytes())) {
+                let content = std::mem::take(&mut self.pending);
+                if let Some(asked) = &mut self.asked {
+                    asked.cut = Some(Change::Write(asked.position, content));
+                }
+                self.violates(ErrorCode::BAD_SLOTS);
+                return false;
+            }
             let Some(content) = self.take(header.body_bytes() as usize) else { return false };
             self.writes = None;
             if let Some(asked) = &mut self.asked {
@@ -160,14 +175,25 @@ impl Rules {
             }
             return true;
         }
-        let Some(head) = self.pending.first_chunk::<HEADER_BYTES>() else { return false };
-        let header = match Header::decode(head, Sender::Client) {
+        let is_later = self.stage != Stage::First;
+        let head = self.at..self.at + HEADER_BYTES as u64;
+        if is_later && self.is_given_in(head.clone()) {
+            self.violates(ErrorCode::BAD_SLOTS);
+            return false;
+        }
+        let Some(bytes) = self.pending.first_chunk::<HEADER_BYTES>() else { return false };
+        let header = match Header::decode(bytes, Sender::Client) {
             Ok(header) => header,
             Err(error) => {
-                self.violates(error.code());
+                self.violates(self.code(error.code()));
                 return false;
             }
         };
+        let body = head.end..head.end + u64::from(header.body_bytes());
+        if is_later && header.kind() != Kind::Write && self.is_given_in(body) {
+            self.violates(ErrorCode::BAD_SLOTS);
+            return false;
+        }
         if header.kind() == Kind::Write {
             return self.write(header);
         }
@@ -175,17 +201,26 @@ impl Rules {
         let begin = self.at;
         let Some(frame) = self.take(whole) else { return false };
         if header.kind().since() > self.version {
-            self.violates(ErrorCode::UNKNOWN_KIND);
+            self.violates(self.code(ErrorCode::UNKNOWN_KIND));
             return false;
         }
         match Command::decode(&header, &frame[HEADER_BYTES..]) {
             Ok(command) => self.command(header.sequence(), command, begin..self.at),
-            Err(error) => self.violates(error.code()),
+            Err(error) => self.violates(self.code(error.code())),
         }
         true
     }
 
+    /// Too many descriptors with the first frame are another reason.
+    fn code(&self, code: ErrorCode) -> Option<ErrorCode> {
+        (self.stage != Stage::First || self.given.is_empty()).then_some(code)
+    }
+
     fn hello(&mut self) -> bool {
+        if self.is_given_in(0..HELLO_BYTES as u64) {
+            self.stage = Stage::Over;
+            return false;
+        }
         let Some(bytes) = self.take(HELLO_BYTES) else { return false };
         let bytes: &[u8; HELLO_BYTES] = bytes.first_chunk().expect("so many were taken");
         match ClientHello::decode(bytes).map(ClientHello::answer) {
@@ -199,8 +234,7 @@ impl Rules {
 
     fn write(&mut self, header: Header) -> bool {
         if self.stage != Stage::Stream {
-            // A descriptor that came along is another reason.
-            self.violates((self.given.is_empty()).then_some(ErrorCode::OUT_OF_SEQUENCE));
+            self.violates(self.code(ErrorCode::OUT_OF_SEQUENCE));
             return false;
         }
         let asked = self.asked.as_mut().expect("there is a stream");
@@ -218,7 +252,7 @@ impl Rules {
         }
     }
 
-    fn command(&mut self, sequence: u64, command: Command, frame: std::ops::Range<u64>) {
+    fn command(&mut self, sequence: u64, command: Command, frame: Range<u64>) {
         match self.stage {
             Stage::First => {
                 let came = self.given.iter().filter(|(at, _)| frame.contains(at));
