@@ -10,10 +10,10 @@ use std::path::{Path, PathBuf};
 
 use freemkvd_proto::{ErrorCode, Leftover, OpenMode, Token, partial_path as partial};
 
+use super::asked::{Asked, Done, First, Last};
 use super::choices::PLAIN_PATHS;
 use super::content::{Change, Content};
 use super::peer::Peer;
-use super::rules::{Asked, Done, First, Last};
 use super::steps::Run;
 
 /// A stream, from its opening to the last connection that it had.

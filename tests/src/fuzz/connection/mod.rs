@@ -9,7 +9,7 @@
 //! 1. No panic, in no thread; every peer that says that nothing more comes is hung up on.
 //! 2. Nothing is left: no stream, no charge, no queued byte, no open file, no claim on a descriptor, no descriptor
 //!    and no thread of the process.
-//! 3. The file has what the commands say that were allowed (`rules`), under the name that it is to have (`check`):
+//! 3. The file has what the commands say that were allowed (`rules`, `asked`), under the name that it is to have (`check`):
 //!    all of them where nothing went wrong, and otherwise as many as were told to be written, or more.
 //! 4. Who breaks a rule is told which, and who breaks none is not told so.
 //! 5. A file that nobody has opened stays as it is.
@@ -17,6 +17,7 @@
 //! One daemon serves all inputs of a process, with threads: the order in which they run is chance, so an input that
 //! has found something may have to be run several times.
 
+mod asked;
 mod bench;
 mod check;
 mod choices;

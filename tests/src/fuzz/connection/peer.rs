@@ -18,8 +18,9 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
+use super::asked::Asked;
 use super::given::Given;
-use super::rules::{Asked, Rules};
+use super::rules::Rules;
 
 /// Longer than any answer takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -134,7 +135,7 @@ impl Peer {
 
     fn wait(&self, what: PollFlags) {
         let Some(socket) = &self.socket else { return };
-        let patience = Timespec { tv_sec: PATIENCE.as_secs().cast_signed(), tv_nsec: 0 };
+        let patience = Timespec::try_from(PATIENCE).expect("some seconds");
         let ready = poll(&mut [PollFd::new(socket, what)], Some(&patience));
         assert!(ready != Ok(0), "the daemon neither reads nor answers: {self:?}");
     }

@@ -10,13 +10,13 @@ use freemkvd_proto::{
     WriteSlots, WriteZeroes,
 };
 
+use super::asked::{Asked, Last};
 use super::bench::Bench;
 use super::check;
 use super::choices::{self, of_stream, offset};
 use super::content::Change;
 use super::given::Given;
 use super::peer::{GIVEN_MAX, Peer};
-use super::rules::{Asked, Last};
 use crate::faults::{Call, Fault};
 use crate::pattern;
 
@@ -368,7 +368,7 @@ impl<'a> Run<'a> {
         let Some(asked) = &peer.rules.asked else { return Ok(()) };
         let Some(token) = asked.token() else { return Ok(()) };
         let (written, durable) = (peer.told.progress.written, peer.told.progress.durable);
-        let is_written = |done: &&super::rules::Done| done.sequence == written.sequence;
+        let is_written = |done: &&super::asked::Done| done.sequence == written.sequence;
         let position = asked.done.iter().find(is_written).map_or(0, |done| done.position);
         let mut resume = Resume { token, written, durable, position, transfer: Transfer::Inline };
         if input.arbitrary::<u8>()? >= 240 {
