@@ -21,6 +21,7 @@ mod publishing;
 mod random_calls;
 mod reload;
 mod resume;
+mod rules;
 mod shortage;
 mod sigterm;
 mod silent_clients;

@@ -18,6 +18,7 @@ mod liar;
 mod lost;
 mod memory;
 mod no_space;
+mod paths;
 mod place;
 mod power_cut;
 mod publish;
