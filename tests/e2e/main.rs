@@ -15,6 +15,8 @@ mod durable_ranges;
 mod file_operations;
 mod files_in_use;
 mod four_streams;
+mod given;
+mod given_again;
 mod leaks;
 mod limits;
 mod publishing;

@@ -10,7 +10,7 @@ use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use freemkvd_proto::{ErrorCode, Failure, OpenMode};
+use freemkvd_proto::OpenMode;
 
 #[cfg_attr(target_os = "linux", path = "linux/mod.rs")]
 #[cfg_attr(not(target_os = "linux"), path = "portable.rs")]
@@ -19,15 +19,17 @@ mod platform;
 #[cfg(target_os = "linux")]
 mod beneath;
 mod creation;
+mod error;
 #[cfg(target_os = "linux")]
 mod mount;
 mod refused;
 pub mod steps;
 
 pub use creation::Creation;
+pub use error::{OpenError, is_no_space};
 #[cfg(target_os = "linux")]
 pub use platform::passed;
-pub use platform::{Descriptor, Descriptors, Disk, Lent, Slots, page_bytes};
+pub use platform::{Descriptor, Descriptors, Disk, Lent, Slots, is_memory, page_bytes};
 pub use refused::BadSlots;
 
 /// How a write goes to the file.
@@ -215,7 +217,8 @@ pub trait Storage: Send {
     /// Whatever the operating system says.
     fn unlink(&mut self) -> io::Result<()>;
 
-    /// True when the file has a name, wherever it is.
+    /// True when the file has a name, wherever it is, or does not need one: names of a file that its client has
+    /// opened are the client's business.
     ///
     /// # Errors
     /// Whatever the operating system says.
@@ -247,7 +250,8 @@ pub trait Storage: Send {
     /// platform has nobody who would keep them.
     fn lend(&self) -> Lent<'_>;
 
-    /// Makes everything durable: the content, the length, and the file's name in its directory.
+    /// Makes everything durable: the content, the length, and the file's name in its directory, as far as that
+    /// is known.
     ///
     /// # Errors
     /// Data or metadata may be lost. A later success does not bring it back.
@@ -327,6 +331,18 @@ pub trait Open: Send + Sync {
     /// [`OpenError`]; no file was changed.
     fn reopen(&self, roots: &[PathBuf], path: &Path, known: Known) -> Result<Opened, OpenError>;
 
+    /// Takes a file that its client has opened itself, and calls it `label`; `known` is what it has to be, if it
+    /// is one that goes on. Whatever is wrong with it, no other is opened in its place.
+    ///
+    /// # Errors
+    /// [`OpenError`]; no file was changed.
+    fn adopt(
+        &self,
+        given: Descriptors,
+        label: &Path,
+        known: Option<Known>,
+    ) -> Result<Opened, OpenError>;
+
     /// [`Device::id`] of where `path` lies, from what is known without asking the device: it may be the
     /// one that does not answer. `None` where nobody says. A link on the way may mislead it.
     fn locate(&self, path: &Path) -> Option<String>;
@@ -345,124 +361,6 @@ pub struct Known {
     pub reserved_bytes: u64,
     /// The file itself, if somebody has kept it open.
     pub descriptors: Option<Descriptors>,
-}
-
-/// Why a file could not be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// Not below a root, by its name or by a link on the way.
-    #[error(
-        "{path} is outside the daemon's roots ({roots}); write below one of them, or add a root to the configuration"
-    )]
-    OutsideRoots {
-        /// The path that was asked for.
-        path: PathBuf,
-        /// The roots, separated by commas.
-        roots: String,
-    },
-    /// Not something that can be written at an offset.
-    #[error("{path} is {what}, not a regular file; choose another name")]
-    NotAFile {
-        /// The path that was asked for.
-        path: PathBuf,
-        /// What it is, with its article.
-        what: &'static str,
-    },
-    /// A file that has other names, too.
-    #[error(
-        "{path} has {names} names (hard links), and what is written to it by one shows by all; remove this name first, \
-         write to another and have it published, or choose another"
-    )]
-    Linked {
-        /// The path that was asked for.
-        path: PathBuf,
-        /// How many.
-        names: u64,
-    },
-    /// Not the file that it was.
-    #[error(
-        "{path} {what} while no freemkvd ran, so its stream can't go on; nothing was written since"
-    )]
-    Changed {
-        /// The path that was asked for.
-        path: PathBuf,
-        /// What happened to it.
-        what: &'static str,
-    },
-    /// An operating system error.
-    #[error("cannot {operation} {path}: {source}{}", advice(source))]
-    Io {
-        /// The path that was asked for.
-        path: PathBuf,
-        /// What was tried.
-        operation: &'static str,
-        /// What the system said.
-        source: io::Error,
-    },
-}
-
-fn advice(source: &io::Error) -> &'static str {
-    match source.kind() {
-        _ if is_shortage(source) => {
-            "; raise LimitNOFILE= or MemoryMax= of freemkvd's unit, or fs.file-max of the host, or wait until \
-             another stream has ended"
-        }
-        io::ErrorKind::NotFound => "; create its directory, or correct the name",
-        io::ErrorKind::PermissionDenied => {
-            "; let the daemon's user write there, and name the place in the unit's ReadWritePaths="
-        }
-        io::ErrorKind::AlreadyExists => "; choose another name, or ask for overwriting",
-        io::ErrorKind::ReadOnlyFilesystem => "; remount it writable",
-        // A lease, which Samba takes for an oplock.
-        io::ErrorKind::WouldBlock => "; another program has it open and wants to be asked first",
-        _ => "",
-    }
-}
-
-/// True for what freeing some space helps against, on the file system or in a quota.
-#[must_use]
-pub fn is_no_space(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
-}
-
-/// True when nothing is wrong with the file: this process, or the host, has no room for one more.
-fn is_shortage(source: &io::Error) -> bool {
-    #[cfg(unix)]
-    {
-        use rustix::io::Errno;
-        let errno = Errno::from_io_error(source);
-        matches!(errno, Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM))
-    }
-    #[cfg(not(unix))]
-    {
-        source.kind() == io::ErrorKind::OutOfMemory
-    }
-}
-
-impl OpenError {
-    /// What the client is told.
-    #[must_use]
-    pub fn failure(&self) -> Failure {
-        let (code, errno) = match self {
-            Self::OutsideRoots { .. } => (ErrorCode::OUTSIDE_ROOTS, None),
-            Self::NotAFile { .. } => (ErrorCode::NOT_A_FILE, None),
-            Self::Linked { .. } => (ErrorCode::LINKED, None),
-            Self::Changed { .. } => (ErrorCode::FILE_CHANGED, None),
-            Self::Io { source, .. } => {
-                let code = match source.kind() {
-                    _ if is_shortage(source) => ErrorCode::NO_RESOURCES,
-                    _ if is_no_space(source) => ErrorCode::NO_SPACE_AHEAD,
-                    io::ErrorKind::NotFound => ErrorCode::NOT_FOUND,
-                    io::ErrorKind::PermissionDenied => ErrorCode::PERMISSION,
-                    io::ErrorKind::AlreadyExists => ErrorCode::EXISTS,
-                    io::ErrorKind::ReadOnlyFilesystem => ErrorCode::READ_ONLY,
-                    _ => ErrorCode::OPEN_FAILED,
-                };
-                (code, source.raw_os_error())
-            }
-        };
-        Failure { code, errno, offset: None, message: self.to_string() }
-    }
 }
 
 /// The root that `path` names a file below, and the rest of the path.
