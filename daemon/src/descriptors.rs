@@ -10,6 +10,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use freemkvd_proto::limits::DESCRIPTORS_MAX;
+
 /// A stream's file: data, sentinel, direct, directory. And three that its thread has for a moment, while it
 /// looks up a mount or a thread, changes the ledger, or tells systemd.
 const PER_STREAM: u64 = 4 + 3;
@@ -17,8 +19,11 @@ const PER_STREAM: u64 = 4 + 3;
 /// A connection's socket.
 const PER_CONNECTION: u64 = 1;
 
-/// What may come with the first frame of a connection, until that was looked at.
-pub const WITH_FIRST_FRAME: u8 = 4;
+/// What may come with the first frame of a connection, until that was looked at: one more than there is any
+/// use for, so that too many are noticed, and an even number, which memory for them is made of.
+pub const WITH_FIRST_FRAME: u8 = 6;
+
+const _: () = assert!(WITH_FIRST_FRAME as usize > DESCRIPTORS_MAX);
 
 /// See rule 3: half a dozen clients that come at the same moment.
 const RESERVE: u64 = 32;
@@ -122,10 +127,12 @@ impl Table {
 }
 
 impl Claim {
-    /// The first frame of a connection was looked at, and what came with it is closed.
-    pub fn first_frame_is_over(&self) {
+    /// The part of a connection's claim that is for what comes with its first frame: it lasts until all of that
+    /// is closed, or somebody else's.
+    #[must_use]
+    pub fn for_first_frame(&self) -> Self {
         let before = self.count.swap(PER_CONNECTION, Ordering::Relaxed);
-        *self.table.lock() -= before - PER_CONNECTION;
+        Self { table: Arc::clone(&self.table), count: AtomicU64::new(before - PER_CONNECTION) }
     }
 }
 
@@ -148,7 +155,7 @@ mod tests {
     fn open(table: &Arc<Table>) -> Result<(Claim, Claim), Full> {
         let connection = table.for_connection()?;
         let stream = table.for_stream()?;
-        connection.first_frame_is_over();
+        drop(connection.for_first_frame());
         Ok((connection, stream))
     }
 
@@ -169,8 +176,10 @@ mod tests {
         let table = table();
         let _streams: Vec<_> = (0..3).map(|_| open(&table).unwrap()).collect();
         let connections: Vec<_> = std::iter::from_fn(|| table.for_connection().ok()).collect();
-        assert_eq!(connections.len(), 7);
-        connections.iter().for_each(Claim::first_frame_is_over);
+        assert_eq!(connections.len(), 5);
+        let came: Vec<_> = connections.iter().map(Claim::for_first_frame).collect();
+        assert!(table.for_connection().is_err(), "what came with them is not closed yet");
+        drop(came);
         assert!(table.for_connection().is_ok(), "their first frames are over");
     }
 

@@ -15,6 +15,7 @@ mod durable_ranges;
 mod file_operations;
 mod files_in_use;
 mod four_streams;
+mod given;
 mod leaks;
 mod limits;
 mod publishing;

@@ -3,20 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use freemkvd_proto::limits::{PATH_BYTES_MAX, WEIGHTS};
-use freemkvd_proto::{
-    Command, ErrorCode, Failure, Leftover, OpenFile, OpenResumable, Reply, Resume, Transfer,
-};
+use freemkvd_proto::{Command, ErrorCode, Failure, Reply};
 use interprocess::local_socket::tokio::{Stream, prelude::*};
 use tokio::time::{timeout, timeout_at};
 use tracing::warn;
 
-use super::socket::{self, Broken, Passed, Received, Receiver};
-use super::transfer::{self, Opening};
-use super::{Server, control};
+use super::opening::{self, is_opening};
+use super::socket::{self, Broken, Received, Receiver};
+use super::{Server, control, transfer};
 use crate::descriptors::Claim;
-use crate::storage::{BadSlots, Slots};
-use crate::writer::{Client, Ending, going_away};
+use crate::foreign::Foreign;
+use crate::writer::Client;
 
 /// How long a refused or failed peer may take to close before the daemon does.
 const LINGER: Duration = Duration::from_secs(5);
@@ -60,27 +57,24 @@ pub(super) async fn serve(server: Arc<Server>, socket: Stream, claim: Claim) {
         Ok(Err(_)) | Err(_) => return,
     };
     let mut receiver = Receiver::new(&socket, version);
-    let first = timeout_at(deadline, receiver.receive_first()).await;
-    let failure = match first.map(|first| first.map(with_one_way_to_open)) {
-        Ok(Ok((Received::Command(0, Command::OpenFile(file)), passed))) => {
-            let opening = check_open(&server, file, passed);
-            claim.first_frame_is_over();
-            match opening {
+    let none = Foreign::none(&server.closer, client.uid, claim.for_first_frame());
+    let first = timeout_at(deadline, receiver.receive_first(none)).await;
+    let failure = match first {
+        Ok(Ok((Received::Command(0, command), passed))) if is_opening(&command) => {
+            match opening::check(&server, command, passed) {
                 Ok(opening) => transfer::open(&server, &socket, receiver, client, opening).await,
                 Err(failure) => Some(failure),
             }
         }
         Ok(Ok((Received::Command(0, Command::Resume(from)), passed))) => {
-            let from = check_resume(&server, from, passed);
-            claim.first_frame_is_over();
-            match from {
+            match opening::check_resume(&server, from, passed) {
                 Ok(from) => transfer::resume(&server, &socket, receiver, client, from).await,
                 Err(failure) => Some(failure),
             }
         }
-        Ok(Ok((_, passed))) if !passed.descriptors.is_empty() => Some(unexpected()),
-        Ok(Ok((Received::Command(id, command), _))) if control::is_request(&command) => {
-            claim.first_frame_is_over();
+        Ok(Ok((_, passed))) if passed.files.count() > 0 => Some(opening::unexpected()),
+        Ok(Ok((Received::Command(id, command), passed))) if control::is_request(&command) => {
+            drop(passed);
             control::run(&server, &socket, receiver, client, (id, command)).await
         }
         Ok(Ok((Received::Gone, _))) | Ok(Err(Broken::Io)) => None,
@@ -130,78 +124,4 @@ fn client_of(socket: &Stream) -> Client {
     #[cfg(not(unix))]
     let (pid, uid) = (creds.pid(), None);
     Client { pid, uid }
-}
-
-/// Of the three ways to open a stream the most general one says all; whatever else came stays as it is.
-fn with_one_way_to_open((received, passed): (Received, Passed)) -> (Received, Passed) {
-    let (number, token, open) = match received {
-        Received::Command(number, Command::Open(open)) => (number, None, open),
-        Received::Command(number, Command::OpenResumable(OpenResumable { token, open })) => {
-            (number, Some(token), open)
-        }
-        other => return (other, passed),
-    };
-    let file = OpenFile { token, open, publish: false, leftover: Leftover::Keep };
-    (Received::Command(number, Command::OpenFile(file)), passed)
-}
-
-/// Everything about an `Open` that can be refused without a look at the disk.
-fn check_open(server: &Server, file: OpenFile, passed: Passed) -> Result<Opening, Failure> {
-    refuse_while_draining(server)?;
-    let ending = Ending::of(&file);
-    let OpenFile { token, open, .. } = file;
-    let bad = |what: &str| {
-        let message =
-            format!("the path {what}; send an absolute path of at most {PATH_BYTES_MAX} bytes");
-        Failure::new(ErrorCode::BAD_PATH, message)
-    };
-    if open.path.0.len() > PATH_BYTES_MAX {
-        return Err(bad("is too long"));
-    }
-    let path = open.path.clone().into_path().ok_or_else(|| bad("holds a NUL byte"))?;
-    if !path.is_absolute() {
-        return Err(bad("is not absolute"));
-    }
-    if !WEIGHTS.contains(&open.weight) {
-        return Err(Failure::new(ErrorCode::BAD_WEIGHT, control::out_of_range(open.weight)));
-    }
-    let path = ending.opened_path(path);
-    let slots = slots(open.transfer, passed)?;
-    Ok(Opening { open, path, ending, slots, token })
-}
-
-/// The same for a `Resume`.
-fn check_resume(
-    server: &Server,
-    from: Resume,
-    passed: Passed,
-) -> Result<(Resume, Option<Slots>), Failure> {
-    refuse_while_draining(server)?;
-    let slots = slots(from.transfer, passed)?;
-    Ok((from, slots))
-}
-
-fn refuse_while_draining(server: &Server) -> Result<(), Failure> {
-    if server.is_draining() { Err(going_away()) } else { Ok(()) }
-}
-
-fn slots(transfer: Transfer, passed: Passed) -> Result<Option<Slots>, Failure> {
-    let Passed { descriptors, is_cut } = passed;
-    match transfer {
-        Transfer::Shared { .. } if descriptors.is_empty() && is_cut => {
-            let message = "freemkvd has no free descriptor for the memory that came with it; raise \
-                           LimitNOFILE= of its unit (or ulimit -n) and restart it, or try again later";
-            Err(Failure::new(ErrorCode::NO_RESOURCES, message))
-        }
-        Transfer::Inline if descriptors.is_empty() => Ok(None),
-        Transfer::Inline => Err(unexpected()),
-        Transfer::Shared { slots } => {
-            Slots::offered(descriptors, slots).map_err(|bad: BadSlots| bad.failure())
-        }
-    }
-}
-
-fn unexpected() -> Failure {
-    let message = "a descriptor came without an Open that shares slots";
-    Failure::new(ErrorCode::BAD_SLOTS, message)
 }

@@ -12,6 +12,7 @@ mod connection;
 mod control;
 mod drain;
 mod listener;
+mod opening;
 mod resumed;
 mod socket;
 mod streams;
@@ -37,6 +38,7 @@ use crate::clock::Clock;
 use crate::config::{Config, ConfigError, Overrides};
 use crate::descriptors::Table;
 use crate::device::Devices;
+use crate::foreign::Closer;
 use crate::ledger::Ledger;
 use crate::sizes::Sizes;
 use crate::storage::Open;
@@ -99,6 +101,8 @@ pub struct Server {
     shop: Arc<Shop>,
     queues: Arc<Queues>,
     descriptors: Arc<Table>,
+    /// Closes what clients have passed and nobody takes.
+    closer: Arc<Closer>,
     streams: Streams,
     ended: resumed::Ended,
     /// A client has asked it to drain and stop.
@@ -135,6 +139,7 @@ impl Server {
             phase: watch::Sender::new(Phase::Serving),
             shop: Arc::new(shop),
             descriptors,
+            closer: Arc::default(),
             streams: Streams::default(),
             ended: resumed::Ended::default(),
             stop: Notify::new(),

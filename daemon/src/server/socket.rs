@@ -12,8 +12,8 @@ use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::sleep;
 
 use super::passed;
+use crate::foreign::Foreign;
 use crate::platform;
-use crate::storage::Descriptor;
 
 /// How often it is tried to send an answer while the system has no memory for that, and how long it is waited
 /// in between: about ten seconds.
@@ -21,9 +21,8 @@ const SHORTAGE_TRIES: u32 = 1000;
 const SHORTAGE_PAUSE: Duration = Duration::from_millis(10);
 
 /// What came with the first frame of a connection.
-#[derive(Default)]
 pub(super) struct Passed {
-    pub(super) descriptors: Vec<Descriptor>,
+    pub(super) files: Foreign,
     /// There were more, which this process had no place for.
     pub(super) is_cut: bool,
 }
@@ -88,9 +87,16 @@ impl<'a> Receiver<'a> {
     }
 
     /// The first command, and the descriptors that came with it.
-    pub(super) async fn receive_first(&mut self) -> Result<(Received, Passed), Broken> {
-        let mut passed = Passed::default();
+    pub(super) async fn receive_first(
+        &mut self,
+        none: Foreign,
+    ) -> Result<(Received, Passed), Broken> {
+        let mut passed = Passed { files: none, is_cut: false };
         loop {
+            if passed.files.count() >= passed::DESCRIPTORS_MAX {
+                let message = "more descriptors came than any first frame has a use for";
+                return Err(Broken::Rule(Failure::new(ErrorCode::BAD_FILE, message)));
+            }
             let space = self.decoder.space();
             let count = passed::read(self.socket, space, &mut passed).await?;
             if let Some(received) = self.advance(count)? {

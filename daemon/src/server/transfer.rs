@@ -1,30 +1,27 @@
 //! A connection that writes a stream: commands in, watermarks and answers out. Backpressure is not
 //! reading: nothing here waits for a disk, only for room in the queue.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BufMut;
-use freemkvd_proto::{
-    Command, ErrorCode, Failure, GoingAway, Header, Kind, Open, Reply, Resume, Token,
-};
+use freemkvd_proto::{Command, ErrorCode, Failure, GoingAway, Header, Kind, Reply};
 use interprocess::local_socket::tokio::Stream;
 use tokio::io::AsyncReadExt;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 use tracing::warn;
 
+use super::opening::{Opening, Resuming};
 use super::resumed::{self, Found};
 use super::socket::{self, Broken, Received, Receiver};
 use super::{Phase, Server};
-use crate::config::SilentDevice;
-use crate::storage::Slots;
+use crate::config::{Config, RootSettings, SilentDevice};
 use crate::stream::command::{Commands, Request};
 use crate::writer::{
-    self, Client, End, Ending, Job, Origin, Queue, Record, Room, SEGMENT_BYTES, Segment,
-    SlotsWrite, Target,
+    self, Client, End, Job, Origin, Queue, Record, Room, SEGMENT_BYTES, Segment, SlotsWrite, Target,
 };
 
 /// How long a client may take to close after its stream has ended.
@@ -33,18 +30,6 @@ const LINGER: Duration = Duration::from_secs(5);
 /// Answers that wait to be sent before the next command is received: a client that asks and never
 /// listens would have them pile up.
 const ANSWERS_MAX: usize = 64;
-
-/// An `Open` that was checked.
-pub(super) struct Opening {
-    pub(super) open: Open,
-    /// As it is called until it is complete.
-    pub(super) path: PathBuf,
-    pub(super) ending: Ending,
-    /// `None` when content goes inline.
-    pub(super) slots: Option<Slots>,
-    /// What it is to be resumed by.
-    pub(super) token: Option<Token>,
-}
 
 /// Why nothing more is received.
 enum Stopped {
@@ -108,12 +93,13 @@ pub(super) async fn resume(
     socket: &Stream,
     receiver: Receiver<'_>,
     client: Client,
-    (from, slots): (Resume, Option<Slots>),
+    resuming: Resuming,
 ) -> Option<Failure> {
     let wakes = Wakes::default();
-    match resumed::attach(server, client, &from, slots, wakes.both()) {
+    let written = resuming.from.written.sequence;
+    match resumed::attach(server, client, resuming, wakes.both()) {
         Ok(Found::Stream(record, commands)) => {
-            let end = EndOfConnection::new(server, &record, Some(from.written.sequence));
+            let end = EndOfConnection::new(server, &record, Some(written));
             serve(server, socket, receiver, end, commands, &wakes).await;
             None
         }
@@ -231,12 +217,15 @@ impl Drop for EndOfConnection<'_> {
 fn begin(
     server: &Server,
     client: Client,
-    Opening { open, path, ending, slots, token }: Opening,
+    opening: Opening,
     wake: impl Fn() + Send + Sync + 'static,
 ) -> Result<Arc<Record>, Failure> {
     let config = server.config();
+    let Opening { by, path, ending, token, slots, .. } = opening;
+    let is_given = by.is_descriptor();
     if config.silent_device == SilentDevice::Refuse {
-        if let Some(silence) = server.shop.openings.silence(&server.shop, &path) {
+        let given_by = is_given.then_some(client);
+        if let Some(silence) = server.shop.openings.silence(&server.shop, &path, given_by) {
             return Err(silence.failure());
         }
     }
@@ -250,8 +239,9 @@ fn begin(
     };
     let queue = Queue::new(Arc::clone(&server.queues));
     let id = server.streams.next_id();
-    let record = Arc::new(Record::new(id, path.clone(), client, queue, server.shop.clock));
-    record.set_weight(open.weight);
+    let record = Record::new(id, path.clone(), client, queue, server.shop.clock);
+    let record = Arc::new(record.with_given_file(is_given));
+    record.set_weight(opening.weight);
     record.attach(slots, wake);
     if !server.streams.insert(&record, config.streams_max as usize) {
         let message = format!(
@@ -265,10 +255,10 @@ fn begin(
                     stream.queue_total if that is less than 1 MiB for each stream, or wait until another has ended";
         return Err(refused(&record, what.to_owned()));
     }
-    let window_bytes = open.window_bytes.unwrap_or(u64::MAX).min(config.window_bytes);
+    let window_bytes = opening.window_bytes.unwrap_or(u64::MAX).min(config.window_bytes);
     let target = Target {
         roots: config.roots.clone(),
-        settings: config.root_settings(&path),
+        settings: settings(&config, &path, is_given),
         path,
         window_bytes,
         ending,
@@ -276,8 +266,8 @@ fn begin(
         silent_device: config.silent_device,
     };
     let origin = Origin::New {
-        mode: open.mode,
-        size_hint_bytes: open.size_hint_bytes,
+        by,
+        size_hint_bytes: opening.size_hint_bytes,
         token: token.filter(|_| !config.resume_grace.is_zero()),
     };
     let shop = Arc::clone(&server.shop);
@@ -289,6 +279,12 @@ fn begin(
         return Err(refused(&record, what));
     }
     Ok(record)
+}
+
+/// What the configuration says of a file's root. What a client calls a file that it has opened itself may look
+/// like a path below one, and says nothing.
+pub(super) fn settings(config: &Config, path: &Path, is_given: bool) -> RootSettings {
+    if is_given { RootSettings::default() } else { config.root_settings(path) }
 }
 
 /// Sends whatever there is to send until an answer that ends the stream, or until there can be none. True when

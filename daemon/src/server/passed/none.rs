@@ -7,6 +7,9 @@ use tokio::io::AsyncReadExt;
 
 use super::socket::Passed;
 
+/// More than there ever are.
+pub(in crate::server) const DESCRIPTORS_MAX: usize = usize::MAX;
+
 /// Reads what is there into `space`.
 pub(in crate::server) async fn read(
     socket: &Stream,
