@@ -29,7 +29,7 @@ pub enum OpenedBy {
     Descriptor,
     /// The daemon.
     Path,
-    /// The daemon, in place of this process: that may not.
+    /// The daemon, in place of this process: that may not, or the daemon does not take what it has opened.
     PathInstead,
 }
 
@@ -39,7 +39,7 @@ impl fmt::Display for OpenedBy {
             Self::Local => "without a daemon",
             Self::Descriptor => "by descriptor",
             Self::Path => "by path",
-            Self::PathInstead => "by path, since this user may not open it",
+            Self::PathInstead => "by path instead of by descriptor",
         })
     }
 }

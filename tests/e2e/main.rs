@@ -18,6 +18,7 @@ mod four_streams;
 mod given;
 mod leaks;
 mod limits;
+mod own_files;
 mod publishing;
 mod random_calls;
 mod reload;

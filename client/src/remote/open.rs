@@ -26,7 +26,7 @@ use crate::memory::Memory;
 use crate::outlet::Patience;
 use crate::pump::{Backoff, Route, Shared, passes};
 use crate::slot::{Pool, SLOT_BYTES};
-use crate::{Error, OpenBy, OpenedBy, aside, memory};
+use crate::{Error, OpenBy, memory};
 
 /// A connection that takes so long from its hello to its first frame is done anew: daemons don't wait for ever.
 const PROMPT: Duration = Duration::from_secs(1);
@@ -85,15 +85,11 @@ impl Opening<'_> {
 impl Remote {
     /// Connects and opens the file, again where rule 2 says so. With it comes the file's length in bytes.
     pub(crate) fn open(opening: &Opening<'_>) -> Result<(Self, u64), Error> {
-        let mut choice = None;
-        Self::open_in_time(opening, &mut choice).inspect_err(|_| {
-            if let Some(Choice::Client(given)) = choice {
-                // In a thread, and not waited for: what was opened in time may hang now.
-                let path = opening.path;
-                let patience = Patience::new("opening", None).with_timeout(PROMPT);
-                let _ =
-                    aside::run("freemkv-undo", path, &patience, move || given.take_back(), drop);
-            }
+        let mut choice: Option<Choice> = None;
+        let opened = Self::open_in_time(opening, &mut choice);
+        opened.map_err(|error| match choice {
+            Some(choice) => choice.undo(error),
+            None => error,
         })
     }
 
@@ -115,7 +111,10 @@ impl Remote {
                 }
                 // The daemon was there, and will be there again.
                 Err(Attempt::Failed(error)) if lost.is_some() && is_away(&error) => {}
-                Err(Attempt::Failed(error)) => return Err(error),
+                Err(Attempt::Failed(error)) => {
+                    let instead = choice.as_ref().and_then(|choice| choice.instead(&error));
+                    *choice = Some(instead.ok_or(error)?);
+                }
             }
             let until = Instant::now() + backoff.wait();
             while let Some(left) = until.checked_duration_since(Instant::now()) {
@@ -155,24 +154,7 @@ impl Remote {
             Ok(slots) if memory.is_some() => Transfer::Shared { slots },
             _ => Transfer::Inline,
         };
-        let (link, given) = match choice {
-            Choice::Daemon(_) => {
-                let open = by_path(opening, token, transfer)?;
-                if !open.is_plain() && connection.version < Kind::OpenFile.since() {
-                    let what = "publish a file when it is complete, nor rename or remove what is left of one; \
-                                upgrade it, or leave these options out";
-                    return Err(too_old(path, connection.version, what).into());
-                }
-                (Link::new(pool, open), None)
-            }
-            Choice::Client(_) if connection.version < Kind::OpenGiven.since() => {
-                return Err(super::choice::too_old(path, connection.version).into());
-            }
-            Choice::Client(given) => {
-                let open = by_descriptor(opening, token, transfer, given)?;
-                (Link::with_file(pool, open), Some(Arc::clone(given)))
-            }
-        };
+        let (link, given) = begin(opening, choice, connection.version, (token, transfer), pool)?;
         let route = Route {
             socket: opening.socket.to_owned(),
             step_timeout: opening.timeout,
@@ -191,10 +173,11 @@ impl Remote {
                 error => Attempt::Failed(error),
             }
         })?;
-        let (opened_by, naming) = match choice {
-            Choice::Daemon(how) => (*how, None),
-            Choice::Client(given) => (OpenedBy::Descriptor, Naming::of(opening.ending(), given)),
+        let naming = match choice {
+            Choice::Client { given, .. } => Naming::of(opening.ending(), given),
+            Choice::Daemon { .. } => None,
         };
+        let opened_by = choice.opened_by();
         let path = path.to_owned();
         let remote = Self { shared, path, opened_by, naming, halt: opening.halt.clone() };
         Ok((remote, opened.len_bytes))
@@ -218,6 +201,34 @@ fn on_the_wire(path: &Path, bytes_max: usize) -> Result<WirePath, Error> {
             message: "this path can't be sent: too long, or not Unicode",
         }
     })
+}
+
+/// What goes over a connection of this version first, and what goes with it.
+fn begin(
+    opening: &Opening<'_>,
+    choice: &Choice,
+    version: u16,
+    (token, transfer): (Option<Token>, Transfer),
+    pool: Pool,
+) -> Result<(Link, Option<Arc<Given>>), Error> {
+    match choice {
+        Choice::Daemon { .. } => {
+            let open = by_path(opening, token, transfer)?;
+            if !open.is_plain() && version < Kind::OpenFile.since() {
+                let what = "publish a file when it is complete, nor rename or remove what is left of one; \
+                            upgrade it, or leave these options out";
+                return Err(too_old(opening.path, version, what));
+            }
+            Ok((Link::new(pool, open), None))
+        }
+        Choice::Client { .. } if version < Kind::OpenGiven.since() => {
+            Err(super::choice::too_old(opening.path, version))
+        }
+        Choice::Client { given, .. } => {
+            let open = by_descriptor(opening, token, transfer, given)?;
+            Ok((Link::with_file(pool, open), Some(Arc::clone(given))))
+        }
+    }
 }
 
 fn by_path(

@@ -19,6 +19,10 @@ impl Given {
         match *self {}
     }
 
+    pub(crate) fn path(&self) -> &Path {
+        match *self {}
+    }
+
     pub(crate) fn is_new(&self) -> bool {
         match *self {}
     }

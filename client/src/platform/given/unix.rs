@@ -104,6 +104,11 @@ impl Given {
         self.files.len() > 2
     }
 
+    /// The name under which it was opened.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     pub(crate) fn is_new(&self) -> bool {
         self.is_new
     }
