@@ -235,3 +235,30 @@ fn an_error_of_the_stream_removes_what_was_to_be_removed() {
     drop(file);
     assert!(wait_until(|| ground.names().is_empty()));
 }
+
+/// Who a client is told that it is connected to: a process, and its user.
+fn peer(socket: &std::path::Path) -> (u32, u32) {
+    let connection = std::os::unix::net::UnixStream::connect(socket).unwrap();
+    let peer = rustix::net::sockopt::socket_peercred(&connection).unwrap();
+    (peer.pid.as_raw_pid().try_into().unwrap(), peer.uid.as_raw())
+}
+
+#[test]
+fn behind_a_socket_that_was_passed_to_it_it_is_the_daemon_that_clients_are_told_of() {
+    let (root, home) = (scratch(), freemkvd_tests::daemon::home());
+    let socket = home.path().join("s");
+    let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    assert_eq!(peer(&socket).0, std::process::id());
+    let mut command = Command::new("sh");
+    // As systemd passes it: the third descriptor, and the number of the process that it is for.
+    command.args(["-c", "LISTEN_PID=$$ LISTEN_FDS=1 exec \"$@\" 3>&1 1>/dev/null", "sh"]);
+    command.arg(programs::freemkvd()).arg("--root").arg(root.path());
+    command.stdout(std::os::fd::OwnedFd::from(listener)).env("XDG_CONFIG_HOME", home.path());
+    let mut daemon = Daemon::start_as(home, socket.clone(), command);
+    assert_eq!(peer(&socket).0, daemon.pid());
+    daemon.kill();
+    daemon.start_again();
+    assert_eq!(peer(&socket).0, daemon.pid());
+    let file = daemon.options().create(root.path().join("film")).unwrap();
+    assert_eq!(file.opened_by(), OpenedBy::Path);
+}

@@ -76,3 +76,34 @@ impl Peer {
         true
     }
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    fn peer(process: u32) -> Peer {
+        Peer { user: Some(platform::uid()), process: process.try_into().ok() }
+    }
+
+    #[test]
+    fn init_and_the_dead_have_not_answered() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        child.wait().unwrap();
+        assert!(peer(child.id()).is_of_before());
+        assert!(peer(1).is_of_before());
+        assert!(!peer(std::process::id()).is_of_before());
+        assert!(!Peer { user: None, process: None }.is_of_before(), "who knows");
+    }
+
+    #[test]
+    fn whoever_is_not_known_to_be_the_same_is_foreign() {
+        let ours = peer(std::process::id());
+        assert!(!ours.is_foreign());
+        assert!(Peer { user: Some(platform::uid() + 1), ..ours }.is_foreign());
+        assert!(Peer { user: None, ..ours }.is_foreign());
+        assert!(Peer { process: None, ..ours }.is_foreign());
+        let dir = tempfile::tempdir().unwrap();
+        assert!(ours.finds_the_same(&dir.path().join("film")));
+        assert!(!Peer { process: None, ..ours }.finds_the_same(dir.path()));
+    }
+}
