@@ -31,6 +31,11 @@ impl Ending {
         self.publish || self.leftover != Leftover::Keep
     }
 
+    /// True when what is left of it is to be removed.
+    pub(crate) fn removes(&self) -> bool {
+        self.leftover == Leftover::Remove
+    }
+
     /// What the file is called until it is complete.
     pub(crate) fn opened_path(&self) -> PathBuf {
         if self.publish { partial_path(&self.path) } else { self.path.clone() }

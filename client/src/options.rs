@@ -234,7 +234,7 @@ impl Options {
 
     /// What becomes of the file if it is never finished: the stream fails, is aborted, or is dropped, or this
     /// process dies (and does not come back within the daemon's `resume_grace`, if it was the daemon that was
-    /// restarted). Default: it is kept. A file that is complete is never removed. When the daemon is stopped
+    /// restarted; but see [`open_by`](Self::open_by)). Default: it is kept. A file that is complete is never removed. When the daemon is stopped
     /// and the stream can't go on with the next one, the file is kept as it is.
     /// Needs a daemon of protocol version 4, or none.
     pub fn leftover(mut self, leftover: Leftover) -> Self {

@@ -3,7 +3,8 @@
 //!
 //! 1. Nothing happens to it before the stream has ended: until then the daemon may go on with it.
 //! 2. A complete file is never removed.
-//! 3. Only the file itself is renamed or removed, not one that somebody has put in its place.
+//! 3. Only the file itself is renamed or removed, not one that somebody has put in its place; and it is not
+//!    removed if somebody has given it another name.
 //! 4. It may wait for a disk, and for a daemon: it happens in a thread of its own, which goes on when nobody
 //!    waits any more.
 
@@ -45,7 +46,14 @@ impl Naming {
 
     /// The file will not be complete.
     pub(super) fn dispose(self) -> Result<(), Error> {
-        let disposed = self.check().and_then(|()| self.ending.dispose());
+        let dispose = || {
+            self.check()?;
+            if self.ending.removes() && !self.given.has_no_other_name() {
+                return Err(io::Error::other("somebody has given it another name, too"));
+            }
+            self.ending.dispose()
+        };
+        let disposed = dispose();
         disposed.map_err(|cause| io_error(&self.ending.opened_path(), "dispose of", cause))
     }
 

@@ -258,6 +258,24 @@ fn what_is_left_becomes_what_was_chosen_however_it_ends() {
 }
 
 #[test]
+fn what_was_linked_or_has_no_free_name_stays_as_it_is() {
+    for (leftover, other) in [(Leftover::Remove, "link"), (Leftover::Partial, "film.partial")] {
+        let ground = Ground::new(Script::default());
+        let chosen = ground.options().create_new(true).leftover(leftover);
+        let mut file = chosen.create(ground.path("film")).unwrap();
+        file.write_all(b"half").unwrap();
+        file.flush().unwrap();
+        match leftover {
+            Leftover::Remove => fs::hard_link(ground.path("film"), ground.path(other)).unwrap(),
+            _ => fs::write(ground.path(other), b"half").unwrap(),
+        }
+        file.abort().unwrap_err();
+        let files: &[(&str, &[u8])] = &[("film", b"half"), (other, b"half")];
+        ground.assert_files(files);
+    }
+}
+
+#[test]
 fn what_is_late_is_done_when_nobody_waits_any_more() {
     let mut ground = Ground::new(Script::default());
     let options = ground.options().publish(true).sync_timeout(Duration::from_millis(50));

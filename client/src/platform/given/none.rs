@@ -35,6 +35,10 @@ impl Given {
         match *self {}
     }
 
+    pub(crate) fn has_no_other_name(&self) -> bool {
+        match *self {}
+    }
+
     pub(crate) fn take_back(&self) {
         match *self {}
     }

@@ -133,6 +133,11 @@ impl Given {
         found.is_ok_and(|found| identity(&found) == self.identity)
     }
 
+    /// True when it has no other name than that.
+    pub(crate) fn has_no_other_name(&self) -> bool {
+        self.files[0].metadata().is_ok_and(|found| found.nlink() == 1)
+    }
+
     /// Rule 4. Without a result: whoever calls has a better error to tell.
     pub(crate) fn take_back(&self) {
         let is_empty = || self.files[0].metadata().is_ok_and(|found| found.len() == 0);
