@@ -4,6 +4,17 @@
 use std::fmt;
 
 /// Who opens the file: see [`Options::open_by`](crate::Options::open_by).
+///
+/// ```no_run
+/// use freemkvd_client::{OpenBy, OpenedBy, RipFile};
+///
+/// # fn main() -> Result<(), freemkvd_client::Error> {
+/// // In a container: the file is this user's, at this place, or it is an error.
+/// let file = RipFile::options().open_by(OpenBy::Descriptor).create("/rips/film.mkv")?;
+/// assert_eq!(file.opened_by(), OpenedBy::Descriptor);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OpenBy {
     /// By descriptor where the daemon is another user, or in another mount namespace, or where that can't be

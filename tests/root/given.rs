@@ -101,6 +101,24 @@ fn bytes_land_where_the_path_leads_the_muxer() {
 }
 
 #[test]
+#[ignore = "needs root: users, namespaces, loop devices"]
+fn a_daemon_that_can_not_be_seen_may_be_anywhere() {
+    let ground = Ground::new("ext4");
+    let open = ground.directory("root/open", DAEMON, 0o755);
+    let said = ground.feed(ground.muxer_apart(DAEMON, &open.join("film")), MIB).succeeds();
+    assert!(said.ends_with(BY_DESCRIPTOR), "{said}");
+    ground.is_film(&open.join("film"), MIB);
+    // What may not be opened here may be another file there.
+    let closed = ground.directory("root/closed", DAEMON, 0o755);
+    let said = ground.feed(ground.muxer_apart(MUXER, &closed.join("film")), MIB).fails();
+    assert!(said.contains("cannot open, in this process, "), "{said}");
+    // Seen, and the same user with the same mounts, it is told the path.
+    let muxer = ground.muxer(DAEMON, "022", &[], &open.join("other"));
+    let said = ground.feed(muxer, MIB).succeeds();
+    assert!(said.ends_with("durable; opened by path\n"), "{said}");
+}
+
+#[test]
 #[ignore = "needs root: users, mounts, loop devices"]
 fn the_daemon_opens_what_its_muxer_may_not_only_if_the_path_is_the_same_to_both() {
     let ground = Ground::new("ext4");

@@ -186,6 +186,7 @@ impl Daemon {
     }
 
     /// How it was opened by its client, if it was.
+    #[cfg(target_os = "linux")]
     pub(crate) fn opened_given(&self) -> Option<OpenGiven> {
         self.state.file.lock().unwrap().opened_given.clone()
     }

@@ -143,7 +143,7 @@ impl Ground {
 
     /// A muxer of this user and umask, which writes `path`.
     pub(crate) fn muxer(&self, user: u32, umask: &str, more: &[&str], path: &Path) -> Muxer {
-        self.muxer_after("true", user, umask, more, path)
+        self.begin(Command::new("sh"), "true", (user, umask), more, path)
     }
 
     /// The same, in a mount namespace of its own, after `setup` in there.
@@ -155,15 +155,28 @@ impl Ground {
         more: &[&str],
         path: &Path,
     ) -> Muxer {
+        let mut unshare = Command::new("unshare");
+        unshare.args(["--mount", "--propagation", "private", "sh"]);
+        self.begin(unshare, setup, (user, umask), more, path)
+    }
+
+    /// The same, where the daemon's process is not to be seen.
+    pub(crate) fn muxer_apart(&self, user: u32, path: &Path) -> Muxer {
+        let mut unshare = Command::new("unshare");
+        unshare.args(["--pid", "--fork", "--kill-child", "--mount-proc", "sh"]);
+        self.begin(unshare, "true", (user, "022"), &[], path)
+    }
+
+    /// By a program that becomes a shell.
+    fn begin(
+        &self,
+        mut command: Command,
+        setup: &str,
+        (user, umask): (u32, &str),
+        more: &[&str],
+        path: &Path,
+    ) -> Muxer {
         let script = format!("{setup} && umask {umask} && exec \"$@\"");
-        let mut command = match setup {
-            "true" => Command::new("sh"),
-            _ => {
-                let mut unshare = Command::new("unshare");
-                unshare.args(["--mount", "--propagation", "private", "sh"]);
-                unshare
-            }
-        };
         command.args(["-c", &script, "muxer"]).args(becoming(user, &DAEMON.to_string()));
         command.arg(self.programs.path().join("freemkvctl"));
         command.arg("--socket").arg(self.daemon.socket()).arg("write").args(more).arg(path);
