@@ -26,7 +26,7 @@ fn a_hello_that_is_none_is_refused_with_the_reason() {
     ];
     for (bytes, code) in cases {
         let mut peer = Peer::connect(daemon.socket());
-        let expected = DaemonHello::Refused { reason: code, lowest: 2, highest: 4 };
+        let expected = DaemonHello::Refused { reason: code, lowest: 2, highest: 5 };
         assert_eq!(peer.hello(bytes), Some(expected));
         peer.wait_for_end();
     }

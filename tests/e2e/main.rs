@@ -16,6 +16,7 @@ mod file_operations;
 mod files_in_use;
 mod four_streams;
 mod given;
+mod given_again;
 mod leaks;
 mod limits;
 mod own_files;
