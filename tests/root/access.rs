@@ -390,12 +390,12 @@ fn the_socket_is_for_the_group_that_is_configured() {
 fn somebody_who_asks_without_a_pause_is_answered_and_holds_nobody_up() {
     let root = tempfile::tempdir().unwrap();
     let daemon = daemon(root.path(), "");
-    let _streams: Vec<_> = (0..50)
+    let _streams: Vec<_> = (0..100)
         .map(|number| MEMBER.opens(&daemon, &root.path().join(number.to_string())).unwrap())
         .collect();
     let requests: Vec<_> =
         (0..2000).flat_map(|number| Command::Status.encode(number).unwrap()).collect();
-    let mut flood: Vec<_> = (0..32).map(|_| OWNER.greets(&daemon)).collect();
+    let mut flood: Vec<_> = (0..100).map(|_| OWNER.greets(&daemon)).collect();
     let (is_over, answers) = (AtomicBool::new(false), AtomicU64::new(0));
     std::thread::scope(|scope| {
         for peer in &mut flood {
@@ -424,7 +424,7 @@ fn somebody_who_asks_without_a_pause_is_answered_and_holds_nobody_up() {
             "flood: {rate:.0} answers/s; others: median {:?}, longest {:?}",
             waits[25], waits[49]
         );
-        assert!(waits[25] < Duration::from_millis(200), "{waits:?}");
+        assert!(waits[49] < Duration::from_secs(1), "{waits:?}");
         let (mut peer, _) = OTHER.opens(&daemon, &root.path().join("film")).unwrap();
         peer.content(1, &vec![7; MIB as usize]);
         peer.command(2, &Command::Finish);
