@@ -10,6 +10,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use freemkvd_proto::limits::DESCRIPTORS_MAX;
+
 /// A stream's file: data, sentinel, direct, directory. And three that its thread has for a moment, while it
 /// looks up a mount or a thread, changes the ledger, or tells systemd.
 const PER_STREAM: u64 = 4 + 3;
@@ -19,6 +21,8 @@ const PER_CONNECTION: u64 = 1;
 
 /// What may come with the first frame of a connection, until that was looked at.
 pub const WITH_FIRST_FRAME: u8 = 4;
+
+const _: () = assert!(WITH_FIRST_FRAME as usize >= DESCRIPTORS_MAX, "all that there is a use for");
 
 /// See rule 3: half a dozen clients that come at the same moment.
 const RESERVE: u64 = 32;
@@ -100,6 +104,13 @@ impl Table {
         self.claim(PER_CONNECTION + u64::from(WITH_FIRST_FRAME), 0)
     }
 
+    /// That of a connection that is closed at once: it is there, whatever the limit is.
+    #[must_use]
+    pub fn for_one_too_many(self: &Arc<Self>) -> Claim {
+        *self.lock() += PER_CONNECTION;
+        Claim { table: Arc::clone(self), count: AtomicU64::new(PER_CONNECTION) }
+    }
+
     fn claim(self: &Arc<Self>, count: u64, reserve: u64) -> Result<Claim, Full> {
         let mut claimed = self.lock();
         let taken = *claimed + self.own;
@@ -122,10 +133,19 @@ impl Table {
 }
 
 impl Claim {
-    /// The first frame of a connection was looked at, and what came with it is closed.
-    pub fn first_frame_is_over(&self) {
+    /// So many are open: whatever the limit is, they count. No peer can pass more than that at once, and the next
+    /// connection is one too many.
+    pub fn cover(&self, open: u64) {
+        let before = self.count.fetch_max(open, Ordering::Relaxed);
+        *self.table.lock() += open.saturating_sub(before);
+    }
+
+    /// The part of a connection's claim that is for what comes with its first frame: it lasts until all of that
+    /// is closed, or somebody else's. The second time it is none.
+    #[must_use]
+    pub fn for_first_frame(&self) -> Self {
         let before = self.count.swap(PER_CONNECTION, Ordering::Relaxed);
-        *self.table.lock() -= before - PER_CONNECTION;
+        Self { table: Arc::clone(&self.table), count: AtomicU64::new(before - PER_CONNECTION) }
     }
 }
 
@@ -148,7 +168,7 @@ mod tests {
     fn open(table: &Arc<Table>) -> Result<(Claim, Claim), Full> {
         let connection = table.for_connection()?;
         let stream = table.for_stream()?;
-        connection.first_frame_is_over();
+        drop(connection.for_first_frame());
         Ok((connection, stream))
     }
 
@@ -170,7 +190,9 @@ mod tests {
         let _streams: Vec<_> = (0..3).map(|_| open(&table).unwrap()).collect();
         let connections: Vec<_> = std::iter::from_fn(|| table.for_connection().ok()).collect();
         assert_eq!(connections.len(), 7);
-        connections.iter().for_each(Claim::first_frame_is_over);
+        let came: Vec<_> = connections.iter().map(Claim::for_first_frame).collect();
+        assert!(table.for_connection().is_err(), "what came with them is not closed yet");
+        drop(came);
         assert!(table.for_connection().is_ok(), "their first frames are over");
     }
 

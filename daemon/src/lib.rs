@@ -24,6 +24,7 @@ pub mod clock;
 pub mod config;
 pub mod descriptors;
 pub mod device;
+pub mod foreign;
 pub mod ledger;
 pub mod log;
 pub mod platform;
@@ -101,7 +102,7 @@ async fn serve(config: Config, source: Source) -> Result<Ending, StartError> {
     let mut passed = systemd::passed()?;
     let (listener, socket) = server::listen(&config, &mut passed)?;
     let (ledger, entries) = ledger(&config, &socket);
-    let table = descriptors(&config, passed.files.len() as u64 * 2)?;
+    let table = descriptors(&config, passed.count())?;
     config.warn_of_roots();
     let roots: Vec<_> = config.roots.iter().map(|root| root.display().to_string()).collect();
     let server = Server::new(config, Arc::new(storage::Disk), ledger, table);

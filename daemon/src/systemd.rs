@@ -56,6 +56,14 @@ pub struct Passed {
     pub files: BTreeMap<StreamId, Descriptors>,
 }
 
+impl Passed {
+    /// How many descriptors there are of files.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.files.values().map(Descriptors::count).sum()
+    }
+}
+
 /// Takes what this process was started with. Descriptors that nobody knows any more are closed, and
 /// forgotten by whoever kept them.
 ///
@@ -83,7 +91,8 @@ pub fn passed() -> std::io::Result<Passed> {
         for (stream, mut roles) in halves {
             match (roles.remove("data"), roles.remove("sentinel")) {
                 (Some(data), Some(sentinel)) => {
-                    passed.files.insert(stream, Descriptors { data, sentinel });
+                    let directory = roles.remove("directory");
+                    passed.files.insert(stream, Descriptors { data, sentinel, directory });
                 }
                 // It was killed between the two, before the client had a token.
                 _ => forget(stream),
@@ -124,7 +133,7 @@ pub fn keep(stream: StreamId, lent: &Lent<'_>) {
 /// The file of a stream need not be kept open any longer.
 pub fn forget(stream: StreamId) {
     #[cfg(target_os = "linux")]
-    for role in ["data", "sentinel"] {
+    for role in ["data", "sentinel", "directory"] {
         notify(&[NotifyState::FdStoreRemove, NotifyState::FdName(&name_of(stream, role))]);
     }
     #[cfg(not(target_os = "linux"))]

@@ -337,10 +337,10 @@ fn a_client_of_version_2_is_served_as_ever_and_one_of_a_later_version_as_one_of_
 
     let mut new = Peer::connect(daemon.socket());
     let hello = new.hello(&ClientHello { lowest: 2, highest: 9 }.encode());
-    assert_eq!(hello, Some(DaemonHello::Accepted { version: 4 }));
+    assert_eq!(hello, Some(DaemonHello::Accepted { version: 5 }));
     let mut too_new = Peer::connect(daemon.socket());
-    let hello = too_new.hello(&ClientHello { lowest: 5, highest: 9 }.encode());
-    assert!(matches!(hello, Some(DaemonHello::Refused { lowest: 2, highest: 4, .. })), "{hello:?}");
+    let hello = too_new.hello(&ClientHello { lowest: 6, highest: 9 }.encode());
+    assert!(matches!(hello, Some(DaemonHello::Refused { lowest: 2, highest: 5, .. })), "{hello:?}");
 }
 
 #[test]

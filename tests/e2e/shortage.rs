@@ -195,7 +195,7 @@ fn memory_that_finds_no_descriptor_is_refused_as_that() {
             drop(limited);
             // It stays, or its own would be the next that is free.
             peers.push(peer);
-            let is_it = failure.message.contains("memory that came with it");
+            let is_it = failure.message.contains("what came with the frame");
             told = Some(failure);
             is_it
         }),

@@ -14,8 +14,8 @@ use std::time::Duration;
 use freemkvd_proto::hello::{ClientHello, DaemonHello, HELLO_BYTES};
 use freemkvd_proto::limits::WEIGHT_DEFAULT;
 use freemkvd_proto::{
-    Command, Decoder, Failure, Header, Kind, Open, OpenMode, OpenResumable, Opened, Reply, Resume,
-    Resumed, Sender, SlotPart, Step, Token, Transfer, WirePath, WriteSlots,
+    Command, Decoder, Failure, Header, Kind, Open, OpenGiven, OpenMode, OpenResumable, Opened,
+    Reply, Resume, Resumed, Sender, SlotPart, Step, Token, Transfer, WirePath, WriteSlots,
 };
 
 #[cfg(target_os = "linux")]
@@ -137,6 +137,26 @@ impl Peer {
         self.send_with(&Command::Open(open).encode(0).expect("it fits a frame"), descriptors);
     }
 
+    /// Opens a stream on a file that goes with it; leaves the answer on the connection.
+    ///
+    /// # Panics
+    /// When the system does not send it.
+    #[cfg(target_os = "linux")]
+    pub fn give(&mut self, open: OpenGiven, descriptors: &[BorrowedFd<'_>]) {
+        let frame = Command::OpenGiven(open).encode(0).expect("it fits a frame");
+        self.send_with(&frame, descriptors);
+    }
+
+    /// Goes on with a stream, and brings its file again; leaves the answer on the connection.
+    ///
+    /// # Panics
+    /// When the system does not send it.
+    #[cfg(target_os = "linux")]
+    pub fn give_again(&mut self, from: Resume, descriptors: &[BorrowedFd<'_>]) {
+        let frame = Command::Resume(from).encode(0).expect("it fits a frame");
+        self.send_with(&frame, descriptors);
+    }
+
     /// Sends any bytes, and descriptors with them.
     ///
     /// # Panics
@@ -196,6 +216,14 @@ impl Peer {
     /// When the daemon refuses.
     pub fn resume(&mut self, from: Resume) -> Resumed {
         self.command(0, &Command::Resume(from));
+        self.resumed()
+    }
+
+    /// The answer to a `Resume`.
+    ///
+    /// # Panics
+    /// When the daemon refuses.
+    pub fn resumed(&mut self) -> Resumed {
         match self.reply() {
             Some((0, Reply::Resumed(resumed))) => resumed,
             other => panic!("Resume was answered by {other:?}"),
@@ -278,6 +306,23 @@ impl Peer {
                 Err(error) => panic!("freemkvd does not hang up: {error}"),
             }
         }
+    }
+}
+
+/// An `OpenGiven` that asks for nothing special, of a file that is called `label`.
+///
+/// # Panics
+/// When this platform can't send such a label.
+pub fn giving(label: impl AsRef<Path>) -> OpenGiven {
+    OpenGiven {
+        token: None,
+        label: WirePath::from_path(label.as_ref()).expect("a path is bytes here"),
+        empties: false,
+        passes_directory: false,
+        size_hint_bytes: None,
+        transfer: Transfer::Inline,
+        weight: WEIGHT_DEFAULT,
+        window_bytes: None,
     }
 }
 

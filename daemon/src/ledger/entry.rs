@@ -9,7 +9,7 @@ use crate::writer::Ending;
 
 /// Before the entry: what it is, and the version of its form. Another version is not read: a daemon that
 /// guesses could write into the wrong file.
-const MAGIC: [u8; 10] = *b"FREEMKVS\x02\0";
+const MAGIC: [u8; 10] = *b"FREEMKVS\x03\0";
 
 /// What the next daemon has to know of a stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,7 +18,7 @@ pub struct Entry {
     pub stream: StreamId,
     /// What its client resumes it by.
     pub token: Token,
-    /// The file, as it was opened.
+    /// The file, as it was opened; or what its client calls it.
     pub path: WirePath,
     /// Process id of its muxer.
     pub client_pid: Option<u32>,
@@ -38,6 +38,8 @@ pub struct Entry {
     pub len_bytes: u64,
     /// Up to where space was reserved.
     pub reserved_bytes: u64,
+    /// Its client has opened it itself, and brings it again if nobody has kept it.
+    pub is_given: bool,
     /// What becomes of it at the end.
     pub ending: Ending,
     /// The thread that writes it. Until that is gone nobody else may write to the file: a call that hangs in

@@ -174,8 +174,8 @@ mod tests {
     use super::*;
 
     /// An entry up to its outcome. What changes it needs another version in `MAGIC`.
-    const GOLDEN: &str = "465245454d4b5653020003070707070707070707070707070707070f2f7372762f72697073\
-                          2fff2e6d6b76014d006480808020010201060400000000000000";
+    const GOLDEN: &str = "465245454d4b5653030003070707070707070707070707070707070f2f7372762f72697073\
+                          2fff2e6d6b76014d00648080802001020106040000010000000000";
 
     fn entry(stream: StreamId) -> Entry {
         Entry {
@@ -191,6 +191,7 @@ mod tests {
             born: Some((3, 4)),
             len_bytes: 0,
             reserved_bytes: 0,
+            is_given: true,
             ending: crate::writer::Ending::default(),
             thread: None,
             is_unwatched: false,

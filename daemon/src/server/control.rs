@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use freemkvd_proto::limits::WEIGHTS;
 use freemkvd_proto::{Command, ErrorCode, Failure, Kind, Reply, SetWeight};
-use interprocess::local_socket::tokio::Stream;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
+use super::guarded::Socket;
 use super::socket::{self, Broken, Received, Receiver};
 use super::{Server, pace};
 use crate::access::{Peer, Rights};
@@ -25,7 +25,7 @@ pub(super) struct Asking {
 /// Answers `first` and the requests that follow. Returns what to tell a client that breaks a rule.
 pub(super) async fn run(
     server: &Server,
-    socket: &Stream,
+    socket: &Socket,
     mut receiver: Receiver<'_>,
     asking: &Asking,
     first: (u64, Command),

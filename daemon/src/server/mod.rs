@@ -12,7 +12,9 @@ mod connection;
 mod control;
 mod crowd;
 mod drain;
+mod guarded;
 mod listener;
+mod opening;
 mod pace;
 mod peer;
 mod reload;
@@ -42,6 +44,7 @@ use crate::clock::Clock;
 use crate::config::{Config, Overrides};
 use crate::descriptors::Table;
 use crate::device::Devices;
+use crate::foreign::Closer;
 use crate::ledger::Ledger;
 use crate::sizes::Sizes;
 use crate::storage::Open;
@@ -106,6 +109,8 @@ pub struct Server {
     descriptors: Arc<Table>,
     places: Arc<Places>,
     paces: pace::Paces,
+    /// Closes what clients have passed and nobody takes.
+    closer: Arc<Closer>,
     streams: Streams,
     ended: resumed::Ended,
     /// A client has asked it to drain and stop.
@@ -146,6 +151,7 @@ impl Server {
             descriptors,
             places: Arc::default(),
             paces: pace::Paces::default(),
+            closer: Arc::default(),
             streams: Streams::default(),
             ended: resumed::Ended::default(),
             stop: Notify::new(),
@@ -221,11 +227,14 @@ impl Server {
 
     /// Has a connection served, or told that it is one too many.
     fn admit(self: &Arc<Self>, socket: Stream, connections: &mut JoinSet<()>) {
+        let peer = peer::peer(&socket);
         let claim = match self.descriptors.for_connection() {
             Ok(claim) => claim,
-            Err(full) => return warn!("closed a connection unheard: {full}"),
+            Err(full) => {
+                warn!("closed a connection unheard: {full}");
+                return connection::close(self, socket, &peer, self.descriptors.for_one_too_many());
+            }
         };
-        let peer = peer::peer(&socket);
         let limits = &self.config().limits;
         let (most, most_of_user) = (limits.connections_max, limits.connections_per_user_max);
         let server = Arc::clone(self);
@@ -234,7 +243,9 @@ impl Server {
                 connections.spawn(connection::serve(server, socket, peer, claim, place));
             }
             // Beyond that there is not even an answer: whoever comes in such numbers does not read it.
-            Err(_) if connections.len() >= self.places.taken() as usize + REFUSALS_MAX => {}
+            Err(_) if connections.len() >= self.places.taken() as usize + REFUSALS_MAX => {
+                connection::close(self, socket, &peer, claim);
+            }
             Err(crowded) => {
                 connections.spawn(connection::refuse(server, socket, peer, crowded, claim));
             }

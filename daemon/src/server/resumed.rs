@@ -7,13 +7,14 @@ use freemkvd_proto::{ErrorCode, Failure, Finished, Mark, Reply, Resume, Resumed}
 use tracing::{error, info, warn};
 
 use super::Server;
-use super::transfer::Opening;
+use super::opening::{self, Opening, Resuming};
+use super::transfer;
 use crate::budget::StreamId;
 use crate::ledger::{Entry, Outcome};
 use crate::storage::{Descriptors, FileId, Slots};
 use crate::stream::command::Commands;
 use crate::systemd::{self, Passed};
-use crate::writer::{self, Client, End, Origin, Queue, Record, Target};
+use crate::writer::{self, By, Client, End, Origin, Queue, Record, Target};
 
 /// What a token leads to.
 pub(super) enum Found {
@@ -103,12 +104,17 @@ fn adopt_one(
     let config = server.config();
     let client = Client { pid: entry.client_pid, uid: entry.client_uid };
     let queue = Queue::new(Arc::clone(&server.queues), client.uid);
-    let record = Arc::new(Record::new(stream, path.clone(), client, queue, server.shop.clock));
+    let record = Record::new(stream, path.clone(), client, queue, server.shop.clock);
+    let record = Arc::new(record.with_given_file(entry.is_given));
     record.set_weight(entry.weight);
     // Whatever comes of it: the stream is there.
     let _ = record.queue.reserve();
-    let watched = descriptors.is_some() && !entry.is_unwatched;
+    // Of a file that its client has opened, the client has kept the same descriptors open, which it passes again.
+    let watched = (descriptors.is_some() || entry.is_given) && !entry.is_unwatched;
     record.suspend(entry.token, watched, (entry.len_bytes, entry.window_bytes));
+    if entry.is_given && descriptors.is_none() {
+        record.lacks_file();
+    }
     if let Some(Outcome::Failed(failure)) = &entry.outcome {
         record.abort(failure.clone());
     }
@@ -122,7 +128,7 @@ fn adopt_one(
     server.streams.adopt(&record);
     let target = Target {
         roots: config.roots.clone(),
-        settings: config.root_settings(&path),
+        settings: transfer::settings(&config, &path, entry.is_given),
         path,
         window_bytes: entry.window_bytes,
         ending: entry.ending,
@@ -142,10 +148,10 @@ fn adopt_one(
 pub(super) fn attach(
     server: &Server,
     client: Client,
-    from: &Resume,
-    slots: Option<Slots>,
+    Resuming { from, slots, rest }: Resuming,
     wake: impl Fn() + Send + Sync + 'static,
 ) -> Result<Found, Failure> {
+    let from = &from;
     if let Some(entry) = server.ended.find(from, client) {
         return match entry.outcome {
             Some(Outcome::Finished(finished)) => Ok(Found::Finished(entry.stream, finished)),
@@ -165,9 +171,14 @@ pub(super) fn attach(
     if record.has_ended() {
         return Err(unknown());
     }
+    match record.is_given {
+        true => opening::a_file(&rest)?,
+        false => opening::none_beside_slots(from.transfer, rest.files.count())?,
+    }
     let commands = Commands::resumed(slots.as_ref().map_or(0, Slots::count), from)?;
     let shared = slots.is_some();
     let watched = record.resume(from, slots, wake).ok_or_else(|| not_now(&record))?;
+    record.give(rest.files);
     let _ = server.shop.ledger.change(record.id, |entry| entry.is_unwatched = false);
     info!(
         stream = record.id,
@@ -192,7 +203,8 @@ pub(super) fn opened_before(
     let Some(record) = opening.token.and_then(|token| server.streams.called(&token)) else {
         return Ok(None);
     };
-    if !is_owner(client.uid, record.client.uid) || record.path != opening.path {
+    let is_same = record.path == opening.path && record.is_given == opening.by.is_descriptor();
+    if !is_owner(client.uid, record.client.uid) || !is_same {
         return Err(unknown());
     }
     Ok(Some(record))
@@ -209,10 +221,13 @@ pub(super) fn begin_again(
         return Err(failure);
     }
     let token = opening.token.ok_or_else(unknown)?;
-    let transfer = opening.open.transfer;
+    let transfer = opening.transfer;
     let (written, durable) = (Mark::default(), Mark::default());
     let start = Resume { token, written, durable, position: 0, transfer };
     record.resume(&start, opening.slots, wake).ok_or_else(|| not_now(record))?;
+    if let By::Descriptor { files, .. } = opening.by {
+        record.give(files);
+    }
     let (len_bytes, window_bytes) = record.opened_as();
     record.answer_open(len_bytes, window_bytes);
     Ok(())

@@ -1,30 +1,25 @@
 //! A connection that writes a stream: commands in, watermarks and answers out. Backpressure is not
 //! reading: nothing here waits for a disk, only for room in the queue.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::BufMut;
-use freemkvd_proto::{
-    Command, ErrorCode, Failure, GoingAway, Header, Kind, Open, Reply, Resume, Token,
-};
-use interprocess::local_socket::tokio::Stream;
-use tokio::io::AsyncReadExt;
+use freemkvd_proto::{Command, ErrorCode, Failure, GoingAway, Header, Kind, Reply};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 use tracing::warn;
 
+use super::guarded::Socket;
+use super::opening::{Opening, Resuming};
 use super::resumed::{self, Found};
 use super::socket::{self, Broken, Received, Receiver};
 use super::{Phase, Server, crowd};
-use crate::config::SilentDevice;
-use crate::storage::Slots;
+use crate::config::{Config, RootSettings, SilentDevice};
 use crate::stream::command::{Commands, Request};
 use crate::writer::{
-    self, Client, End, Ending, Job, Origin, Queue, Record, Room, SEGMENT_BYTES, Segment,
-    SlotsWrite, Target,
+    self, Client, End, Job, Origin, Queue, Record, Room, SEGMENT_BYTES, Segment, SlotsWrite, Target,
 };
 
 /// How long a client may take to close after its stream has ended.
@@ -33,18 +28,6 @@ const LINGER: Duration = Duration::from_secs(5);
 /// Answers that wait to be sent before the next command is received: a client that asks and never
 /// listens would have them pile up.
 const ANSWERS_MAX: usize = 64;
-
-/// An `Open` that was checked.
-pub(super) struct Opening {
-    pub(super) open: Open,
-    /// As it is called until it is complete.
-    pub(super) path: PathBuf,
-    pub(super) ending: Ending,
-    /// `None` when content goes inline.
-    pub(super) slots: Option<Slots>,
-    /// What it is to be resumed by.
-    pub(super) token: Option<Token>,
-}
 
 /// Why nothing more is received.
 enum Stopped {
@@ -78,7 +61,7 @@ impl Wakes {
 /// Opens a stream and serves it to its end. Returns what to tell the client when no stream came of it.
 pub(super) async fn open(
     server: &Arc<Server>,
-    socket: &Stream,
+    socket: &Socket,
     receiver: Receiver<'_>,
     client: Client,
     opening: Opening,
@@ -105,15 +88,16 @@ pub(super) async fn open(
 /// Goes on with a stream of the daemon before, to its end. Returns what to tell the client when it can't.
 pub(super) async fn resume(
     server: &Arc<Server>,
-    socket: &Stream,
+    socket: &Socket,
     receiver: Receiver<'_>,
     client: Client,
-    (from, slots): (Resume, Option<Slots>),
+    resuming: Resuming,
 ) -> Option<Failure> {
     let wakes = Wakes::default();
-    match resumed::attach(server, client, &from, slots, wakes.both()) {
+    let written = resuming.from.written.sequence;
+    match resumed::attach(server, client, resuming, wakes.both()) {
         Ok(Found::Stream(record, commands)) => {
-            let end = EndOfConnection::new(server, &record, Some(from.written.sequence));
+            let end = EndOfConnection::new(server, &record, Some(written));
             serve(server, socket, receiver, end, commands, &wakes).await;
             None
         }
@@ -131,7 +115,7 @@ pub(super) async fn resume(
 
 async fn serve(
     server: &Arc<Server>,
-    socket: &Stream,
+    socket: &Socket,
     mut receiver: Receiver<'_>,
     mut end: EndOfConnection<'_>,
     commands: Commands,
@@ -231,12 +215,15 @@ impl Drop for EndOfConnection<'_> {
 fn begin(
     server: &Server,
     client: Client,
-    Opening { open, path, ending, slots, token }: Opening,
+    opening: Opening,
     wake: impl Fn() + Send + Sync + 'static,
 ) -> Result<Arc<Record>, Failure> {
     let config = server.config();
+    let Opening { by, path, ending, token, slots, .. } = opening;
+    let is_given = by.is_descriptor();
     if config.silent_device == SilentDevice::Refuse {
-        if let Some(silence) = server.shop.openings.silence(&server.shop, &path) {
+        let given_by = is_given.then_some(client);
+        if let Some(silence) = server.shop.openings.silence(&server.shop, &path, given_by) {
             return Err(silence.failure());
         }
     }
@@ -250,8 +237,9 @@ fn begin(
     };
     let queue = Queue::new(Arc::clone(&server.queues), client.uid);
     let id = server.streams.next_id();
-    let record = Arc::new(Record::new(id, path.clone(), client, queue, server.shop.clock));
-    record.set_weight(open.weight);
+    let record = Record::new(id, path.clone(), client, queue, server.shop.clock);
+    let record = Arc::new(record.with_given_file(is_given));
+    record.set_weight(opening.weight);
     record.attach(slots, wake);
     if let Err(crowded) = server.streams.insert(&record, &config.limits) {
         return Err(crowd::streams(crowded, client.uid, &config.limits));
@@ -259,10 +247,10 @@ fn begin(
     if let Err(lacking) = record.queue.reserve() {
         return Err(refused(&record, crowd::queue(lacking).to_owned()));
     }
-    let window_bytes = open.window_bytes.unwrap_or(u64::MAX).min(config.window_bytes);
+    let window_bytes = opening.window_bytes.unwrap_or(u64::MAX).min(config.window_bytes);
     let target = Target {
         roots: config.roots.clone(),
-        settings: config.root_settings(&path),
+        settings: settings(&config, &path, is_given),
         path,
         window_bytes,
         ending,
@@ -270,8 +258,8 @@ fn begin(
         silent_device: config.silent_device,
     };
     let origin = Origin::New {
-        mode: open.mode,
-        size_hint_bytes: open.size_hint_bytes,
+        by,
+        size_hint_bytes: opening.size_hint_bytes,
         token: token.filter(|_| !config.resume_grace.is_zero()),
     };
     let shop = Arc::clone(&server.shop);
@@ -285,9 +273,15 @@ fn begin(
     Ok(record)
 }
 
+/// What the configuration says of a file's root. What a client calls a file that it has opened itself may look
+/// like a path below one, and says nothing.
+pub(super) fn settings(config: &Config, path: &Path, is_given: bool) -> RootSettings {
+    if is_given { RootSettings::default() } else { config.root_settings(path) }
+}
+
 /// Sends whatever there is to send until an answer that ends the stream, or until there can be none. True when
 /// all of it was sent.
-async fn send_all(socket: &Stream, record: &Record, outgoing: &Notify, room: &Notify) -> bool {
+async fn send_all(socket: &Socket, record: &Record, outgoing: &Notify, room: &Notify) -> bool {
     loop {
         // First this, then the answers: an answer that comes in between is sent in the next round.
         let ended = record.has_ended();
@@ -308,7 +302,7 @@ async fn send_all(socket: &Stream, record: &Record, outgoing: &Notify, room: &No
 }
 
 async fn receive_all(
-    socket: &Stream,
+    socket: &Socket,
     receiver: &mut Receiver<'_>,
     mut commands: Commands,
     record: &Record,
@@ -389,7 +383,7 @@ async fn receive_command(
 
 /// Reads the content of a `Write` from the socket to where the writer will take it from.
 async fn receive_write(
-    socket: &Stream,
+    socket: &Socket,
     commands: &mut Commands,
     record: &Record,
     room: &Notify,
@@ -401,12 +395,17 @@ async fn receive_write(
     while left > 0 {
         let piece = left.min(SEGMENT_BYTES);
         let mut filling = Filling::begin(record, room, offset, piece).await?;
-        let mut space = filling.segment.space(piece);
-        while space.has_remaining_mut() {
-            match (&*socket).read_buf(&mut space).await {
-                Ok(0) | Err(_) => return Err(Stopped::Gone),
-                Ok(_) => {}
-            }
+        let mut to_come = piece;
+        while to_come > 0 {
+            let came = filling.segment.len();
+            let space = filling.segment.space(to_come);
+            let count = match socket.read(space).await {
+                Ok(0) | Err(Broken::Io) => return Err(Stopped::Gone),
+                Err(Broken::Rule(failure)) => return Err(Stopped::Rule(failure)),
+                Ok(count) => count,
+            };
+            filling.segment.truncate(came + count);
+            to_come -= count;
         }
         offset += piece as u64;
         left -= piece;

@@ -23,7 +23,7 @@ mod mount;
 mod refused;
 pub mod steps;
 
-pub use platform::{Descriptor, Descriptors, Disk, Lent, Slots, page_bytes};
+pub use platform::{Descriptor, Descriptors, Disk, Lent, Slots, is_memory, page_bytes};
 #[cfg(target_os = "linux")]
 pub use platform::{passed, peer_groups};
 pub use refused::BadSlots;
@@ -213,7 +213,8 @@ pub trait Storage: Send {
     /// Whatever the operating system says.
     fn unlink(&mut self) -> io::Result<()>;
 
-    /// True when the file has a name, wherever it is.
+    /// True when the file has a name, wherever it is, or does not need one: names of a file that its client has
+    /// opened are the client's business.
     ///
     /// # Errors
     /// Whatever the operating system says.
@@ -245,7 +246,8 @@ pub trait Storage: Send {
     /// platform has nobody who would keep them.
     fn lend(&self) -> Lent<'_>;
 
-    /// Makes everything durable: the content, the length, and the file's name in its directory.
+    /// Makes everything durable: the content, the length, and the file's name in its directory, as far as that
+    /// is known.
     ///
     /// # Errors
     /// Data or metadata may be lost. A later success does not bring it back.
@@ -318,6 +320,18 @@ pub trait Open: Send + Sync {
     /// [`OpenError`]; no file was changed.
     fn reopen(&self, roots: &[PathBuf], path: &Path, known: Known) -> Result<Opened, OpenError>;
 
+    /// Takes a file that its client has opened itself, and calls it `label`; `known` is what it has to be, if it
+    /// is one that goes on. Whatever is wrong with it, no other is opened in its place.
+    ///
+    /// # Errors
+    /// [`OpenError`]; no file was changed.
+    fn adopt(
+        &self,
+        given: Descriptors,
+        label: &Path,
+        known: Option<Known>,
+    ) -> Result<Opened, OpenError>;
+
     /// [`Device::id`] of where `path` lies, from what is known without asking the device: it may be the
     /// one that does not answer. `None` where nobody says. A link on the way may mislead it.
     fn locate(&self, path: &Path) -> Option<String>;
@@ -357,6 +371,17 @@ pub enum OpenError {
         /// The path that was asked for.
         path: PathBuf,
         /// What it is, with its article.
+        what: &'static str,
+    },
+    /// The descriptors that came for it are not those of one regular file, opened twice to be written.
+    #[error(
+        "{path} can't be written by the descriptors that came for it: {what}; open the file twice, for writing and \
+         nothing else, and pass both"
+    )]
+    BadGiven {
+        /// What the client calls it.
+        path: PathBuf,
+        /// What is wrong with them.
         what: &'static str,
     },
     /// Not the file that it was.
@@ -424,6 +449,7 @@ impl OpenError {
         let (code, errno) = match self {
             Self::OutsideRoots { .. } => (ErrorCode::OUTSIDE_ROOTS, None),
             Self::NotAFile { .. } => (ErrorCode::NOT_A_FILE, None),
+            Self::BadGiven { .. } => (ErrorCode::BAD_FILE, None),
             Self::Changed { .. } => (ErrorCode::FILE_CHANGED, None),
             Self::Io { source, .. } => {
                 let code = match source.kind() {

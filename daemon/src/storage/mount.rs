@@ -44,13 +44,27 @@ pub(super) fn of(file: &OwnedFd, path: &Path) -> Mount {
     let Ok(mounts) = Process::myself().and_then(|process| process.mountinfo()) else {
         return Mount::default();
     };
-    let id = statx(file, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).ok();
-    let id = id.filter(|stat| stat.stx_mask & StatxFlags::MNT_ID.bits() != 0);
-    let id = id.and_then(|stat| i32::try_from(stat.stx_mnt_id).ok());
+    let id = id_of(file);
     match mounts.iter().find(|mount| Some(mount.mnt_id) == id) {
         Some(mount) => mount.into(),
         None => longest(mounts.iter().map(Mount::from), path),
     }
+}
+
+/// The mount of a file that somebody else has opened: the one by which it was opened, or, if that is one that
+/// only others see, another one of the same device. `None` if there is none here.
+pub(super) fn of_number(file: &OwnedFd, device: &str) -> Option<Mount> {
+    let mounts = Process::myself().and_then(|process| process.mountinfo()).ok()?;
+    let id = id_of(file);
+    let by_id = mounts.iter().find(|mount| Some(mount.mnt_id) == id);
+    by_id.or_else(|| mounts.iter().find(|mount| mount.majmin == device)).map(Mount::from)
+}
+
+/// The number of its mount, where the kernel tells.
+fn id_of(file: &OwnedFd) -> Option<i32> {
+    let stat = statx(file, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).ok()?;
+    let is_told = stat.stx_mask & StatxFlags::MNT_ID.bits() != 0;
+    i32::try_from(stat.stx_mnt_id).ok().filter(|_| is_told)
 }
 
 /// The mount that a path leads to, by its words alone: nothing is asked but the table.

@@ -28,9 +28,8 @@ impl Slots {
     /// Takes no memory: content goes inline.
     ///
     /// # Errors
-    /// None here.
-    pub fn offered(descriptors: Vec<Descriptor>, slots: u32) -> Result<Option<Self>, BadSlots> {
-        drop(descriptors);
+    /// [`BadSlots::Count`].
+    pub fn offered(_memory: Option<&Descriptor>, slots: u32) -> Result<Option<Self>, BadSlots> {
         if (1..=SLOTS_MAX).contains(&slots) { Ok(None) } else { Err(BadSlots::Count(slots)) }
     }
 
@@ -50,6 +49,30 @@ impl Slots {
 /// What of an open file outlives a daemon: nothing here.
 #[derive(Debug)]
 pub enum Descriptors {}
+
+impl Descriptors {
+    /// Whether a client can pass any.
+    pub const CAN_COME: bool = false;
+
+    /// None come here.
+    #[must_use]
+    pub fn given(descriptors: Vec<Descriptor>) -> Option<Self> {
+        drop(descriptors);
+        None
+    }
+
+    /// As on Linux.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        match *self {}
+    }
+}
+
+/// As on Linux.
+#[must_use]
+pub fn is_memory(descriptor: &Descriptor) -> bool {
+    match *descriptor {}
+}
 
 /// As on Linux.
 pub type Lent<'a> = Vec<(&'static str, &'a Descriptors)>;
@@ -138,6 +161,15 @@ impl Open for Disk {
         } else {
             Err(changed("was replaced by another file"))
         }
+    }
+
+    fn adopt(
+        &self,
+        given: Descriptors,
+        _label: &Path,
+        _known: Option<Known>,
+    ) -> Result<Opened, OpenError> {
+        match given {}
     }
 
     fn locate(&self, _path: &Path) -> Option<String> {

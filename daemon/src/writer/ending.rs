@@ -79,10 +79,10 @@ impl Ending {
         self.replaces
     }
 
-    /// True when somebody else's file of the published name is a reason not to begin.
+    /// True when it gets its name when it is complete.
     #[must_use]
-    pub fn needs_free_name(&self, mode: OpenMode) -> bool {
-        self.publish && mode == OpenMode::CreateNew
+    pub fn publishes(&self) -> bool {
+        self.publish
     }
 }
 

@@ -74,6 +74,7 @@ pub(super) fn begin(
         born: opened.born,
         len_bytes: opened.len_bytes,
         reserved_bytes: hint,
+        is_given: record.is_given,
         ending: target.ending,
         thread,
         is_unwatched: false,
@@ -88,11 +89,12 @@ pub(super) fn begin(
     Ok(())
 }
 
-/// This thread writes the stream now.
+/// This thread writes the stream now. `was_kept` says that its file came from systemd, which has it then.
 pub(super) fn take_over(shop: &Shop, record: &Record, opened: &Opened, was_kept: bool) {
     let kept = shop.ledger.change(record.id, |entry| {
         entry.thread = Thread::current();
-        entry.is_unwatched |= !was_kept;
+        // What a client has brought again it has kept open itself.
+        entry.is_unwatched |= !was_kept && !entry.is_given;
     });
     if !kept {
         // The next daemon would not know for whom to wait.

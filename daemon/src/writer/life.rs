@@ -8,15 +8,15 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use freemkvd_proto::{ErrorCode, Failure, OpenMode, Reply, Token};
+use freemkvd_proto::{ErrorCode, Failure, Reply, Token};
 use tracing::{error, info, warn};
 
 use super::file::File;
 use super::gate::Gate;
 use super::keep;
-use super::open::{self, Claim, OpenFiles, Origin, Ready, Target};
+use super::open::{self, By, Claim, Kept, OpenFiles, Origin, Ready, Target};
 use super::openings::Openings;
-use super::queue::End;
+use super::queue::{End, Next};
 use super::record::{Activity, Record};
 use super::run::{self, Outcome, Stop, Writer};
 use crate::budget::StreamId;
@@ -89,11 +89,14 @@ fn live(
     let path = target.path.display().to_string();
     let is_new = matches!(origin, Origin::New { .. });
     let ready = match origin {
-        Origin::New { mode, size_hint_bytes, token } => {
-            open_new(shop, record, target, (mode, size_hint_bytes.unwrap_or(0), token))
+        Origin::New { by, size_hint_bytes, token } => {
+            open_new(shop, record, target, by, (size_hint_bytes.unwrap_or(0), token))
         }
         Origin::Kept { entry, descriptors, claim } => {
-            go_on(shop, record, target, &entry, descriptors, claim)
+            match kept(shop, record, &entry, descriptors) {
+                Some(file) => go_on(shop, record, target, &entry, file, claim),
+                None => return end_without_file(record, &path),
+            }
         }
     };
     let ready = match ready {
@@ -122,14 +125,15 @@ fn open_new(
     shop: &Shop,
     record: &Record,
     target: &Target,
-    (mode, hint, token): (OpenMode, u64, Option<Token>),
+    by: By,
+    (hint, token): (u64, Option<Token>),
 ) -> Result<Ready, Failure> {
     let token = match token {
         Some(token) => keep::reserve(shop, record, target)?.then_some(token),
         None => None,
     };
     let ready =
-        record.calling("open", shop.clock.now(), || open::open(shop, record, target, mode, hint));
+        record.calling("open", shop.clock.now(), || open::open(shop, record, target, by, hint));
     let mut ready = ready.inspect_err(|_| shop.ledger.forget(record.id))?;
     if let Some(token) = token {
         let Ready { opened, .. } = &mut ready;
@@ -145,24 +149,64 @@ fn open_new(
     Ok(ready)
 }
 
-/// Opens the file of a stream that the daemon before had open, once nobody else can write to it.
-fn go_on(
+/// The file of a stream that the daemon before had open, once nobody else can write to it; `None` when its client,
+/// who has it, does not come.
+fn kept(
     shop: &Shop,
     record: &Record,
-    target: &Target,
     entry: &Entry,
     descriptors: Option<Descriptors>,
-    claim: Claim,
-) -> Result<Ready, Failure> {
-    let was_kept = descriptors.is_some();
+) -> Option<Kept> {
     record.calling("a call of the daemon before", shop.clock.now(), || {
         while entry.thread.is_some_and(|thread| thread.exists()) {
             thread::sleep(OLD_THREAD_POLL);
         }
     });
+    match descriptors {
+        Some(file) => Some(Kept::Systemd(file)),
+        None if entry.is_given => record.wait_for_file().map(Kept::Client),
+        None => Some(Kept::Nobody),
+    }
+}
+
+/// Nobody brings the file of this stream any more, so that there is nothing to be done for it.
+fn end_without_file(record: &Record, path: &str) -> Option<(u64, Reply)> {
+    let stream = record.id;
+    match record.queue.pop(None) {
+        Next::End(End::Aborted(sequence)) => {
+            record.set_activity(Activity::Aborted);
+            record.failure().is_none().then_some((sequence, Reply::Aborted))
+        }
+        Next::End(End::GoingAway) => {
+            record.leave_open();
+            None
+        }
+        _ => {
+            record.set_activity(Activity::Abandoned);
+            warn!(
+                stream,
+                path,
+                "stream {stream} of the daemon before ends here: its muxer, who has its file, has not come back \
+                 with it; what was written of it is in the kernel's hands: {path}"
+            );
+            None
+        }
+    }
+}
+
+/// Opens the file of a stream that the daemon before had open.
+fn go_on(
+    shop: &Shop,
+    record: &Record,
+    target: &Target,
+    entry: &Entry,
+    file: Kept,
+    claim: Claim,
+) -> Result<Ready, Failure> {
+    let was_kept = matches!(file, Kept::Systemd(_));
     let mut opened = record.calling("open", shop.clock.now(), || {
         let _opening = shop.openings.note(shop, record, &target.path);
-        open::reopen(shop, target, entry, descriptors)
+        open::reopen(shop, target, entry, file)
     })?;
     keep::take_over(shop, record, &opened, was_kept);
     // What the daemon before left dirty is in nobody's account; it is to be gone soon.
@@ -208,6 +252,7 @@ fn write(
     Ready { opened, claim, device, announcement }: Ready,
     (path, verb): (&str, &str),
 ) -> Option<(u64, Reply)> {
+    let by = if record.is_given { " by descriptor" } else { "" };
     info!(
         stream = record.id,
         path,
@@ -215,7 +260,7 @@ fn write(
         filesystem = device.info.filesystem,
         client_pid = record.client.pid,
         client_uid = record.client.uid,
-        "stream {} {verb}: {path}",
+        "stream {} {verb}{by}: {path}",
         record.id
     );
     record.opened(Arc::clone(&device));

@@ -16,6 +16,7 @@ use super::record::Record;
 use crate::budget::StreamId;
 use crate::config::{RootSettings, SilentDevice};
 use crate::device::Device;
+use crate::foreign::Foreign;
 use crate::ledger::Entry;
 use crate::space::{Announcement, Space};
 use crate::storage::{Descriptors, FileId, Known, OpenError, Opened, is_no_space};
@@ -30,8 +31,8 @@ const LOOK_AT_SPACE: Duration = Duration::from_millis(20);
 pub enum Origin {
     /// A client has asked for it.
     New {
-        /// What to do when the file exists, or does not.
-        mode: OpenMode,
+        /// How its file is found.
+        by: By,
         /// How long it is likely to become, in bytes.
         size_hint_bytes: Option<u64>,
         /// What its client resumes it by, if it can and the configuration wants that.
@@ -46,6 +47,38 @@ pub enum Origin {
         /// Taken before any client was served.
         claim: Claim,
     },
+}
+
+/// How the file of a new stream is found.
+#[derive(Debug)]
+pub enum By {
+    /// By its path.
+    Path(OpenMode),
+    /// It came with the `Open`.
+    Descriptor {
+        /// The file.
+        files: Foreign,
+        /// It is to be emptied.
+        empties: bool,
+    },
+}
+
+impl By {
+    /// True for a file that its client has opened.
+    #[must_use]
+    pub fn is_descriptor(&self) -> bool {
+        matches!(self, Self::Descriptor { .. })
+    }
+
+    /// True when what is in the file is to go.
+    fn empties(&self) -> bool {
+        matches!(self, Self::Path(OpenMode::Create) | Self::Descriptor { empties: true, .. })
+    }
+
+    /// True when the file is to be a new one.
+    fn is_create_new(&self) -> bool {
+        matches!(self, Self::Path(OpenMode::CreateNew))
+    }
 }
 
 /// What to open, and how.
@@ -129,19 +162,25 @@ pub(super) fn open(
     shop: &Shop,
     record: &Record,
     target: &Target,
-    mode: OpenMode,
+    by: By,
     hint_bytes: u64,
 ) -> Result<Ready, Failure> {
     let (path, stream) = (&target.path, record.id);
     let opening = shop.openings.begin(shop, record, target)?;
-    let mut opened = shop.disk.open(&target.roots, path, mode).map_err(|error| error.failure())?;
+    let changes =
+        Changes { empties: by.empties(), needs_free_name: by.is_create_new(), hint_bytes };
+    let opened = match by {
+        By::Path(mode) => shop.disk.open(&target.roots, path, mode),
+        By::Descriptor { files, .. } => adopt(shop, files, path, None),
+    };
+    let mut opened = opened.map_err(|error| error.failure())?;
     // What comes now may take long where all is well.
     opening.answered(&opened.device.id, shop.clock.now());
     // A file that this stream has created is another's if that one was quicker with its claim: only
     // under a claim of its own may it be removed again.
     let claim = shop.files.claim(opened.id, stream).map_err(|other| in_use(path, other))?;
     let device = shop.devices.of(opened.device.clone());
-    match prepare(&mut opened, &device, (record, target), mode, hint_bytes) {
+    match prepare(&mut opened, &device, (record, target), changes) {
         Ok(announcement) => Ok(Ready { opened, claim, device, announcement }),
         Err(failure) => {
             // The refusal is what the client has to hear; an empty file is no harm, nor space that comes back
@@ -173,16 +212,56 @@ pub(super) fn reopen(
     shop: &Shop,
     target: &Target,
     entry: &Entry,
-    descriptors: Option<Descriptors>,
+    from: Kept,
 ) -> Result<Opened, Failure> {
     let known = Known {
         id: FileId { device: entry.device, inode: entry.inode },
         born: entry.born,
         other_path: target.ending.published_path(&target.path),
         reserved_bytes: entry.reserved_bytes,
-        descriptors,
+        descriptors: None,
     };
-    shop.disk.reopen(&target.roots, &target.path, known).map_err(|error| error.failure())
+    let path = &target.path;
+    let opened = match from {
+        Kept::Systemd(file) if entry.is_given => shop.disk.adopt(file, path, Some(known)),
+        Kept::Client(files) => adopt(shop, files, path, Some(known)),
+        Kept::Systemd(file) => {
+            let known = Known { descriptors: Some(file), ..known };
+            shop.disk.reopen(&target.roots, path, known)
+        }
+        Kept::Nobody => shop.disk.reopen(&target.roots, path, known),
+    };
+    opened.map_err(|error| error.failure())
+}
+
+/// Who has kept the file of a stream open from the daemon before to this one.
+pub(super) enum Kept {
+    Systemd(Descriptors),
+    /// Who has brought it again.
+    Client(Foreign),
+    Nobody,
+}
+
+/// Takes a file that its client has opened.
+fn adopt(
+    shop: &Shop,
+    files: Foreign,
+    label: &Path,
+    known: Option<Known>,
+) -> Result<Opened, OpenError> {
+    // Closed by this thread from here on, whatever comes of it: it is the stream's own.
+    match Descriptors::given(files.take()) {
+        Some(file) => shop.disk.adopt(file, label, known),
+        None => Err(OpenError::BadGiven { path: label.to_owned(), what: "they are too few" }),
+    }
+}
+
+/// What is to be done to a file before its first write.
+struct Changes {
+    empties: bool,
+    /// Nobody else may have the name that it is to get.
+    needs_free_name: bool,
+    hint_bytes: u64,
 }
 
 /// Everything that can refuse, before the first change; then the changes.
@@ -190,8 +269,7 @@ fn prepare(
     opened: &mut Opened,
     device: &Device,
     (record, target): (&Record, &Target),
-    mode: OpenMode,
-    hint_bytes: u64,
+    Changes { empties, needs_free_name, hint_bytes }: Changes,
 ) -> Result<Option<Announcement>, Failure> {
     let path = &target.path;
     let io =
@@ -200,7 +278,7 @@ fn prepare(
     if !opened.storage.is_named().map_err(|error| io("ask about", error))? {
         return Err(io("open", io::Error::other("its name was taken away meanwhile")));
     }
-    let needs_free_name = target.ending.needs_free_name(mode);
+    let needs_free_name = needs_free_name && target.ending.publishes();
     if let Some(name) = target.ending.published_path(path).filter(|_| needs_free_name) {
         let taken_by = opened.storage.taken_by(name.file_name().unwrap_or_default());
         if taken_by.map_err(|error| io("ask about", error))?.is_some() {
@@ -212,7 +290,7 @@ fn prepare(
         0 => None,
         hint => Some(announce(opened, &device.space, (record.id, path), hint)?),
     };
-    let is_to_be_emptied = mode == OpenMode::Create && opened.len_bytes > 0;
+    let is_to_be_emptied = empties && opened.len_bytes > 0;
     // A quota is known to nobody but the file system: it is asked while the old content is still there.
     reserve(opened, announcement.as_ref(), path, hint_bytes)?;
     if is_to_be_emptied {

@@ -16,7 +16,7 @@ use freemkvd_proto::{ErrorCode, Failure};
 
 use super::life::Shop;
 use super::open::Target;
-use super::record::Record;
+use super::record::{Client, Record};
 use crate::budget::{State, StreamId};
 use crate::config::{SilentDevice, Span};
 
@@ -133,11 +133,11 @@ pub fn going_away() -> Failure {
 }
 
 impl Openings {
-    /// Whether the device of `path` is known not to answer. Changes nothing: who is let through here is asked
-    /// again by its own thread.
+    /// Whether the device of `path` is known not to answer; or that of the files that a client gives who calls
+    /// this one `path`. Changes nothing: who is let through here is asked again by its own thread.
     #[must_use]
-    pub fn silence(&self, shop: &Shop, path: &Path) -> Option<Silence> {
-        self.silence_of(shop, &self.place(shop, path), shop.clock.now()).err()
+    pub fn silence(&self, shop: &Shop, path: &Path, given_by: Option<Client>) -> Option<Silence> {
+        self.silence_of(shop, &self.place(shop, path, given_by), shop.clock.now()).err()
     }
 
     /// `Ok` where it is not, or one more is to be tried; true for the latter.
@@ -173,7 +173,7 @@ impl Openings {
         target: &Target,
     ) -> Result<UnderWay<'_>, Failure> {
         loop {
-            let place = self.place(shop, &target.path);
+            let place = self.place(shop, &target.path, record.is_given.then_some(record.client));
             let silence = match self.let_through(shop, &place, shop.clock.now()) {
                 Err(silence) if target.silent_device == SilentDevice::Refuse => {
                     return Err(silence.failure());
@@ -217,13 +217,16 @@ impl Openings {
 
     /// The same for a stream that goes on, and has nothing to wait for.
     pub(super) fn note(&self, shop: &Shop, record: &Record, path: &Path) -> UnderWay<'_> {
-        let place = self.place(shop, path);
+        let place = self.place(shop, path, record.is_given.then_some(record.client));
         self.lock().under_way.insert(record.id, (place, shop.clock.now()));
         UnderWay { openings: self, stream: record.id }
     }
 
     /// Where the file is to be.
-    fn place(&self, shop: &Shop, path: &Path) -> Place {
+    fn place(&self, shop: &Shop, path: &Path, given_by: Option<Client>) -> Place {
+        if let Some(client) = given_by {
+            return Place::of_given(client);
+        }
         let directory = path.parent().unwrap_or(path).to_owned();
         let named = shop.disk.locate(path);
         let inner = self.lock();
@@ -239,6 +242,14 @@ impl Openings {
 }
 
 impl Place {
+    /// Files that a client has opened lie wherever it likes, and what it calls them says nothing. So all those of
+    /// one user count as of one place: who passes files that don't answer is the only one who waits for them.
+    fn of_given(client: Client) -> Self {
+        let user = client.uid.map_or_else(|| "a client".to_owned(), |uid| format!("user {uid}"));
+        let directory = PathBuf::from(format!("the files that {user} has opened"));
+        Self { directory, named: None, device: None }
+    }
+
     fn silent_for(&self, age: Duration) -> Silence {
         Silence { directory: self.directory.clone(), age }
     }
@@ -287,8 +298,8 @@ mod tests {
     use crate::config::RootSettings;
     use crate::device::Devices;
     use crate::ledger::Ledger;
-    use crate::storage::{Known, Open, OpenError, Opened};
-    use crate::writer::{Client, End, Ending, Gate, OpenFiles, Queue, Queues};
+    use crate::storage::{Descriptors, Known, Open, OpenError, Opened};
+    use crate::writer::{End, Ending, Gate, OpenFiles, Queue, Queues};
 
     /// A table of mounts, and nothing to open.
     struct Table(Mutex<Vec<(&'static str, &'static str)>>);
@@ -299,6 +310,15 @@ mod tests {
         }
 
         fn reopen(&self, _: &[PathBuf], path: &Path, _: Known) -> Result<Opened, OpenError> {
+            Err(OpenError::NotAFile { path: path.to_owned(), what: "nothing" })
+        }
+
+        fn adopt(
+            &self,
+            _: Descriptors,
+            path: &Path,
+            _: Option<Known>,
+        ) -> Result<Opened, OpenError> {
             Err(OpenError::NotAFile { path: path.to_owned(), what: "nothing" })
         }
 
@@ -331,7 +351,7 @@ mod tests {
 
     fn is_silent(shop: &Shop, path: &str, seconds: u64) -> bool {
         let now = shop.clock.now() + Duration::from_secs(seconds);
-        let place = shop.openings.place(shop, Path::new(path));
+        let place = shop.openings.place(shop, Path::new(path), None);
         shop.openings.silence_of(shop, &place, now).is_err()
     }
 
@@ -379,7 +399,8 @@ mod tests {
     fn a_place_that_looks_silent_is_tried_by_one_after_a_while() {
         let (shop, _) = shop(vec![("/nas", "0:52")]);
         let _hanging = shop.openings.note(&shop, &record(1, "/nas/a"), Path::new("/nas/a"));
-        let (place, start) = (shop.openings.place(&shop, Path::new("/nas/b")), shop.clock.now());
+        let (place, start) =
+            (shop.openings.place(&shop, Path::new("/nas/b"), None), shop.clock.now());
         let is_tried = |seconds| {
             let now = start + Duration::from_secs(seconds);
             // Whoever only asks is told the same, and takes the place of nobody.
@@ -398,7 +419,7 @@ mod tests {
         let (shop, table) = shop(vec![("/rips", "8:1"), ("/", "8:0")]);
         // A link below /rips, to the server.
         returned(&shop, "/rips/nas/a", "0:52");
-        let place = |path| shop.openings.place(&shop, Path::new(path)).device.unwrap();
+        let place = |path| shop.openings.place(&shop, Path::new(path), None).device.unwrap();
         assert_eq!((place("/rips/nas/b"), place("/rips/b")), ("0:52".into(), "8:1".to_owned()));
         table.0.lock().unwrap()[0].1 = "8:2";
         assert_eq!(place("/rips/nas/b"), "8:2");

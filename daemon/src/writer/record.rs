@@ -6,7 +6,7 @@ mod restart;
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use freemkvd_proto::limits::SLOT_BYTES;
@@ -41,11 +41,15 @@ pub struct Record {
     pub path: PathBuf,
     /// The muxer.
     pub client: Client,
+    /// Its muxer has opened the file itself, and passed it.
+    pub is_given: bool,
     /// What was accepted and not yet written.
     pub queue: Queue,
     weight: AtomicU32,
     clock: Clock,
     inner: Mutex<Inner>,
+    /// Its client has come back with its file.
+    file_came: Condvar,
 }
 
 /// Called when there is something to send, or room in the queue.
@@ -176,10 +180,12 @@ impl Record {
             id,
             path,
             client,
+            is_given: false,
             queue,
             weight: AtomicU32::new(WEIGHT_DEFAULT),
             clock,
             inner: Mutex::new(inner),
+            file_came: Condvar::new(),
         }
     }
 

@@ -9,7 +9,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use freemkvd::storage::{Abilities, Device, FileId, Known, Medium, Open, OpenError, Opened};
+use freemkvd::storage::{
+    Abilities, Descriptors, Device, FileId, Known, Medium, Open, OpenError, Opened,
+};
 use freemkvd_proto::OpenMode;
 use rustix::io::Errno;
 
@@ -300,6 +302,19 @@ impl Open for FaultDisk {
         opened.is_renamed = known.other_path.as_deref() == Some(found);
         opened.storage.has_reserved(known.reserved_bytes);
         Ok(opened)
+    }
+
+    /// A disk in memory has no descriptors: the file that its client calls so.
+    fn adopt(
+        &self,
+        _given: Descriptors,
+        label: &Path,
+        known: Option<Known>,
+    ) -> Result<Opened, OpenError> {
+        if let Some(known) = known {
+            return self.reopen(&[], label, known);
+        }
+        self.open(&[self.root().to_owned()], label, OpenMode::Existing)
     }
 
     fn locate(&self, path: &Path) -> Option<String> {

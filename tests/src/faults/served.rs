@@ -13,7 +13,7 @@ use freemkvd::config::{Config, Total};
 use freemkvd::descriptors::Table;
 use freemkvd::ledger::Ledger;
 use freemkvd::server::{self, Ending, Server, Signal, Source};
-use freemkvd::storage::{Known, Open, OpenError, Opened};
+use freemkvd::storage::{Descriptors, Known, Open, OpenError, Opened};
 use freemkvd::systemd::Passed;
 use freemkvd_client::control::Control;
 use freemkvd_client::{Options, RipFile};
@@ -55,6 +55,15 @@ impl Open for Machine {
 
     fn reopen(&self, roots: &[PathBuf], path: &Path, known: Known) -> Result<Opened, OpenError> {
         self.of(path).reopen(roots, path, known)
+    }
+
+    fn adopt(
+        &self,
+        given: Descriptors,
+        label: &Path,
+        known: Option<Known>,
+    ) -> Result<Opened, OpenError> {
+        self.of(label).adopt(given, label, known)
     }
 
     fn locate(&self, path: &Path) -> Option<String> {

@@ -1,13 +1,14 @@
 //! What a stream that is refused leaves in the server: nothing.
 
 use freemkvd_proto::limits::WEIGHT_DEFAULT;
-use freemkvd_proto::{OpenMode, Transfer, WirePath};
+use freemkvd_proto::{OpenMode, Transfer};
 
 use super::*;
 use crate::config::{Config, Limits};
 use crate::descriptors::Table;
 use crate::ledger::Ledger;
 use crate::storage::Disk;
+use crate::writer::{By, Ending};
 
 fn server(table: Arc<Table>) -> Arc<Server> {
     let limits = Limits { streams_max: 1, ..Limits::default() };
@@ -16,17 +17,17 @@ fn server(table: Arc<Table>) -> Arc<Server> {
 }
 
 fn ask(server: &Server) -> Failure {
-    let path = PathBuf::from("/rips/film");
-    let open = Open {
-        path: WirePath::from_path(&path).unwrap(),
-        mode: OpenMode::Create,
+    let opening = Opening {
+        by: By::Path(OpenMode::Create),
+        path: "/rips/film".into(),
+        ending: Ending::default(),
+        token: None,
         size_hint_bytes: None,
-        transfer: Transfer::Inline,
         weight: WEIGHT_DEFAULT,
         window_bytes: None,
+        transfer: Transfer::Inline,
+        slots: None,
     };
-    let ending = Ending::default();
-    let opening = Opening { open, path, ending, slots: None, token: None };
     begin(server, Client::default(), opening, || {}).err().unwrap()
 }
 

@@ -47,7 +47,7 @@ pub(super) struct File {
     pub(super) direct: Option<OwnedFd>,
     /// `None` when the file has no such name any more.
     pub(super) directory: Option<OwnedFd>,
-    /// In `directory`.
+    /// In `directory`. Empty for a file that its client has opened: nothing here looks for its name.
     pub(super) name: OsString,
     pub(super) name_is_durable: bool,
     pub(super) abilities: Abilities,
@@ -202,7 +202,7 @@ impl Storage for File {
     }
 
     fn is_named(&mut self) -> io::Result<bool> {
-        Ok(fstat(&self.data)?.st_nlink > 0)
+        Ok(self.is_given() || fstat(&self.data)?.st_nlink > 0)
     }
 
     fn taken_by(&mut self, name: &OsStr) -> io::Result<Option<FileId>> {
@@ -263,7 +263,11 @@ impl Storage for File {
     }
 
     fn lend(&self) -> Lent<'_> {
-        vec![("data", self.data.as_fd()), ("sentinel", self.sentinel.as_fd())]
+        let mut lent = vec![("data", self.data.as_fd()), ("sentinel", self.sentinel.as_fd())];
+        // That of another file is found again by its path.
+        let directory = self.directory.as_ref().filter(|_| self.is_given());
+        lent.extend(directory.map(|directory| ("directory", directory.as_fd())));
+        lent
     }
 
     fn has_reserved(&mut self, bytes: u64) {
@@ -293,6 +297,10 @@ impl Durable for File {
 }
 
 impl File {
+    fn is_given(&self) -> bool {
+        self.name.is_empty()
+    }
+
     /// True when `name` in `directory` is this file.
     fn has_name(&self, directory: &OwnedFd, name: &OsStr) -> io::Result<bool> {
         let ours = fstat(&self.data)?;

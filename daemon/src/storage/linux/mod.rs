@@ -2,6 +2,8 @@
 //!
 //! * `call`: the system calls that no binding offers;
 //! * `file`: one open file, and the verbs on it;
+//! * `given`: a file that its client has opened;
+//! * `kind`: what the number of a file system tells;
 //! * `medium`: whether a device seeks;
 //! * `passed`: descriptors that this process was started with;
 //! * `slots`: memory that a client shares.
@@ -11,6 +13,8 @@
 
 mod call;
 mod file;
+mod given;
+mod kind;
 mod medium;
 mod passed;
 mod slots;
@@ -20,17 +24,17 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use freemkvd_proto::OpenMode;
-use rustix::fs::{AtFlags, FsWord, NFS_SUPER_MAGIC, StatxFlags, fstatfs, major, minor, statx};
+use rustix::fs::{AtFlags, StatxFlags, major, minor, statx};
 
 use self::file::{File, direct_align_bytes};
+use self::kind::Kind;
 use super::beneath::{self, Refused};
-use super::{
-    Abilities, Device, FileId, Known, Medium, Open, OpenError, Opened, below, mount, outside,
-};
+use super::mount::{self, Mount};
+use super::{Abilities, Device, FileId, Known, Medium, Open, OpenError, Opened, below, outside};
 
 pub use call::peer_groups;
 pub use passed::passed;
-pub use slots::{Descriptor, Slots};
+pub use slots::{Descriptor, Slots, is_memory};
 
 /// The kernel's page size in bytes.
 #[must_use]
@@ -38,13 +42,35 @@ pub fn page_bytes() -> u64 {
     rustix::param::page_size() as u64
 }
 
-/// What of an open file outlives a daemon, if somebody keeps it.
+/// What there is of a file that somebody else has open: a client, or who keeps it from one daemon to the next.
 #[derive(Debug)]
 pub struct Descriptors {
     /// The one that is written to and waited on.
     pub data: OwnedFd,
     /// The one that is only ever synced.
     pub sentinel: OwnedFd,
+    /// The directory that has the file's name, if that is to be made durable and nobody would find it by a path.
+    pub directory: Option<OwnedFd>,
+}
+
+impl Descriptors {
+    /// Whether a client can pass any.
+    pub const CAN_COME: bool = true;
+
+    /// Those that a client has passed, in the order of the wire. `None` when they are too few or too many.
+    #[must_use]
+    pub fn given(descriptors: Vec<Descriptor>) -> Option<Self> {
+        let mut descriptors = descriptors.into_iter();
+        let (data, sentinel) = (descriptors.next()?, descriptors.next()?);
+        let directory = descriptors.next();
+        descriptors.next().is_none().then_some(Self { data, sentinel, directory })
+    }
+
+    /// How many they are.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        2 + u64::from(self.directory.is_some())
+    }
 }
 
 /// The same, lent, with their names.
@@ -62,7 +88,12 @@ impl Open for Disk {
         Ok(describe(file, path))
     }
 
-    fn reopen(&self, roots: &[PathBuf], path: &Path, known: Known) -> Result<Opened, OpenError> {
+    fn reopen(
+        &self,
+        roots: &[PathBuf],
+        path: &Path,
+        mut known: Known,
+    ) -> Result<Opened, OpenError> {
         // It may have got its other name just before the daemon before ended.
         let is_there = |path: &&Path| {
             let place = below(roots, path);
@@ -76,8 +107,8 @@ impl Open for Disk {
         if known.descriptors.is_none() && known.born.is_none() {
             return Err(changed("may have been replaced (its file system does not tell)"));
         }
-        let file = match known.descriptors {
-            Some(Descriptors { data, sentinel }) => beneath::adopt(root, rest, data, sentinel),
+        let file = match known.descriptors.take() {
+            Some(Descriptors { data, sentinel, .. }) => beneath::adopt(root, rest, data, sentinel),
             None => beneath::open(root, rest, OpenMode::Existing),
         };
         let file = file.map_err(|refused| match refused {
@@ -86,8 +117,7 @@ impl Open for Disk {
             }
             refused => error(refused, roots, path),
         })?;
-        let id = (file.stat.st_dev, file.stat.st_ino, born(&file.data));
-        if id != (known.id.device, known.id.inode, known.born) {
+        if !is(&file, &known) {
             return Err(changed("was replaced by another file"));
         }
         if file.stat.st_nlink == 0 {
@@ -96,6 +126,24 @@ impl Open for Disk {
         let mut opened = describe(file, path);
         opened.is_renamed = other.is_some();
         opened.storage.has_reserved(known.reserved_bytes);
+        Ok(opened)
+    }
+
+    fn adopt(
+        &self,
+        given: Descriptors,
+        label: &Path,
+        known: Option<Known>,
+    ) -> Result<Opened, OpenError> {
+        let file = given::check(given, label)?;
+        if known.as_ref().is_some_and(|known| !is(&file, known)) {
+            let what = "came back as another file";
+            return Err(OpenError::Changed { path: label.to_owned(), what });
+        }
+        let mut opened = given::describe(file);
+        if let Some(known) = known {
+            opened.storage.has_reserved(known.reserved_bytes);
+        }
         Ok(opened)
     }
 
@@ -114,6 +162,12 @@ fn error(refused: Refused, roots: &[PathBuf], path: &Path) -> OpenError {
     }
 }
 
+/// True when it is the file that it was before.
+fn is(file: &beneath::Opened, known: &Known) -> bool {
+    let id = FileId { device: file.stat.st_dev, inode: file.stat.st_ino };
+    (id, born(&file.data)) == (known.id, known.born)
+}
+
 /// When the file was made.
 fn born(file: &OwnedFd) -> Option<(i64, u32)> {
     let told = statx(file, "", AtFlags::EMPTY_PATH, StatxFlags::BTIME).ok()?;
@@ -123,11 +177,20 @@ fn born(file: &OwnedFd) -> Option<(i64, u32)> {
 
 /// What there is to know of an open file.
 fn describe(file: beneath::Opened, path: &Path) -> Opened {
-    let mut mount = mount::of(&file.data, path);
+    let mount = mount::of(&file.data, path);
+    describe_on(mount, file)
+}
+
+/// The same of one that lies on this mount.
+fn describe_on(mut mount: Mount, file: beneath::Opened) -> Opened {
     if mount.device.is_empty() {
-        mount.device = format!("{}:{}", major(file.stat.st_dev), minor(file.stat.st_dev));
+        mount.device = device_number(file.stat.st_dev);
     }
-    let kind = Kind::of(&file.data);
+    let magic = kind::magic(&file.data);
+    let kind = Kind::of(magic);
+    if mount.filesystem.is_empty() {
+        mount.filesystem = kind::name(magic);
+    }
     let in_memory = kind == Kind::Memory;
     let medium =
         if in_memory { Medium::Memory } else { medium::of(Path::new(medium::SYSFS), &mount) };
@@ -139,7 +202,7 @@ fn describe(file: beneath::Opened, path: &Path) -> Opened {
         uncached: kind == Kind::Other,
         direct_align_bytes,
         by_range: kind == Kind::Other,
-        trusted_by_range: is_trusted_by_range(&mount.filesystem),
+        trusted_by_range: kind::is_trusted_by_range(magic),
         in_memory,
     };
     Opened {
@@ -169,40 +232,9 @@ fn describe(file: beneath::Opened, path: &Path) -> Opened {
     }
 }
 
-/// What can't be found out by trying, since it looks as if it had worked.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    /// There is nothing but pages, also for a direct write.
-    Memory,
-    /// Writeback of a page, and a direct write, end in a process of this host. It may put the bytes
-    /// into the page cache of a file that nobody here can see.
-    Fuse,
-    /// Writeback of a page ends when the server has it in its memory. The page counts as clean, and
-    /// can't be dropped until a COMMIT, which `fdatasync(2)` sends; a direct write brings its own.
-    Nfs,
-    /// All others.
-    Other,
-}
-
-impl Kind {
-    /// By the number that the file system itself gives; a mount table may call it anything.
-    fn of(file: &OwnedFd) -> Self {
-        const TMPFS_MAGIC: FsWord = 0x0102_1994;
-        const RAMFS_MAGIC: FsWord = 0x8584_58f6_u32 as FsWord;
-        const FUSE_SUPER_MAGIC: FsWord = 0x6573_5546;
-        match fstatfs(file).map(|told| told.f_type) {
-            Ok(TMPFS_MAGIC | RAMFS_MAGIC) => Self::Memory,
-            Ok(FUSE_SUPER_MAGIC) => Self::Fuse,
-            Ok(NFS_SUPER_MAGIC) => Self::Nfs,
-            _ => Self::Other,
-        }
-    }
-}
-
-/// The local file systems on which `sync_file_range(2)` was seen to do what it says. Stacked and
-/// network file systems return success and do nothing.
-fn is_trusted_by_range(filesystem: &str) -> bool {
-    matches!(filesystem, "ext2" | "ext3" | "ext4" | "xfs" | "btrfs" | "f2fs")
+/// A device's number as the kernel's table of mounts has it.
+fn device_number(device: u64) -> String {
+    format!("{}:{}", major(device), minor(device))
 }
 
 #[cfg(test)]

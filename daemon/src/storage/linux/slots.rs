@@ -32,13 +32,11 @@ impl Slots {
     ///
     /// # Errors
     /// [`BadSlots`].
-    pub fn offered(descriptors: Vec<Descriptor>, slots: u32) -> Result<Option<Self>, BadSlots> {
-        let [memory] = <[_; 1]>::try_from(descriptors)
-            .map_err(|descriptors| BadSlots::Descriptors(descriptors.len()))?;
-        Self::adopt(&memory, slots)
+    pub fn offered(memory: Option<&Descriptor>, slots: u32) -> Result<Option<Self>, BadSlots> {
+        Self::adopt(memory.ok_or(BadSlots::Descriptors(0))?, slots)
     }
 
-    /// As [`Slots::offered`], for the one descriptor.
+    /// As [`Slots::offered`], for memory that did come.
     ///
     /// # Errors
     /// [`BadSlots`].
@@ -81,6 +79,13 @@ impl Slots {
         assert!(fits, "{range:?} is outside of {} bytes of shared slots", self.len);
         (self.address + range.start as usize, (range.end - range.start) as usize)
     }
+}
+
+/// True for memory: it can be closed by anybody at any time, since nobody else is asked. Asks the file itself
+/// nothing: only memory can be sealed, and the kernel knows that without it.
+#[must_use]
+pub fn is_memory(descriptor: &Descriptor) -> bool {
+    fcntl_get_seals(descriptor).is_ok()
 }
 
 impl Drop for Slots {
@@ -176,13 +181,11 @@ mod tests {
     }
 
     #[test]
-    fn it_comes_as_one_descriptor() {
-        for count in [0, 2, 5] {
-            let descriptors = (0..count).map(|_| memory(SLOT, BOTH)).collect();
-            let refused = Slots::offered(descriptors, 1);
-            assert!(matches!(refused, Err(BadSlots::Descriptors(n)) if n == count));
-        }
-        assert!(Slots::offered(vec![memory(SLOT, BOTH)], 1).unwrap().is_some());
+    fn memory_is_told_from_what_may_hang() {
+        let file: OwnedFd = tempfile::tempfile_in(".").unwrap().into();
+        let (socket, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+        assert!(is_memory(&memory(SLOT, BOTH)));
+        assert!(!is_memory(&file) && !is_memory(&socket.into()));
     }
 
     #[test]

@@ -242,7 +242,7 @@ fn known(path: &Path) -> (Opened, Known) {
         born: opened.born,
         other_path: None,
         reserved_bytes: 0,
-        descriptors: Some(Descriptors { data, sentinel }),
+        descriptors: Some(Descriptors { data, sentinel, directory: None }),
     };
     (opened, known)
 }

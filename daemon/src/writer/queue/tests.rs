@@ -1,7 +1,5 @@
 //! Room, order and waiting of one queue.
 
-use bytes::BufMut;
-
 use super::segment::{ALIGNED_BYTES_MIN, ALIGNMENT};
 use super::*;
 
@@ -11,12 +9,19 @@ fn queue(limit_bytes: u64) -> Queue {
     Queue::new(Queues::new(limit_bytes, 64 * MIB), None)
 }
 
+fn fill(segment: &mut Segment, len: usize) {
+    let end = segment.len() + len;
+    while segment.len() < end {
+        segment.space(end - segment.len()).fill(1);
+    }
+}
+
 fn write(queue: &Queue, offset: u64, len: usize) -> Result<(), Room> {
     let mut segment = match queue.take_tail(offset, len) {
         Some(tail) => tail,
         None => queue.new_segment(offset, len)?,
     };
-    segment.space(len).put_bytes(1, len);
+    fill(&mut segment, len);
     queue.push_segment(segment);
     Ok(())
 }
@@ -197,7 +202,7 @@ fn larger_segments_begin_at_a_page_and_small_ones_take_no_more_than_they_are() {
     for round in 0..2 {
         for len in [ALIGNED_BYTES_MIN, SEGMENT_BYTES] {
             let mut segment = queue.new_segment(7, len).unwrap();
-            segment.space(len).put_bytes(1, len);
+            fill(&mut segment, len);
             assert_eq!(segment.content().as_ptr().align_offset(ALIGNMENT), 0);
             assert_eq!(segment.memory.capacity(), len + ALIGNMENT, "round {round}");
             assert_eq!(segment.range(), 7..7 + len as u64);

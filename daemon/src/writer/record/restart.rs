@@ -1,10 +1,12 @@
 //! What a stream and its connection know of a daemon before this one, and of one after it.
 
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use freemkvd_proto::{Resume, Token};
 
 use super::{Activity, Record};
+use crate::foreign::Foreign;
 use crate::storage::Slots;
 use crate::stream::marks::Marks;
 
@@ -21,9 +23,22 @@ pub(super) struct Restart {
     opened_as: (u64, u64),
     /// Its file was left as it is, for the next daemon.
     is_left_open: bool,
+    /// Nobody has kept its file, and its client is to bring it again.
+    lacks_file: bool,
+    /// What it has brought, until the stream's thread takes it.
+    file: Option<Foreign>,
 }
 
+/// How often a stream that waits for its file looks whether it is given up.
+const LOOK: Duration = Duration::from_millis(100);
+
 impl Record {
+    /// The same, with a file that its client has opened itself.
+    #[must_use]
+    pub fn with_given_file(self, is_given: bool) -> Self {
+        Self { is_given, ..self }
+    }
+
     /// Its client can resume it by this token from now on.
     pub fn resumable(&self, token: Token) {
         self.lock().restart.token = Some(token);
@@ -56,7 +71,42 @@ impl Record {
             was_watched: watched,
             opened_as,
             is_left_open: false,
+            lacks_file: false,
+            file: None,
         };
+    }
+
+    /// Nobody has kept its file.
+    pub fn lacks_file(&self) {
+        self.lock().restart.lacks_file = true;
+    }
+
+    /// Its client has brought its file again. What is not needed is closed.
+    pub fn give(&self, file: Foreign) {
+        let mut inner = self.lock();
+        let unused = match inner.restart.lacks_file {
+            true => inner.restart.file.replace(file),
+            false => Some(file),
+        };
+        drop(inner);
+        drop(unused);
+        self.file_came.notify_one();
+    }
+
+    /// Waits for that. `None` when no client comes for it any more.
+    pub(in crate::writer) fn wait_for_file(&self) -> Option<Foreign> {
+        let mut inner = self.lock();
+        loop {
+            if let Some(file) = inner.restart.file.take() {
+                inner.restart.lacks_file = false;
+                return Some(file);
+            }
+            if self.queue.is_ended() {
+                return None;
+            }
+            let waited = self.file_came.wait_timeout(inner, LOOK);
+            inner = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
     }
 
     /// Since when it waits for its client to come back.

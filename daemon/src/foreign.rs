@@ -1,0 +1,173 @@
+//! Descriptors that came from a peer, from their arrival until somebody takes them or they are closed.
+//!
+//! What is behind one may be the file of a server that is dead, or of one that its peer runs itself. Whatever asks
+//! it anything may never return, and closing it asks: FUSE tells its server, NFS writes back. So:
+//!
+//! 1. Nothing is asked of one, and none is closed, by a thread that others wait for. A stream's own thread takes
+//!    those that it is to write by; memory, behind which there is nobody, is the exception.
+//! 2. What nobody takes is closed by a thread for each user who has left something to be closed. Who passes what
+//!    can't be closed has only his own wait for it.
+//! 3. Until they are closed they count in the table of descriptors, and nothing more is received from a user who
+//!    has left too many. So one user's do not fill it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+use tracing::warn;
+
+use crate::descriptors::Claim;
+use crate::storage::{Descriptor, is_memory};
+
+/// The descriptors that came with one frame, or a part of them.
+#[derive(Debug)]
+pub struct Foreign {
+    descriptors: Vec<Descriptor>,
+    from: Source,
+}
+
+/// Whose they are, and who closes them.
+#[derive(Clone, Debug)]
+struct Source {
+    user: Option<u32>,
+    claim: Arc<Claim>,
+    closer: Arc<Closer>,
+}
+
+impl Foreign {
+    /// None yet, of a connection of `user`, with a claim for all that may come.
+    #[must_use]
+    pub fn none(closer: &Arc<Closer>, user: Option<u32>, claim: Claim) -> Self {
+        let from = Source { user, claim: Arc::new(claim), closer: Arc::clone(closer) };
+        Self { descriptors: Vec::new(), from }
+    }
+
+    /// Takes more of them in.
+    pub fn extend(&mut self, more: Vec<Descriptor>) {
+        self.descriptors.extend(more);
+        self.from.claim.cover(self.descriptors.len() as u64);
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.descriptors.len()
+    }
+
+    /// The first one.
+    #[must_use]
+    pub fn first(&self) -> Option<&Descriptor> {
+        self.descriptors.first()
+    }
+
+    /// All but the first `count`, which stay here.
+    #[must_use]
+    pub fn split_off(&mut self, count: usize) -> Self {
+        let count = count.min(self.descriptors.len());
+        Self { descriptors: self.descriptors.split_off(count), from: self.from.clone() }
+    }
+
+    /// The descriptors themselves, for a stream's own thread, which has a claim of its own for them.
+    #[must_use]
+    pub fn take(mut self) -> Vec<Descriptor> {
+        std::mem::take(&mut self.descriptors)
+    }
+}
+
+impl Drop for Foreign {
+    fn drop(&mut self) {
+        let mut descriptors = std::mem::take(&mut self.descriptors);
+        descriptors.retain(|descriptor| !is_memory(descriptor));
+        if !descriptors.is_empty() {
+            let Source { user, claim, closer } = &self.from;
+            let count = descriptors.len();
+            // In this order: the claim is given back after they are closed.
+            closer.push(*user, Batch { count, _it: Box::new((descriptors, Arc::clone(claim))) });
+        }
+    }
+}
+
+/// So many descriptors of one user may wait to be closed before nothing more is received from it: two messages
+/// full of them, and far more than a crowd of muxers leaves that come back all at once.
+const WAITING_MAX: usize = 512;
+
+/// Closes what nobody takes; see rule 2.
+#[derive(Debug, Default)]
+pub struct Closer {
+    by_user: Mutex<BTreeMap<Option<u32>, Waiting>>,
+}
+
+/// What one user has left.
+#[derive(Default)]
+struct Waiting {
+    batches: VecDeque<Batch>,
+    /// Descriptors in them, and in the one that is being closed.
+    count: usize,
+    has_thread: bool,
+}
+
+impl std::fmt::Debug for Waiting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Waiting").field("count", &self.count).finish_non_exhaustive()
+    }
+}
+
+/// What is closed by being dropped.
+struct Batch {
+    count: usize,
+    _it: Box<dyn Send>,
+}
+
+impl Closer {
+    /// Has a connection of `user` closed elsewhere, with whatever nobody has read of it.
+    pub fn close(self: &Arc<Self>, user: Option<u32>, connection: impl Send + 'static) {
+        self.push(user, Batch { count: 1, _it: Box::new(connection) });
+    }
+
+    /// True when nothing more is to be received from `user`.
+    #[must_use]
+    pub fn is_behind(&self, user: Option<u32>) -> bool {
+        self.lock().get(&user).is_some_and(|waiting| waiting.count > WAITING_MAX)
+    }
+
+    fn push(self: &Arc<Self>, user: Option<u32>, batch: Batch) {
+        let mut by_user = self.lock();
+        let waiting = by_user.entry(user).or_default();
+        waiting.count += batch.count;
+        waiting.batches.push_back(batch);
+        if waiting.has_thread {
+            return;
+        }
+        let closer = Arc::clone(self);
+        let name = user.map_or_else(|| "close".to_owned(), |user| format!("close:{user}"));
+        match thread::Builder::new().name(name).spawn(move || closer.close_all(user)) {
+            Ok(_) => waiting.has_thread = true,
+            // They wait for the next ones that this user leaves, and keep their claim.
+            Err(error) => warn!("there is no thread to close what a client has passed: {error}"),
+        }
+    }
+
+    fn close_all(&self, user: Option<u32>) {
+        let mut closed = 0;
+        while let Some(batch) = self.next(user, closed) {
+            closed = batch.count;
+            drop(batch);
+        }
+    }
+
+    /// `None` when there is nothing left, and the thread is to end.
+    fn next(&self, user: Option<u32>, closed: usize) -> Option<Batch> {
+        let mut by_user = self.lock();
+        let waiting = by_user.get_mut(&user)?;
+        waiting.count -= closed;
+        let batch = waiting.batches.pop_front();
+        if batch.is_none() {
+            by_user.remove(&user);
+        }
+        batch
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Option<u32>, Waiting>> {
+        self.by_user.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,216 @@
+//! A first frame that opens a stream or goes on with one, and what came with it: everything that can be refused
+//! without a look at the disk. Of the descriptors it is only counted how many there are.
+
+use std::path::PathBuf;
+
+use freemkvd_proto::limits::WEIGHTS;
+use freemkvd_proto::{
+    Command, ErrorCode, Failure, Leftover, Open, OpenFile, OpenGiven, OpenResumable, Resume, Token,
+    Transfer,
+};
+
+use super::control::Asking;
+use super::guarded::unexpected;
+use super::socket::Passed;
+use super::{Server, control};
+use crate::config::Limits;
+use crate::storage::{BadSlots, Descriptors, Slots};
+use crate::writer::{By, Ending, going_away};
+
+/// A stream that is to be opened.
+pub(super) struct Opening {
+    /// How its file is found.
+    pub(super) by: By,
+    /// The file as it is called until it is complete; or what its client calls it.
+    pub(super) path: PathBuf,
+    pub(super) ending: Ending,
+    /// What it is to be resumed by.
+    pub(super) token: Option<Token>,
+    pub(super) size_hint_bytes: Option<u64>,
+    pub(super) weight: u32,
+    pub(super) window_bytes: Option<u64>,
+    pub(super) transfer: Transfer,
+    /// `None` when content goes inline.
+    pub(super) slots: Option<Slots>,
+}
+
+/// A stream that is to go on.
+pub(super) struct Resuming {
+    pub(super) from: Resume,
+    /// `None` when content goes inline.
+    pub(super) slots: Option<Slots>,
+    /// What came beside the slots: its file, if its client has opened that.
+    pub(super) rest: Passed,
+}
+
+/// True for a command that opens the stream of its connection.
+pub(super) fn is_opening(command: &Command) -> bool {
+    use Command::{Open, OpenFile, OpenGiven, OpenResumable};
+    matches!(command, Open(_) | OpenResumable(_) | OpenFile(_) | OpenGiven(_))
+}
+
+/// Checks a command that opens the stream of its connection.
+///
+/// # Errors
+/// What to tell the client.
+pub(super) fn check(
+    server: &Server,
+    asking: &Asking,
+    command: Command,
+    passed: Passed,
+) -> Result<Opening, Failure> {
+    let config = server.config();
+    if !asking.rights.write {
+        return Err(config.access.refusal(&asking.peer, "write through freemkvd"));
+    }
+    refuse_while_draining(server)?;
+    let limits = &config.limits;
+    let plain = |token, open| OpenFile { token, open, publish: false, leftover: Leftover::Keep };
+    match command {
+        Command::Open(open) => by_path(limits, plain(None, open), passed),
+        Command::OpenResumable(OpenResumable { token, open }) => {
+            by_path(limits, plain(Some(token), open), passed)
+        }
+        Command::OpenFile(file) => by_path(limits, file, passed),
+        Command::OpenGiven(given) => by_descriptor(limits, given, passed),
+        _ => Err(Failure::new(ErrorCode::INTERNAL, "a command that opens nothing")),
+    }
+}
+
+/// Of the ways to open a stream by a path the most general one says all.
+fn by_path(limits: &Limits, file: OpenFile, passed: Passed) -> Result<Opening, Failure> {
+    let ending = Ending::of(&file);
+    let OpenFile { token, open, .. } = file;
+    let Open { path, mode, size_hint_bytes, transfer, weight, window_bytes } = open;
+    let most = limits.path_bytes_max;
+    let bad = |what: &str| {
+        let message = format!(
+            "the path {what}; send an absolute path of at most {most} bytes (limits.path_length)"
+        );
+        Failure::new(ErrorCode::BAD_PATH, message)
+    };
+    if path.0.len() > most {
+        return Err(bad("is too long"));
+    }
+    let path = path.into_path().ok_or_else(|| bad("holds a NUL byte"))?;
+    if !path.is_absolute() {
+        return Err(bad("is not absolute"));
+    }
+    check_weight(weight)?;
+    let path = ending.opened_path(path);
+    let most = usize::from(transfer != Transfer::Inline);
+    none_beside_slots(transfer, passed.files.count().saturating_sub(most))?;
+    let slots = slots(transfer, passed)?.0;
+    let by = By::Path(mode);
+    Ok(Opening { by, path, ending, token, size_hint_bytes, weight, window_bytes, transfer, slots })
+}
+
+fn by_descriptor(limits: &Limits, given: OpenGiven, passed: Passed) -> Result<Opening, Failure> {
+    let OpenGiven { token, label, empties, passes_directory, .. } = given;
+    let OpenGiven { size_hint_bytes, transfer, weight, window_bytes, .. } = given;
+    let most = limits.label_bytes_max;
+    let bad = |what: &str| {
+        let message =
+            format!("the label {what}; send 1 to {most} bytes (limits.label_length) without a NUL");
+        Failure::new(ErrorCode::BAD_PATH, message)
+    };
+    if !(1..=most).contains(&label.0.len()) {
+        return Err(bad("is empty or too long"));
+    }
+    let path = label.into_path().ok_or_else(|| bad("holds a NUL byte"))?;
+    check_weight(weight)?;
+    if !Descriptors::CAN_COME {
+        let message = "no file can be passed to a freemkvd of this platform; open it by its path";
+        return Err(Failure::new(ErrorCode::BAD_FILE, message));
+    }
+    let is_shared = transfer != Transfer::Inline;
+    let files = if passes_directory { 3 } else { 2 };
+    expect(usize::from(is_shared) + files, is_shared, &passed)?;
+    let (slots, rest) = slots(transfer, passed)?;
+    let by = By::Descriptor { files: rest.files, empties };
+    let ending = Ending::default();
+    Ok(Opening { by, path, ending, token, size_hint_bytes, weight, window_bytes, transfer, slots })
+}
+
+/// The same for a `Resume`. What came beside the slots is counted when it is known which stream it is.
+///
+/// # Errors
+/// What to tell the client.
+pub(super) fn check_resume(
+    server: &Server,
+    from: Resume,
+    passed: Passed,
+) -> Result<Resuming, Failure> {
+    refuse_while_draining(server)?;
+    let (slots, rest) = slots(from.transfer, passed)?;
+    Ok(Resuming { from, slots, rest })
+}
+
+/// Checks that what came beside the slots is a file that its client has opened.
+///
+/// # Errors
+/// What to tell the client.
+pub(super) fn a_file(rest: &Passed) -> Result<(), Failure> {
+    match rest.files.count() {
+        3 => Ok(()),
+        _ => expect(2, false, rest),
+    }
+}
+
+/// Checks that nothing came beside the slots.
+///
+/// # Errors
+/// What to tell the client.
+pub(super) fn none_beside_slots(transfer: Transfer, rest: usize) -> Result<(), Failure> {
+    match (rest, transfer) {
+        (0, _) => Ok(()),
+        (_, Transfer::Inline) => Err(unexpected()),
+        (more, Transfer::Shared { .. }) => Err(BadSlots::Descriptors(1 + more).failure()),
+    }
+}
+
+/// The memory of shared slots, which comes first, and what comes after it.
+fn slots(transfer: Transfer, mut passed: Passed) -> Result<(Option<Slots>, Passed), Failure> {
+    let Transfer::Shared { slots } = transfer else {
+        return Ok((None, passed));
+    };
+    if passed.files.count() == 0 && passed.is_cut {
+        return Err(no_descriptor());
+    }
+    let rest = Passed { files: passed.files.split_off(1), is_cut: passed.is_cut };
+    let slots = Slots::offered(passed.files.first(), slots);
+    Ok((slots.map_err(|bad| bad.failure())?, rest))
+}
+
+fn expect(wanted: usize, is_shared: bool, passed: &Passed) -> Result<(), Failure> {
+    let came = passed.files.count();
+    if came == wanted {
+        return Ok(());
+    }
+    if came < wanted && passed.is_cut {
+        return Err(no_descriptor());
+    }
+    let memory = if is_shared { "the memory of the shared slots, " } else { "" };
+    let message = format!(
+        "{came} descriptors came where there should be {wanted}; pass {memory}the file, the same file opened once \
+         more, and its directory if that was said to come"
+    );
+    Err(Failure::new(ErrorCode::BAD_FILE, message))
+}
+
+fn no_descriptor() -> Failure {
+    let message = "freemkvd has no free descriptor for what came with the frame; raise LimitNOFILE= of its unit (or \
+                   ulimit -n) and restart it, or try again later";
+    Failure::new(ErrorCode::NO_RESOURCES, message)
+}
+
+fn check_weight(weight: u32) -> Result<(), Failure> {
+    if WEIGHTS.contains(&weight) {
+        return Ok(());
+    }
+    Err(Failure::new(ErrorCode::BAD_WEIGHT, control::out_of_range(weight)))
+}
+
+fn refuse_while_draining(server: &Server) -> Result<(), Failure> {
+    if server.is_draining() { Err(going_away()) } else { Ok(()) }
+}
