@@ -19,11 +19,10 @@ const PER_STREAM: u64 = 4 + 3;
 /// A connection's socket.
 const PER_CONNECTION: u64 = 1;
 
-/// What may come with the first frame of a connection, until that was looked at: one more than there is any
-/// use for, so that too many are noticed, and an even number, which memory for them is made of.
-pub const WITH_FIRST_FRAME: u8 = 6;
+/// What may come with the first frame of a connection, until that was looked at.
+pub const WITH_FIRST_FRAME: u8 = 4;
 
-const _: () = assert!(WITH_FIRST_FRAME as usize > DESCRIPTORS_MAX);
+const _: () = assert!(WITH_FIRST_FRAME as usize >= DESCRIPTORS_MAX, "all that there is a use for");
 
 /// See rule 3: half a dozen clients that come at the same moment.
 const RESERVE: u64 = 32;
@@ -105,6 +104,13 @@ impl Table {
         self.claim(PER_CONNECTION + u64::from(WITH_FIRST_FRAME), 0)
     }
 
+    /// That of a connection that is closed at once: it is there, whatever the limit is.
+    #[must_use]
+    pub fn for_one_too_many(self: &Arc<Self>) -> Claim {
+        *self.lock() += PER_CONNECTION;
+        Claim { table: Arc::clone(self), count: AtomicU64::new(PER_CONNECTION) }
+    }
+
     fn claim(self: &Arc<Self>, count: u64, reserve: u64) -> Result<Claim, Full> {
         let mut claimed = self.lock();
         let taken = *claimed + self.own;
@@ -127,8 +133,15 @@ impl Table {
 }
 
 impl Claim {
+    /// So many are open: whatever the limit is, they count. No peer can pass more than that at once, and the next
+    /// connection is one too many.
+    pub fn cover(&self, open: u64) {
+        let before = self.count.fetch_max(open, Ordering::Relaxed);
+        *self.table.lock() += open.saturating_sub(before);
+    }
+
     /// The part of a connection's claim that is for what comes with its first frame: it lasts until all of that
-    /// is closed, or somebody else's.
+    /// is closed, or somebody else's. The second time it is none.
     #[must_use]
     pub fn for_first_frame(&self) -> Self {
         let before = self.count.swap(PER_CONNECTION, Ordering::Relaxed);
@@ -176,7 +189,7 @@ mod tests {
         let table = table();
         let _streams: Vec<_> = (0..3).map(|_| open(&table).unwrap()).collect();
         let connections: Vec<_> = std::iter::from_fn(|| table.for_connection().ok()).collect();
-        assert_eq!(connections.len(), 5);
+        assert_eq!(connections.len(), 7);
         let came: Vec<_> = connections.iter().map(Claim::for_first_frame).collect();
         assert!(table.for_connection().is_err(), "what came with them is not closed yet");
         drop(came);

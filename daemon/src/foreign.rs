@@ -7,8 +7,8 @@
 //!    those that it is to write by; memory, behind which there is nobody, is the exception.
 //! 2. What nobody takes is closed by a thread for each user who has left something to be closed. Who passes what
 //!    can't be closed has only his own wait for it.
-//! 3. Until they are closed they keep their part of their connection's claim to the table of descriptors. So all
-//!    that wait are no more than the table has places for.
+//! 3. Until they are closed they count in the table of descriptors, and nothing more is received from a user who
+//!    has left too many. So one user's do not fill it.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -43,8 +43,9 @@ impl Foreign {
     }
 
     /// Takes more of them in.
-    pub fn extend(&mut self, more: impl IntoIterator<Item = Descriptor>) {
+    pub fn extend(&mut self, more: Vec<Descriptor>) {
         self.descriptors.extend(more);
+        self.from.claim.cover(self.descriptors.len() as u64);
     }
 
     /// How many there are.
@@ -79,10 +80,16 @@ impl Drop for Foreign {
         descriptors.retain(|descriptor| !is_memory(descriptor));
         if !descriptors.is_empty() {
             let Source { user, claim, closer } = &self.from;
-            closer.close(*user, Batch { _descriptors: descriptors, _claim: Arc::clone(claim) });
+            let count = descriptors.len();
+            // In this order: the claim is given back after they are closed.
+            closer.push(*user, Batch { count, _it: Box::new((descriptors, Arc::clone(claim))) });
         }
     }
 }
+
+/// So many descriptors of one user may wait to be closed before nothing more is received from it: two messages
+/// full of them, and far more than a crowd of muxers leaves that come back all at once.
+const WAITING_MAX: usize = 512;
 
 /// Closes what nobody takes; see rule 2.
 #[derive(Debug, Default)]
@@ -91,23 +98,42 @@ pub struct Closer {
 }
 
 /// What one user has left.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Waiting {
     batches: VecDeque<Batch>,
+    /// Descriptors in them, and in the one that is being closed.
+    count: usize,
     has_thread: bool,
 }
 
-/// In this order: the claim is given back after they are closed.
-#[derive(Debug)]
+impl std::fmt::Debug for Waiting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Waiting").field("count", &self.count).finish_non_exhaustive()
+    }
+}
+
+/// What is closed by being dropped.
 struct Batch {
-    _descriptors: Vec<Descriptor>,
-    _claim: Arc<Claim>,
+    count: usize,
+    _it: Box<dyn Send>,
 }
 
 impl Closer {
-    fn close(self: &Arc<Self>, user: Option<u32>, batch: Batch) {
+    /// Has a connection of `user` closed elsewhere, with whatever nobody has read of it.
+    pub fn close(self: &Arc<Self>, user: Option<u32>, connection: impl Send + 'static) {
+        self.push(user, Batch { count: 1, _it: Box::new(connection) });
+    }
+
+    /// True when nothing more is to be received from `user`.
+    #[must_use]
+    pub fn is_behind(&self, user: Option<u32>) -> bool {
+        self.lock().get(&user).is_some_and(|waiting| waiting.count > WAITING_MAX)
+    }
+
+    fn push(self: &Arc<Self>, user: Option<u32>, batch: Batch) {
         let mut by_user = self.lock();
         let waiting = by_user.entry(user).or_default();
+        waiting.count += batch.count;
         waiting.batches.push_back(batch);
         if waiting.has_thread {
             return;
@@ -122,15 +148,19 @@ impl Closer {
     }
 
     fn close_all(&self, user: Option<u32>) {
-        while let Some(batch) = self.next(user) {
+        let mut closed = 0;
+        while let Some(batch) = self.next(user, closed) {
+            closed = batch.count;
             drop(batch);
         }
     }
 
     /// `None` when there is nothing left, and the thread is to end.
-    fn next(&self, user: Option<u32>) -> Option<Batch> {
+    fn next(&self, user: Option<u32>, closed: usize) -> Option<Batch> {
         let mut by_user = self.lock();
-        let batch = by_user.get_mut(&user)?.batches.pop_front();
+        let waiting = by_user.get_mut(&user)?;
+        waiting.count -= closed;
+        let batch = waiting.batches.pop_front();
         if batch.is_none() {
             by_user.remove(&user);
         }

@@ -58,7 +58,7 @@ codes! {
     /// The peer did not say in time what it wants.
     HANDSHAKE_TIMEOUT = 107, "no request within the handshake deadline";
     /// More connections than the daemon is configured for.
-    TOO_MANY_CONNECTIONS = 108, "too many connections";
+    TOO_MANY_CONNECTIONS = 108, "too many connections (limits.connections, limits.connections_per_user)";
 
     /// The configuration does not let this user do that.
     NOT_ALLOWED = 110, "not allowed for this user";

@@ -144,7 +144,7 @@ fn what_is_no_file_opened_twice_is_refused_and_nothing_is_left_open() {
         (&three, vec![data, sentinel], "where there should be 3"),
         (&three, vec![data, sentinel, directory, directory], "4 descriptors came"),
         (&shared, vec![data, sentinel], "the memory of the shared slots, the file"),
-        (&two, vec![data; 8], "more descriptors came"),
+        (&two, vec![data; 8], "8 descriptors came"),
         (&two, vec![reader.as_fd(), sentinel], "not open for writing"),
         (&two, vec![data, reader.as_fd()], "not open for writing"),
         (&two, vec![append.as_fd(), sentinel], "O_APPEND"),
@@ -245,7 +245,7 @@ fn what_its_client_does_to_its_own_file_hurts_nobody() {
     peer.opened();
     let content = pattern::bytes(3, 0, 2 << 20);
     peer.content(1, &content);
-    fs::set_permissions(&file.path, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&file.path, fs::Permissions::from_mode(0o000)).unwrap();
     peer.content(2, &content);
     peer.command(3, &Command::Sync);
     peer.until(|sequence, reply| (sequence == 3 && *reply == Reply::Synced).then_some(()));

@@ -29,6 +29,7 @@ mod shortage;
 mod sigterm;
 mod silent_clients;
 mod slots;
+mod slow_closes;
 mod space;
 mod starting;
 mod support;

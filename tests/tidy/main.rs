@@ -178,14 +178,12 @@ fn functions(text: &str) -> Vec<(String, usize, usize)> {
         if !code.ends_with('{') && !code.ends_with('(') {
             continue;
         }
-        let indent = &line[..line.len() - code.len()];
-        // Declared in a trait, over several lines.
-        let mut below = lines[at..].iter().filter(|line| line.starts_with(&format!("{indent})")));
-        if code.ends_with('(') && below.next().is_some_and(|last| last.ends_with(';')) {
-            continue;
-        }
-        let end = format!("{indent}}}");
-        if let Some(len) = lines[at..].iter().position(|line| *line == end) {
+        let indentation = &line[..line.len() - code.len()];
+        let (end, declared) = (format!("{indentation}}}"), format!("{indentation})"));
+        // Of a trait there may be no more than the parameters, over several lines.
+        let is_end =
+            |line: &&str| *line == end || line.starts_with(&declared) && line.ends_with(';');
+        if let Some(len) = lines[at..].iter().position(is_end) {
             let name = name.split(['(', '<']).next().unwrap_or(name).to_owned();
             found.push((name, at + 1, len + 1));
         }

@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
-use super::unit::{FileMode, Size, Span};
+use super::unit::{FileMode, Size, Span, text};
 
 /// A whole file.
 #[derive(Debug, Default, Deserialize)]
@@ -18,6 +18,7 @@ pub(super) struct File {
     pub(super) stream: Stream,
     pub(super) files: Files,
     pub(super) limits: Limits,
+    pub(super) access: Access,
     pub(super) log: Log,
     /// `[root."/srv/rips"]`
     pub(super) root: BTreeMap<PathBuf, Spanned<Root>>,
@@ -74,8 +75,36 @@ pub(super) struct Files {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Limits {
     pub(super) connections: Option<Spanned<u32>>,
+    pub(super) connections_per_user: Option<Spanned<u32>>,
     pub(super) streams: Option<Spanned<u32>>,
+    pub(super) streams_per_user: Option<Spanned<u32>>,
+    pub(super) queue_per_user: Option<Spanned<Size>>,
     pub(super) handshake_timeout: Option<Spanned<Span>>,
+    pub(super) idle_timeout: Option<Spanned<Span>>,
+    pub(super) path_length: Option<Spanned<u32>>,
+    pub(super) label_length: Option<Spanned<u32>>,
+}
+
+/// `[access]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Access {
+    pub(super) users: Option<Spanned<Vec<Spanned<Name>>>>,
+    pub(super) groups: Option<Spanned<Vec<Spanned<Name>>>>,
+    pub(super) admin_group: Option<Spanned<Name>>,
+    pub(super) status_for_all: Option<Spanned<bool>>,
+    pub(super) socket_mode: Option<Spanned<FileMode>>,
+    pub(super) socket_group: Option<Spanned<Name>>,
+}
+
+/// The name of a user or a group, or its number, with or without quotes.
+#[derive(Debug)]
+pub(super) struct Name(pub(super) String);
+
+impl<'de> Deserialize<'de> for Name {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        text(deserializer).map(Self)
+    }
 }
 
 /// `[log]`

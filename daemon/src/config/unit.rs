@@ -97,7 +97,7 @@ impl<'de> Deserialize<'de> for FileMode {
 }
 
 /// A string, or what stands there instead, so that `64` is told the same as `"64"`.
-fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+pub(super) fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     match toml::Value::deserialize(deserializer)? {
         toml::Value::String(text) => Ok(text),
         other => Ok(other.to_string()),

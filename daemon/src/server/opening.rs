@@ -3,14 +3,17 @@
 
 use std::path::PathBuf;
 
-use freemkvd_proto::limits::{LABEL_BYTES_MAX, PATH_BYTES_MAX, WEIGHTS};
+use freemkvd_proto::limits::WEIGHTS;
 use freemkvd_proto::{
     Command, ErrorCode, Failure, Leftover, Open, OpenFile, OpenGiven, OpenResumable, Resume, Token,
     Transfer,
 };
 
+use super::control::Asking;
+use super::guarded::unexpected;
 use super::socket::Passed;
 use super::{Server, control};
+use crate::config::Limits;
 use crate::storage::{BadSlots, Descriptors, Slots};
 use crate::writer::{By, Ending, going_away};
 
@@ -50,31 +53,43 @@ pub(super) fn is_opening(command: &Command) -> bool {
 ///
 /// # Errors
 /// What to tell the client.
-pub(super) fn check(server: &Server, command: Command, passed: Passed) -> Result<Opening, Failure> {
+pub(super) fn check(
+    server: &Server,
+    asking: &Asking,
+    command: Command,
+    passed: Passed,
+) -> Result<Opening, Failure> {
+    let config = server.config();
+    if !asking.rights.write {
+        return Err(config.access.refusal(&asking.peer, "write through freemkvd"));
+    }
     refuse_while_draining(server)?;
+    let limits = &config.limits;
     let plain = |token, open| OpenFile { token, open, publish: false, leftover: Leftover::Keep };
     match command {
-        Command::Open(open) => by_path(plain(None, open), passed),
+        Command::Open(open) => by_path(limits, plain(None, open), passed),
         Command::OpenResumable(OpenResumable { token, open }) => {
-            by_path(plain(Some(token), open), passed)
+            by_path(limits, plain(Some(token), open), passed)
         }
-        Command::OpenFile(file) => by_path(file, passed),
-        Command::OpenGiven(given) => by_descriptor(given, passed),
+        Command::OpenFile(file) => by_path(limits, file, passed),
+        Command::OpenGiven(given) => by_descriptor(limits, given, passed),
         _ => Err(Failure::new(ErrorCode::INTERNAL, "a command that opens nothing")),
     }
 }
 
 /// Of the ways to open a stream by a path the most general one says all.
-fn by_path(file: OpenFile, passed: Passed) -> Result<Opening, Failure> {
+fn by_path(limits: &Limits, file: OpenFile, passed: Passed) -> Result<Opening, Failure> {
     let ending = Ending::of(&file);
     let OpenFile { token, open, .. } = file;
     let Open { path, mode, size_hint_bytes, transfer, weight, window_bytes } = open;
+    let most = limits.path_bytes_max;
     let bad = |what: &str| {
-        let message =
-            format!("the path {what}; send an absolute path of at most {PATH_BYTES_MAX} bytes");
+        let message = format!(
+            "the path {what}; send an absolute path of at most {most} bytes (limits.path_length)"
+        );
         Failure::new(ErrorCode::BAD_PATH, message)
     };
-    if path.0.len() > PATH_BYTES_MAX {
+    if path.0.len() > most {
         return Err(bad("is too long"));
     }
     let path = path.into_path().ok_or_else(|| bad("holds a NUL byte"))?;
@@ -90,14 +105,16 @@ fn by_path(file: OpenFile, passed: Passed) -> Result<Opening, Failure> {
     Ok(Opening { by, path, ending, token, size_hint_bytes, weight, window_bytes, transfer, slots })
 }
 
-fn by_descriptor(given: OpenGiven, passed: Passed) -> Result<Opening, Failure> {
+fn by_descriptor(limits: &Limits, given: OpenGiven, passed: Passed) -> Result<Opening, Failure> {
     let OpenGiven { token, label, empties, passes_directory, .. } = given;
     let OpenGiven { size_hint_bytes, transfer, weight, window_bytes, .. } = given;
+    let most = limits.label_bytes_max;
     let bad = |what: &str| {
-        let message = format!("the label {what}; send 1 to {LABEL_BYTES_MAX} bytes without a NUL");
+        let message =
+            format!("the label {what}; send 1 to {most} bytes (limits.label_length) without a NUL");
         Failure::new(ErrorCode::BAD_PATH, message)
     };
-    if !(1..=LABEL_BYTES_MAX).contains(&label.0.len()) {
+    if !(1..=most).contains(&label.0.len()) {
         return Err(bad("is empty or too long"));
     }
     let path = label.into_path().ok_or_else(|| bad("holds a NUL byte"))?;
@@ -150,13 +167,6 @@ pub(super) fn none_beside_slots(transfer: Transfer, rest: usize) -> Result<(), F
         (_, Transfer::Inline) => Err(unexpected()),
         (more, Transfer::Shared { .. }) => Err(BadSlots::Descriptors(1 + more).failure()),
     }
-}
-
-/// A descriptor came with a frame that has no use for it.
-pub(super) fn unexpected() -> Failure {
-    let message =
-        "a descriptor came without an Open that shares slots, and without a file of its own";
-    Failure::new(ErrorCode::BAD_SLOTS, message)
 }
 
 /// The memory of shared slots, which comes first, and what comes after it.

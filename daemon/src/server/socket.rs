@@ -4,14 +4,14 @@ use std::io;
 use std::time::Duration;
 
 use freemkvd_proto::hello::{ClientHello, DaemonHello, HELLO_BYTES};
+use freemkvd_proto::limits::DESCRIPTORS_MAX;
 use freemkvd_proto::{
     Command, Decoder, ErrorCode, Failure, FrameError, Header, Reply, Sender, Step,
 };
-use interprocess::local_socket::tokio::Stream;
-use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::time::sleep;
 
-use super::passed;
+use super::guarded::Socket;
 use crate::foreign::Foreign;
 use crate::platform;
 
@@ -19,6 +19,10 @@ use crate::platform;
 /// in between: about ten seconds.
 const SHORTAGE_TRIES: u32 = 1000;
 const SHORTAGE_PAUSE: Duration = Duration::from_millis(10);
+
+/// So many descriptors no first frame is read to its end with. A few more than there is a use for are told to be
+/// too many in words that fit the frame.
+const TOO_MANY: usize = 2 * DESCRIPTORS_MAX;
 
 /// What came with the first frame of a connection.
 pub(super) struct Passed {
@@ -59,7 +63,7 @@ impl From<FrameError> for Broken {
 
 /// Receives the commands of one connection.
 pub(super) struct Receiver<'a> {
-    socket: &'a Stream,
+    socket: &'a Socket,
     decoder: Decoder,
     /// What was agreed on; kinds that came later are unknown here.
     version: u16,
@@ -67,7 +71,7 @@ pub(super) struct Receiver<'a> {
 
 impl<'a> Receiver<'a> {
     /// For a connection after its hello, in which this version was agreed on.
-    pub(super) fn new(socket: &'a Stream, version: u16) -> Self {
+    pub(super) fn new(socket: &'a Socket, version: u16) -> Self {
         Self { socket, decoder: Decoder::new(Sender::Client), version }
     }
 
@@ -87,18 +91,16 @@ impl<'a> Receiver<'a> {
     }
 
     /// The first command, and the descriptors that came with it.
-    pub(super) async fn receive_first(
-        &mut self,
-        none: Foreign,
-    ) -> Result<(Received, Passed), Broken> {
-        let mut passed = Passed { files: none, is_cut: false };
+    pub(super) async fn receive_first(&mut self) -> Result<(Received, Passed), Broken> {
+        let mut passed = self.socket.nothing_passed();
         loop {
-            if passed.files.count() >= passed::DESCRIPTORS_MAX {
+            let space = self.decoder.space();
+            let count = self.socket.read_with(space, &mut passed).await?;
+            // Not more and more of them, byte by byte.
+            if passed.files.count() > TOO_MANY {
                 let message = "more descriptors came than any first frame has a use for";
                 return Err(Broken::Rule(Failure::new(ErrorCode::BAD_FILE, message)));
             }
-            let space = self.decoder.space();
-            let count = passed::read(self.socket, space, &mut passed).await?;
             if let Some(received) = self.advance(count)? {
                 return Ok((received, passed));
             }
@@ -128,14 +130,20 @@ impl<'a> Receiver<'a> {
 
 /// Exchanges the hello. Returns the version that was agreed on, or why there is nothing more to say, which the
 /// client has been told.
-pub(super) async fn hello(socket: &Stream) -> io::Result<Result<u16, ErrorCode>> {
+pub(super) async fn hello(socket: &Socket) -> Result<Result<u16, ErrorCode>, Broken> {
     let mut bytes = [0; HELLO_BYTES];
-    (&*socket).read_exact(&mut bytes).await?;
+    let mut came = 0;
+    while came < HELLO_BYTES {
+        match socket.read(&mut bytes[came..]).await? {
+            0 => return Err(Broken::Io),
+            count => came += count,
+        }
+    }
     let answer = match ClientHello::decode(&bytes) {
         Err(code) => DaemonHello::refuse(code),
         Ok(hello) => hello.answer(),
     };
-    (&*socket).write_all(&answer.encode()).await?;
+    socket.stream().write_all(&answer.encode()).await?;
     Ok(match answer {
         DaemonHello::Accepted { version } => Ok(version),
         DaemonHello::Refused { reason, .. } => Err(reason),
@@ -143,13 +151,18 @@ pub(super) async fn hello(socket: &Stream) -> io::Result<Result<u16, ErrorCode>>
 }
 
 /// Answers the hello with a refusal, whatever it will be.
-pub(super) async fn refuse(socket: &Stream, reason: ErrorCode) -> io::Result<()> {
-    (&*socket).write_all(&DaemonHello::refuse(reason).encode()).await
+pub(super) async fn refuse(socket: &Socket, reason: ErrorCode) -> io::Result<()> {
+    socket.stream().write_all(&DaemonHello::refuse(reason).encode()).await
 }
 
 /// Sends one answer.
-pub(super) async fn send(socket: &Stream, sequence: u64, reply: &Reply) -> Result<(), Broken> {
-    write_all(&mut &*socket, &reply.encode(sequence)?, SHORTAGE_PAUSE).await?;
+pub(super) async fn send(socket: &Socket, sequence: u64, reply: &Reply) -> Result<(), Broken> {
+    send_frame(socket, &reply.encode(sequence)?).await
+}
+
+/// The same, which is a frame already.
+pub(super) async fn send_frame(socket: &Socket, frame: &[u8]) -> Result<(), Broken> {
+    write_all(&mut socket.stream(), frame, SHORTAGE_PAUSE).await?;
     Ok(())
 }
 
@@ -177,9 +190,9 @@ async fn write_all(
 
 /// Reads and drops what the peer still sends, until it closes: closing first could take away the
 /// answer that it has not read yet.
-pub(super) async fn linger(socket: &Stream) {
+pub(super) async fn linger(socket: &Socket) {
     let mut dropped = [0; 4096];
-    while !matches!((&*socket).read(&mut dropped).await, Ok(0) | Err(_)) {}
+    while !matches!(socket.read(&mut dropped).await, Ok(0) | Err(_)) {}
 }
 
 #[cfg(all(test, unix))]

@@ -6,18 +6,16 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::BufMut;
 use freemkvd_proto::{Command, ErrorCode, Failure, GoingAway, Header, Kind, Reply};
-use interprocess::local_socket::tokio::Stream;
-use tokio::io::AsyncReadExt;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 use tracing::warn;
 
+use super::guarded::Socket;
 use super::opening::{Opening, Resuming};
 use super::resumed::{self, Found};
 use super::socket::{self, Broken, Received, Receiver};
-use super::{Phase, Server};
+use super::{Phase, Server, crowd};
 use crate::config::{Config, RootSettings, SilentDevice};
 use crate::stream::command::{Commands, Request};
 use crate::writer::{
@@ -63,7 +61,7 @@ impl Wakes {
 /// Opens a stream and serves it to its end. Returns what to tell the client when no stream came of it.
 pub(super) async fn open(
     server: &Arc<Server>,
-    socket: &Stream,
+    socket: &Socket,
     receiver: Receiver<'_>,
     client: Client,
     opening: Opening,
@@ -90,7 +88,7 @@ pub(super) async fn open(
 /// Goes on with a stream of the daemon before, to its end. Returns what to tell the client when it can't.
 pub(super) async fn resume(
     server: &Arc<Server>,
-    socket: &Stream,
+    socket: &Socket,
     receiver: Receiver<'_>,
     client: Client,
     resuming: Resuming,
@@ -117,7 +115,7 @@ pub(super) async fn resume(
 
 async fn serve(
     server: &Arc<Server>,
-    socket: &Stream,
+    socket: &Socket,
     mut receiver: Receiver<'_>,
     mut end: EndOfConnection<'_>,
     commands: Commands,
@@ -237,23 +235,17 @@ fn begin(
         server.streams.remove(record.id);
         lacking(what)
     };
-    let queue = Queue::new(Arc::clone(&server.queues));
+    let queue = Queue::new(Arc::clone(&server.queues), client.uid);
     let id = server.streams.next_id();
     let record = Record::new(id, path.clone(), client, queue, server.shop.clock);
     let record = Arc::new(record.with_given_file(is_given));
     record.set_weight(opening.weight);
     record.attach(slots, wake);
-    if !server.streams.insert(&record, config.streams_max as usize) {
-        let message = format!(
-            "{} streams are open, as many as limits.streams allows; wait for one to finish",
-            config.streams_max
-        );
-        return Err(Failure::new(ErrorCode::TOO_MANY_STREAMS, message));
+    if let Err(crowded) = server.streams.insert(&record, &config.limits) {
+        return Err(crowd::streams(crowded, client.uid, &config.limits));
     }
-    if !record.queue.reserve() {
-        let what = "freemkvd has no memory for the queue of another stream; raise MemoryMax= of its unit, or \
-                    stream.queue_total if that is less than 1 MiB for each stream, or wait until another has ended";
-        return Err(refused(&record, what.to_owned()));
+    if let Err(lacking) = record.queue.reserve() {
+        return Err(refused(&record, crowd::queue(lacking).to_owned()));
     }
     let window_bytes = opening.window_bytes.unwrap_or(u64::MAX).min(config.window_bytes);
     let target = Target {
@@ -290,7 +282,7 @@ pub(super) fn settings(config: &Config, path: &Path, is_given: bool) -> RootSett
 
 /// Sends whatever there is to send until an answer that ends the stream, or until there can be none. True when
 /// all of it was sent.
-async fn send_all(socket: &Stream, record: &Record, outgoing: &Notify, room: &Notify) -> bool {
+async fn send_all(socket: &Socket, record: &Record, outgoing: &Notify, room: &Notify) -> bool {
     loop {
         // First this, then the answers: an answer that comes in between is sent in the next round.
         let ended = record.has_ended();
@@ -311,7 +303,7 @@ async fn send_all(socket: &Stream, record: &Record, outgoing: &Notify, room: &No
 }
 
 async fn receive_all(
-    socket: &Stream,
+    socket: &Socket,
     receiver: &mut Receiver<'_>,
     mut commands: Commands,
     record: &Record,
@@ -392,7 +384,7 @@ async fn receive_command(
 
 /// Reads the content of a `Write` from the socket to where the writer will take it from.
 async fn receive_write(
-    socket: &Stream,
+    socket: &Socket,
     commands: &mut Commands,
     record: &Record,
     room: &Notify,
@@ -404,12 +396,17 @@ async fn receive_write(
     while left > 0 {
         let piece = left.min(SEGMENT_BYTES);
         let mut filling = Filling::begin(record, room, offset, piece).await?;
-        let mut space = filling.segment.space(piece);
-        while space.has_remaining_mut() {
-            match (&*socket).read_buf(&mut space).await {
-                Ok(0) | Err(_) => return Err(Stopped::Gone),
-                Ok(_) => {}
-            }
+        let mut to_come = piece;
+        while to_come > 0 {
+            let came = filling.segment.len();
+            let space = filling.segment.space(to_come);
+            let count = match socket.read(space).await {
+                Ok(0) | Err(Broken::Io) => return Err(Stopped::Gone),
+                Err(Broken::Rule(failure)) => return Err(Stopped::Rule(failure)),
+                Ok(count) => count,
+            };
+            filling.segment.truncate(came + count);
+            to_come -= count;
         }
         offset += piece as u64;
         left -= piece;

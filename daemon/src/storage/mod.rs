@@ -27,9 +27,9 @@ pub mod steps;
 
 pub use creation::Creation;
 pub use error::{OpenError, is_no_space};
-#[cfg(target_os = "linux")]
-pub use platform::passed;
 pub use platform::{Descriptor, Descriptors, Disk, Lent, Slots, is_memory, page_bytes};
+#[cfg(target_os = "linux")]
+pub use platform::{passed, peer_groups};
 pub use refused::BadSlots;
 
 /// How a write goes to the file.

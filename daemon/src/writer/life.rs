@@ -163,9 +163,9 @@ fn kept(
         }
     });
     match descriptors {
-        Some(file) => Some(Kept::BySystemd(file)),
-        None if entry.is_given => record.wait_for_file().map(Kept::ByClient),
-        None => Some(Kept::ByNobody),
+        Some(file) => Some(Kept::Systemd(file)),
+        None if entry.is_given => record.wait_for_file().map(Kept::Client),
+        None => Some(Kept::Nobody),
     }
 }
 
@@ -203,7 +203,7 @@ fn go_on(
     file: Kept,
     claim: Claim,
 ) -> Result<Ready, Failure> {
-    let was_kept = matches!(file, Kept::BySystemd(_));
+    let was_kept = matches!(file, Kept::Systemd(_));
     let mut opened = record.calling("open", shop.clock.now(), || {
         let _opening = shop.openings.note(shop, record, &target.path);
         open::reopen(shop, target, entry, file)

@@ -225,22 +225,23 @@ pub(super) fn reopen(
     };
     let path = &target.path;
     let opened = match from {
-        Kept::BySystemd(file) if entry.is_given => shop.disk.adopt(file, path, Some(known)),
-        Kept::ByClient(files) => adopt(shop, files, path, Some(known)),
-        Kept::BySystemd(file) => {
+        Kept::Systemd(file) if entry.is_given => shop.disk.adopt(file, path, Some(known)),
+        Kept::Client(files) => adopt(shop, files, path, Some(known)),
+        Kept::Systemd(file) => {
             let known = Known { descriptors: Some(file), ..known };
             shop.disk.reopen(&target.roots, path, known)
         }
-        Kept::ByNobody => shop.disk.reopen(&target.roots, path, known),
+        Kept::Nobody => shop.disk.reopen(&target.roots, path, known),
     };
     opened.map_err(|error| error.failure())
 }
 
 /// Who has kept the file of a stream open from the daemon before to this one.
 pub(super) enum Kept {
-    BySystemd(Descriptors),
-    ByClient(Foreign),
-    ByNobody,
+    Systemd(Descriptors),
+    /// Who has brought it again.
+    Client(Foreign),
+    Nobody,
 }
 
 /// Takes a file that its client has opened.

@@ -351,7 +351,7 @@ mod tests {
     }
 
     fn record(id: StreamId, path: &str) -> Record {
-        let queue = Queue::new(Queues::new(1 << 20, 1 << 20));
+        let queue = Queue::new(Queues::new(1 << 20, 1 << 20), None);
         Record::new(id, path.into(), Client::default(), queue, Clock::start())
     }
 

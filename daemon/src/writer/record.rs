@@ -189,12 +189,6 @@ impl Record {
         }
     }
 
-    /// The same, with a file that its client has opened itself.
-    #[must_use]
-    pub fn with_given_file(self, is_given: bool) -> Self {
-        Self { is_given, ..self }
-    }
-
     /// Gives it a connection: what wakes that, and the slots that its client shares.
     pub fn attach(&self, slots: Option<Slots>, wake: impl Fn() + Send + Sync + 'static) {
         self.lock().attach(slots, wake);

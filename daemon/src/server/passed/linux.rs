@@ -1,9 +1,7 @@
-//! The bytes of a connection's first frame, and the descriptors that come with them.
+//! The bytes that a connection has, and the descriptors that come with them.
 //!
-//! 1. What came and nobody takes is closed, and not by the thread that reads here ([`Foreign`]).
-//! 2. No peer makes the daemon hold more than [`DESCRIPTORS_MAX`] of them at once, also not for a moment.
-//!
-//! Reads of later frames ask for no descriptors; the kernel closes those that come all the same.
+//! Every read takes in all descriptors that may come with a message: what finds no place is closed by the kernel in
+//! the very call, and that may take for ever ([`crate::foreign`]).
 
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -11,49 +9,46 @@ use std::os::fd::RawFd;
 
 use interprocess::local_socket::tokio::Stream;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, recvmsg};
+use rustix::net::{Shutdown, shutdown};
 use tokio::io::Interest;
 
-use super::socket::Passed;
-use crate::descriptors::WITH_FIRST_FRAME;
+use super::guarded::Arrived;
 
-/// More than any first frame has a use for, so that too many are noticed.
-pub(in crate::server) const DESCRIPTORS_MAX: usize = WITH_FIRST_FRAME as usize;
+/// `SCM_MAX_FD` of the kernel: no message has more.
+const DESCRIPTORS_MAX: usize = 253;
 
-/// Memory for so many and not one more: the kernel fills all that there is.
-#[repr(align(8))]
-struct Space([MaybeUninit<u8>; space_bytes(DESCRIPTORS_MAX)]);
+/// Memory for them, as the kernel fills it: a header, and then one number after the other.
+const SPACE_BYTES: usize = size_of::<libc::cmsghdr>() + DESCRIPTORS_MAX * size_of::<RawFd>();
 
-const fn space_bytes(descriptors: usize) -> usize {
-    size_of::<libc::cmsghdr>() + descriptors * size_of::<RawFd>()
-}
-
-/// Reads what is there into `space`, and puts the descriptors that come with it into `passed`.
-pub(in crate::server) async fn read(
-    socket: &Stream,
-    space: &mut [u8],
-    passed: &mut Passed,
-) -> io::Result<usize> {
+/// Reads what is there into `space`.
+pub(in crate::server) async fn read(socket: &Stream, space: &mut [u8]) -> io::Result<Arrived> {
     let Stream::UdSocket(socket) = socket;
     let socket = socket.inner();
-    socket.async_io(Interest::READABLE, || receive(socket, space, passed)).await
+    socket.async_io(Interest::READABLE, || receive(socket, space)).await
 }
 
-fn receive(
-    socket: &tokio::net::UnixStream,
-    space: &mut [u8],
-    passed: &mut Passed,
-) -> io::Result<usize> {
-    let mut memory = Space([MaybeUninit::uninit(); space_bytes(DESCRIPTORS_MAX)]);
-    let free = space_bytes(DESCRIPTORS_MAX.saturating_sub(passed.files.count()));
-    let mut ancillary = RecvAncillaryBuffer::new(&mut memory.0[..free]);
+fn receive(socket: &tokio::net::UnixStream, space: &mut [u8]) -> io::Result<Arrived> {
+    let mut memory = [MaybeUninit::uninit(); SPACE_BYTES.next_multiple_of(8) + 8];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut memory);
     let flags = RecvFlags::CMSG_CLOEXEC;
     let received = recvmsg(socket, &mut [IoSliceMut::new(space)], &mut ancillary, flags)?;
+    let mut descriptors = Vec::new();
     for message in ancillary.drain() {
-        if let RecvAncillaryMessage::ScmRights(descriptors) = message {
-            passed.files.extend(descriptors);
+        if let RecvAncillaryMessage::ScmRights(came) = message {
+            descriptors.extend(came);
         }
     }
     // The kernel drops what this process has no free descriptor for, and only hints at it.
-    passed.is_cut |= received.flags.contains(ReturnFlags::CTRUNC);
-    Ok(received.bytes)
+    let is_cut = received.flags.contains(ReturnFlags::CTRUNC);
+    Ok(Arrived { count: received.bytes, descriptors, is_cut })
+}
+
+/// Ends the connection in both directions. True when nothing is left in it unread: then closing it closes
+/// nothing else.
+pub(in crate::server) fn end(socket: &Stream) -> bool {
+    let Stream::UdSocket(socket) = socket;
+    let socket = socket.inner();
+    // It fails when the peer was first, which is as good.
+    let _ = shutdown(socket, Shutdown::Both);
+    rustix::io::ioctl_fionread(socket).is_ok_and(|unread| unread == 0)
 }

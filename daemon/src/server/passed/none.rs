@@ -1,20 +1,20 @@
-//! The bytes of a connection's first frame, where no descriptors come with them.
+//! The bytes that a connection has, where no descriptors come with them.
 
 use std::io;
 
 use interprocess::local_socket::tokio::Stream;
 use tokio::io::AsyncReadExt;
 
-use super::socket::Passed;
-
-/// More than there ever are.
-pub(in crate::server) const DESCRIPTORS_MAX: usize = usize::MAX;
+use super::guarded::Arrived;
 
 /// Reads what is there into `space`.
-pub(in crate::server) async fn read(
-    socket: &Stream,
-    space: &mut [u8],
-    _passed: &mut Passed,
-) -> io::Result<usize> {
-    (&*socket).read(space).await
+pub(in crate::server) async fn read(socket: &Stream, space: &mut [u8]) -> io::Result<Arrived> {
+    let mut socket = socket;
+    let count = socket.read(space).await?;
+    Ok(Arrived { count, descriptors: Vec::new(), is_cut: false })
+}
+
+/// Nothing can be left in it that closing it would close.
+pub(in crate::server) fn end(_socket: &Stream) -> bool {
+    true
 }

@@ -34,6 +34,7 @@ use super::{
     Abilities, Creation, Device, FileId, Known, Medium, Open, OpenError, Opened, below, outside,
 };
 
+pub use call::peer_groups;
 pub use passed::passed;
 pub use slots::{Descriptor, Slots, is_memory};
 

@@ -6,9 +6,6 @@
 use std::ops::Range;
 use std::time::Instant;
 
-use bytes::BufMut;
-use bytes::buf::Limit;
-
 /// Largest segment, and so the largest single `pwrite`: beyond 1 MiB no file system gets faster.
 pub const SEGMENT_BYTES: usize = 1 << 20;
 
@@ -18,6 +15,10 @@ pub(super) const SEGMENT_BYTES_MIN: usize = 4 << 10;
 /// From here on a segment is aligned (invariant 4). The memory that is skipped for it is not charged:
 /// at most a sixteenth, and for small segments it would be as much as they are.
 pub(super) const ALIGNED_BYTES_MIN: usize = 64 << 10;
+
+/// How much of it is made ready at once: as much as stays in the processor's nearest cache, so that the zeros
+/// which the content then replaces cost little.
+const STEP_BYTES: usize = 64 << 10;
 
 /// The smallest page of the platforms served, and what every disk takes.
 pub(super) const ALIGNMENT: usize = 4096;
@@ -72,10 +73,20 @@ impl Segment {
         self.offset..self.offset + self.content().len() as u64
     }
 
-    /// Where the next `len` bytes of content go; it was asked for with room for them.
-    pub fn space(&mut self, len: usize) -> Limit<&mut Vec<u8>> {
-        debug_assert!(self.content().len() + len <= self.room_bytes, "more than was charged");
-        (&mut self.memory).limit(len)
+    /// How much content it has, in bytes.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "nobody asks")]
+    pub fn len(&self) -> usize {
+        self.content().len()
+    }
+
+    /// Where the next of `len` bytes of content go; it was asked for with room for them. They count as content
+    /// at once: what does not come is to be dropped by [`Segment::truncate`].
+    pub fn space(&mut self, len: usize) -> &mut [u8] {
+        debug_assert!(self.len() + len <= self.room_bytes, "more than was charged");
+        let begin = self.memory.len();
+        self.memory.resize(begin + len.min(STEP_BYTES), 0);
+        &mut self.memory[begin..]
     }
 
     /// Drops the content behind its first `len` bytes.

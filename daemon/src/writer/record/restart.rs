@@ -33,6 +33,12 @@ pub(super) struct Restart {
 const LOOK: Duration = Duration::from_millis(100);
 
 impl Record {
+    /// The same, with a file that its client has opened itself.
+    #[must_use]
+    pub fn with_given_file(self, is_given: bool) -> Self {
+        Self { is_given, ..self }
+    }
+
     /// Its client can resume it by this token from now on.
     pub fn resumable(&self, token: Token) {
         self.lock().restart.token = Some(token);

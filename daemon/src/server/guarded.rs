@@ -1,0 +1,101 @@
+//! A connection's socket. Its peer may send descriptors at any moment, wanted or not, and no thread of the runtime
+//! may be the one that closes them ([`crate::foreign`]).
+//!
+//! 1. Whatever comes is taken in, and, if nobody wants it, is closed elsewhere. The connection is over then.
+//! 2. So is what was sent and not read: it is closed with the socket, which is done elsewhere, too.
+
+use std::io;
+use std::sync::Arc;
+
+use freemkvd_proto::{ErrorCode, Failure};
+use interprocess::local_socket::tokio::Stream;
+
+use super::passed;
+use super::socket::{Broken, Passed};
+use crate::descriptors::Claim;
+use crate::foreign::{Closer, Foreign};
+use crate::storage::Descriptor;
+
+/// What a read has brought.
+pub(super) struct Arrived {
+    /// So many bytes.
+    pub(super) count: usize,
+    pub(super) descriptors: Vec<Descriptor>,
+    /// There were more, for which this process had no place.
+    pub(super) is_cut: bool,
+}
+
+/// See the module's documentation.
+pub(super) struct Socket {
+    /// `None` in the end.
+    stream: Option<Stream>,
+    user: Option<u32>,
+    closer: Arc<Closer>,
+    claim: Option<Claim>,
+}
+
+impl Socket {
+    /// That of `user`, which has a claim to its descriptor and to what comes with its first frame.
+    pub(super) fn new(
+        stream: Stream,
+        user: Option<u32>,
+        closer: &Arc<Closer>,
+        claim: Claim,
+    ) -> Self {
+        Self { stream: Some(stream), user, closer: Arc::clone(closer), claim: Some(claim) }
+    }
+
+    /// What comes with the first frame: nothing yet.
+    pub(super) fn nothing_passed(&self) -> Passed {
+        Passed { files: self.foreign(), is_cut: false }
+    }
+
+    /// The claim to the first ones that come is that of the connection.
+    fn foreign(&self) -> Foreign {
+        let claim = self.claim.as_ref().expect("it is there until the end").for_first_frame();
+        Foreign::none(&self.closer, self.user, claim)
+    }
+
+    /// For sending.
+    pub(super) fn stream(&self) -> &Stream {
+        self.stream.as_ref().expect("it is there until the end")
+    }
+
+    /// Reads what is there into `space`; 0 bytes are the end.
+    pub(super) async fn read(&self, space: &mut [u8]) -> Result<usize, Broken> {
+        let Arrived { count, descriptors, .. } = passed::read(self.stream(), space).await?;
+        if descriptors.is_empty() {
+            return Ok(count);
+        }
+        self.foreign().extend(descriptors);
+        Err(Broken::Rule(unexpected()))
+    }
+
+    /// The same, and puts the descriptors that come into `passed`.
+    pub(super) async fn read_with(
+        &self,
+        space: &mut [u8],
+        passed: &mut Passed,
+    ) -> io::Result<usize> {
+        let Arrived { count, descriptors, is_cut } = passed::read(self.stream(), space).await?;
+        passed.files.extend(descriptors);
+        passed.is_cut |= is_cut;
+        Ok(count)
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        let (stream, claim) = (self.stream.take(), self.claim.take());
+        if stream.as_ref().is_some_and(|stream| !passed::end(stream)) {
+            self.closer.close(self.user, (stream, claim));
+        }
+    }
+}
+
+/// A descriptor came with a frame that has no use for it.
+pub(super) fn unexpected() -> Failure {
+    let message =
+        "a descriptor came without an Open that shares slots, and without a file of its own";
+    Failure::new(ErrorCode::BAD_SLOTS, message)
+}

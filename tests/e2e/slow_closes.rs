@@ -1,0 +1,169 @@
+//! Descriptors that take as long to be closed as their sender likes. Here they are TCP connections with bytes that
+//! nobody reads and `SO_LINGER`: whoever closes the last descriptor of one waits. A file that its sender serves
+//! himself, by FUSE, does as well. Passed at any moment of a connection, they must keep nobody waiting.
+
+use std::fs::File;
+use std::io::Write;
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use freemkvd_proto::hello::ClientHello;
+use freemkvd_proto::{Command, Kind};
+use freemkvd_tests::daemon::{Daemon, wait_until};
+use freemkvd_tests::peer::{Peer, giving};
+use rustix::net::sockopt::set_socket_linger;
+use rustix::process::Signal;
+
+use crate::support::scratch;
+
+/// How long a close would take.
+const LINGER: Duration = Duration::from_secs(60);
+
+/// More than the daemon has threads for connections.
+const TIMES: usize = 4;
+
+/// Connections that take long to be closed, until this is dropped.
+#[derive(Default)]
+struct Unread(Vec<TcpStream>);
+
+impl Unread {
+    /// The one end of one.
+    fn socket(&mut self) -> OwnedFd {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        self.0.push(listener.accept().unwrap().0);
+        socket.set_nonblocking(true).unwrap();
+        while socket.write(&[0; 1 << 16]).is_ok() {}
+        set_socket_linger(&socket, Some(LINGER)).unwrap();
+        socket.into()
+    }
+}
+
+/// Panics unless others are served as if nothing were.
+fn assert_serves(daemon: &Daemon, root: &Path) {
+    let since = Instant::now();
+    for number in 0..TIMES {
+        assert!(daemon.try_status().is_some(), "no status");
+        let mut file = daemon.options().create(root.join(number.to_string())).unwrap();
+        file.write_all(b"film").unwrap();
+        file.finish().unwrap();
+    }
+    assert!(since.elapsed() < LINGER / 4, "{:?}", since.elapsed());
+}
+
+/// Passes such descriptors by `send`, on connections that have come as far as `begin`, and looks how others are
+/// served meanwhile.
+fn check(begin: impl Fn(&Daemon) -> Peer, send: impl Fn(&mut Peer, BorrowedFd<'_>)) {
+    let root = scratch();
+    let daemon = Daemon::start(root.path(), "");
+    let before = daemon.descriptors();
+    let mut unread = Unread::default();
+    let mut peers: Vec<_> = (0..TIMES).map(|_| begin(&daemon)).collect();
+    // While it can't receive: it is to be the last one that has them.
+    daemon.signal(Signal::STOP);
+    for peer in &mut peers {
+        send(peer, unread.socket().as_fd());
+    }
+    daemon.signal(Signal::CONT);
+    assert_serves(&daemon, root.path());
+    drop(peers);
+    assert_serves(&daemon, root.path());
+    let is_closing = |threads: Vec<(String, i32)>| {
+        threads.iter().any(|(name, _)| name.starts_with("close:") || name.ends_with(":film"))
+    };
+    assert!(is_closing(daemon.threads()), "nothing was closed slowly");
+    drop(unread);
+    let left = wait_until(|| daemon.descriptors() <= before);
+    assert!(left, "{} descriptors, and {before} before", daemon.descriptors());
+}
+
+#[test]
+fn with_the_hello() {
+    check(
+        |daemon| Peer::connect(daemon.socket()),
+        |peer, socket| peer.send_with(&ClientHello::THIS.encode(), &[socket]),
+    );
+}
+
+#[test]
+fn with_a_request() {
+    check(
+        |daemon| Peer::greet(daemon.socket()),
+        |peer, socket| peer.send_with(&Command::Status.encode(1).unwrap(), &[socket]),
+    );
+}
+
+#[test]
+fn in_the_middle_of_a_first_frame_and_more_than_there_is_room_for() {
+    check(
+        |daemon| Peer::greet(daemon.socket()),
+        |peer, socket| {
+            let frame = Command::OpenGiven(giving("film")).encode(0).unwrap();
+            peer.send(&frame[..20]);
+            peer.send_with(&frame[20..], &[socket; 8]);
+        },
+    );
+}
+
+#[test]
+fn as_a_file() {
+    check(
+        |daemon| Peer::greet(daemon.socket()),
+        |peer, socket| peer.give(giving("film"), &[socket, socket]),
+    );
+}
+
+#[test]
+fn with_a_later_request() {
+    check(
+        |daemon| {
+            let mut peer = Peer::greet(daemon.socket());
+            peer.command(1, &Command::Status);
+            peer.reply().unwrap();
+            peer
+        },
+        |peer, socket| peer.send_with(&Command::Status.encode(2).unwrap(), &[socket]),
+    );
+}
+
+#[test]
+fn with_content() {
+    let root = scratch();
+    let file = File::options().write(true).create_new(true).open(root.path().join("a")).unwrap();
+    let again = File::options().write(true).open(root.path().join("a")).unwrap();
+    let at = AtomicUsize::new(0);
+    check(
+        |daemon| {
+            let mut peer = Peer::greet(daemon.socket());
+            let name = at.fetch_add(1, Ordering::Relaxed).to_string();
+            peer.give(giving(name), &[file.as_fd(), again.as_fd()]);
+            // The file is that of the first one.
+            peer.reply().unwrap();
+            peer
+        },
+        |peer, socket| {
+            peer.header(Kind::Write as u16, 0, 4, 1);
+            peer.send_with(b"film", &[socket]);
+        },
+    );
+}
+
+#[test]
+fn where_nobody_reads_any_more() {
+    check(
+        |daemon| {
+            let mut peer = Peer::greet(daemon.socket());
+            peer.header(0x7f, 0, 0, 0);
+            peer.failure();
+            peer
+        },
+        |peer, socket| {
+            // The daemon hangs up at the first one, and does not read the second.
+            peer.send_with(b"a", &[socket]);
+            peer.send_with(b"b", &[socket]);
+        },
+    );
+}
