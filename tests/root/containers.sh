@@ -73,7 +73,7 @@ container() {
         mkdir -p "$root/run/freemkvd" "$root/rips" "$root/proc" "$root/image" "$root$work/rips"
         : >"$root/socket-alone"
         mount --bind "$work/image" "$root/image"
-        mount --bind "$work/run" "$root/run/freemkvd"
+        mount --bind -o ro "$work/run" "$root/run/freemkvd"
         mount --bind "$work/run/freemkvd.sock" "$root/socket-alone"
         mount --bind "$work/volume" "$root/rips"
         mount --bind "$work/rips" "$root$work/rips"
@@ -148,7 +148,18 @@ restarted() {
 }
 # Root of the container, and the host knows who that is.
 check "the daemon sees the host's user" begin slow.mkv
-check "another daemon on another socket: the rip goes on" restarted
+# What is in it while it runs.
+within() {
+    setpriv --reuid $muxer --regid $muxer --groups $daemon nsenter --preserve-credentials \
+        --target "$(pgrep -n -u $muxer -x freemkvctl)" --user --mount --root /image/freemkvctl "$@"
+}
+check "the socket's file alone, mounted, is the socket too" within --socket /socket-alone status
+check "what the daemon has made is nobody's in there" equal 65534 \
+    "$(nsenter --target "$(pgrep -n -u $muxer -x freemkvctl)" --user stat -c %u "$rips/film.mkv")"
+check "killed, a new daemon makes a new socket, and the rip goes on" restarted
+check "in the directory the new one is found" within --socket /run/freemkvd/freemkvd.sock status
+check "the file that was mounted alone is the old one, for ever" \
+    refuses 3 "" within --socket /socket-alone status
 : >"$work/enough"
 finished() { wait "$writing" && same "$volume/slow.mkv"; }
 check "and its file is right" finished

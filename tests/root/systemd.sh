@@ -96,10 +96,13 @@ check "the daemon says that it reloaded" soon reloaded
 check "it is still the same process, and active" is NRestarts 0
 
 first=$(property MainPID)
+socket_number() { within stat -c %i /run/freemkvd/freemkvd.sock; }
+socket=$(socket_number)
 within systemctl kill --signal=KILL freemkvd.service
 restarted() { is ActiveState active && is NRestarts 1 && [[ $(property MainPID) != "$first" ]]; }
 check "killed, it comes back" soon restarted
 check "and answers" soon status muxer ".pid == $(property MainPID)"
+check "on the very same socket, which a container may have mounted" equal "$socket" "$(socket_number)"
 
 started=$EPOCHREALTIME
 check "systemctl stop" within systemctl stop freemkvd.service
@@ -123,8 +126,9 @@ drains() {
     within systemctl restart freemkvd.service || return 1
     before=$(property MainPID)
     local file=/srv/rips/$1/of/x.mkv
-    as muxer freemkvctl write "$file" --publish --size-hint 40MB <"$work/more" &&
-        as muxer freemkvctl write "$file" --overwrite <"$work/more" &&
+    as muxer freemkvctl write "$file" --open-by path --publish --size-hint 40MB <"$work/more" &&
+        cmp "$work/more" "$ext4/$1/of/x.mkv" &&
+        as muxer freemkvctl write "$file" --open-by descriptor --overwrite <"$work/more" &&
         cmp "$work/more" "$ext4/$1/of/x.mkv" &&
         rm -r "${ext4:?}/$1" &&
         status muxer '.state' &&
