@@ -118,8 +118,8 @@
 //!
 //! * A memfd that is missing, has another size, or can still shrink or grow, a descriptor that is none,
 //!   and more than one, are refused with [`ErrorCode::BAD_SLOTS`], before any file is opened. So is a
-//!   descriptor that comes with an `Open` for inline content or with another first frame. Descriptors
-//!   with any later frame are closed unseen.
+//!   descriptor that comes with an `Open` for inline content or with another first frame. One that comes with the
+//!   hello or with any later frame breaks the rules, and ends the connection.
 //! * `Opened` says whether the slots are in use. If they are not (another platform, no memory for the
 //!   mapping), content goes inline as if they had not been offered.
 //! * `WriteSlots` names 1 to [`limits::SLOT_PARTS_MAX`] parts, in the order in which they go to the

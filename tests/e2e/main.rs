@@ -17,6 +17,7 @@ mod files_in_use;
 mod four_streams;
 mod given;
 mod given_again;
+mod hostile;
 mod leaks;
 mod limits;
 mod own_files;
