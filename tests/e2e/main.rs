@@ -19,6 +19,7 @@ mod given;
 mod given_again;
 mod leaks;
 mod limits;
+mod own_files;
 mod publishing;
 mod random_calls;
 mod reload;

@@ -12,6 +12,7 @@ mod disk;
 mod drains;
 mod freeze;
 mod full;
+mod given;
 mod group;
 mod kill_at;
 mod liar;
