@@ -251,7 +251,10 @@ fn kind_of_code(code: ErrorCode) -> io::ErrorKind {
         ErrorCode::NOT_FOUND => io::ErrorKind::NotFound,
         ErrorCode::IN_USE => io::ErrorKind::ResourceBusy,
         ErrorCode::EXISTS => io::ErrorKind::AlreadyExists,
-        ErrorCode::OUTSIDE_ROOTS | ErrorCode::PERMISSION => io::ErrorKind::PermissionDenied,
+        ErrorCode::NOT_ALLOWED
+        | ErrorCode::OUTSIDE_ROOTS
+        | ErrorCode::PERMISSION
+        | ErrorCode::NOT_YOURS => io::ErrorKind::PermissionDenied,
         ErrorCode::READ_ONLY => io::ErrorKind::ReadOnlyFilesystem,
         ErrorCode::NO_SPACE | ErrorCode::NO_SPACE_AHEAD => io::ErrorKind::StorageFull,
         ErrorCode::HANDSHAKE_TIMEOUT => io::ErrorKind::TimedOut,

@@ -9,12 +9,14 @@
 //!   only one that may ever wait for a disk.
 //! * [`budget`] and [`stream`]: the decisions. Pure: no clock, no thread, no I/O.
 //! * [`storage`]: the operating system's verbs, behind a trait, with the only `unsafe`.
+//! * [`access`]: who may connect, and do what.
 //! * [`descriptors`], [`sizes`]: who may have how many of them open, and how much memory.
 //! * [`config`], [`status`], [`systemd`], [`log`], [`signal`]: around it.
 //!
 //! Dependencies point downward only: `main`, `server`, `writer`, then `stream`, `budget` and
 //! `storage`. `docs/ARCHITECTURE.md` tells the life of a write.
 
+pub mod access;
 pub mod budget;
 pub mod cgroup;
 pub mod cli;
@@ -152,7 +154,7 @@ fn ledger(config: &Config, socket: &Path) -> (Ledger, Vec<Entry>) {
 fn descriptors(config: &Config, passed: u64) -> Result<Arc<Table>, StartError> {
     let limit = platform::raise_descriptor_limit();
     let table = Table::new(limit, platform::open_descriptors().saturating_sub(passed));
-    let (connections, streams) = (config.connections_max, config.streams_max);
+    let (connections, streams) = (config.limits.connections_max, config.limits.streams_max);
     let (most, needed) = table.limit_and_need(connections, streams);
     if table.least() > most {
         return Err(StartError::Descriptors { most, least: table.least() });

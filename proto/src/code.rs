@@ -58,7 +58,7 @@ codes! {
     /// The peer did not say in time what it wants.
     HANDSHAKE_TIMEOUT = 107, "no request within the handshake deadline";
     /// More connections than the daemon is configured for.
-    TOO_MANY_CONNECTIONS = 108, "too many connections";
+    TOO_MANY_CONNECTIONS = 108, "too many connections (limits.connections, limits.connections_per_user)";
 
     /// The configuration does not let this user do that.
     NOT_ALLOWED = 110, "not allowed for this user";
@@ -106,6 +106,9 @@ codes! {
 
     /// A file that came with its stream is missing, no regular file, not open for writing, or not one file.
     BAD_FILE = 219, "not usable as the file of a stream";
+
+    /// The file has other names (hard links), which may be anybody's.
+    LINKED = 220, "has other names";
 
     /// The file's device has not answered for so long that nothing new is begun on it.
     DEVICE_SILENT = 216, "the device does not answer";

@@ -117,7 +117,8 @@ fn what_is_not_a_path_is_refused() {
         let failure = peer.failure();
         assert_eq!(failure.code, ErrorCode::BAD_PATH, "{failure:?}");
         assert!(failure.message.contains(words), "{failure:?}");
-        assert!(failure.message.contains("send an absolute path of at most 4095 bytes"));
+        let remedy = "send an absolute path of at most 4095 bytes (limits.path_length)";
+        assert!(failure.message.contains(remedy), "{failure:?}");
         peer.hang_up();
     }
     neighbour.assert_unharmed();

@@ -217,9 +217,10 @@ fn what_is_said_of_a_file_has_to_make_sense() {
 fn nobody_writes_a_file_that_another_stream_has_however_it_is_opened() {
     let root = scratch();
     let daemon = Daemon::start(root.path(), "");
-    let file = Given::new(b"dear");
-    let named = root.path().join("link");
-    fs::hard_link(&file.path, &named).unwrap();
+    let mut file = Given::new(b"dear");
+    let named = root.path().join("film.mkv");
+    fs::rename(&file.path, &named).unwrap();
+    file.path.clone_from(&named);
     let mut given = file.open(&daemon, giving("film"));
     given.opened();
     let refused = |mut peer: Peer| assert_eq!(peer.failure().code, ErrorCode::IN_USE);

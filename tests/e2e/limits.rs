@@ -2,8 +2,9 @@
 
 use std::io::Write;
 
-use freemkvd_proto::ErrorCode;
 use freemkvd_proto::hello::{ClientHello, DaemonHello};
+use freemkvd_proto::limits::WRITE_BYTES_MAX;
+use freemkvd_proto::{Command, ErrorCode, Kind, OpenMode, Reply};
 use freemkvd_tests::daemon::{Daemon, wait_until};
 use freemkvd_tests::pattern;
 use freemkvd_tests::peer::Peer;
@@ -74,11 +75,26 @@ fn one_stream_more_than_allowed_is_refused_until_one_ends() {
 }
 
 #[test]
-fn one_connection_more_than_allowed_is_refused_until_one_ends() {
+fn one_stream_more_than_a_user_may_have_is_refused_until_one_ends() {
     let root = scratch();
-    let daemon = Daemon::start(root.path(), "[limits]\nstreams = 4\nconnections = 4\n");
-    let neighbour = Neighbour::start(&daemon, root.path());
-    // The daemon learns that a connection has ended a moment after its client.
+    let daemon = Daemon::start(root.path(), "[limits]\nstreams = 10\nstreams_per_user = 2\n");
+    let path = |number: usize| root.path().join(number.to_string());
+    let _one = daemon.options().create(path(1)).unwrap();
+    let two = daemon.options().create(path(2)).unwrap();
+    let error = daemon.options().create(path(3)).unwrap_err();
+    assert_eq!(error.code(), Some(ErrorCode::TOO_MANY_STREAMS), "{error}");
+    let text = error.to_string();
+    assert!(
+        text.contains("has 2 streams open, as many as limits.streams_per_user allows"),
+        "{text}"
+    );
+    assert!(!path(3).exists());
+    two.finish().unwrap();
+    daemon.options().create(path(3)).unwrap().finish().unwrap();
+}
+
+/// Connects until `count` connections are served. The daemon learns that one has ended a moment after its client.
+fn served(daemon: &Daemon, count: usize) -> Vec<Peer> {
     let mut peers = Vec::new();
     assert!(wait_until(|| {
         let mut peer = Peer::connect(daemon.socket());
@@ -90,16 +106,117 @@ fn one_connection_more_than_allowed_is_refused_until_one_ends() {
                 peer.wait_for_end();
             }
         }
-        peers.len() == 3
+        peers.len() == count
     }));
-    let error = daemon.options().create(root.path().join("refused")).unwrap_err();
-    assert_eq!(error.code(), Some(ErrorCode::TOO_MANY_CONNECTIONS), "{error}");
-    let text = error.to_string();
-    assert!(text.contains("too many connections"), "{text}");
-    assert!(text.contains(daemon.socket().to_str().unwrap()), "{text}");
-    daemon.wait_for_log(&["WARN", "limits.connections"]);
-    peers.pop().unwrap().hang_up();
+    peers
+}
+
+#[test]
+fn one_connection_more_than_allowed_is_refused_until_one_ends() {
+    for (config, limit) in [
+        (
+            "streams = 4\nconnections = 4\n",
+            "there are 4 connections, as many as limits.connections allows",
+        ),
+        (
+            "connections_per_user = 4\n",
+            "has 4 connections, as many as limits.connections_per_user allows",
+        ),
+    ] {
+        let root = scratch();
+        let daemon = Daemon::start(root.path(), &format!("[limits]\n{config}"));
+        let neighbour = Neighbour::start(&daemon, root.path());
+        let mut peers = served(&daemon, 3);
+        let error = daemon.options().create(root.path().join("refused")).unwrap_err();
+        assert_eq!(error.code(), Some(ErrorCode::TOO_MANY_CONNECTIONS), "{error}");
+        let text = error.to_string();
+        assert!(text.contains("too many connections (limits.connections, limits.conn"), "{text}");
+        assert!(text.contains(daemon.socket().to_str().unwrap()), "{text}");
+        daemon.wait_for_log(&["WARN", "refused a connection", limit]);
+        // Who says nothing is one too many all the same, and does not stay.
+        Peer::connect(daemon.socket()).wait_for_end();
+        peers.pop().unwrap().hang_up();
+        assert!(wait_until(|| daemon.try_status().is_some()));
+        drop(peers);
+        neighbour.assert_unharmed();
+    }
+}
+
+#[test]
+fn a_crowd_that_waits_to_be_refused_does_no_harm() {
+    let root = scratch();
+    let daemon = Daemon::start(root.path(), "[limits]\nconnections_per_user = 4\n");
+    let neighbour = Neighbour::start(&daemon, root.path());
+    let served = served(&daemon, 3);
+    let before = daemon.descriptors();
+    let mut crowd: Vec<_> = (0..200).map(|_| Peer::connect(daemon.socket())).collect();
+    crowd.iter_mut().for_each(Peer::wait_for_end);
+    assert!(wait_until(|| daemon.descriptors() <= before), "{}", daemon.descriptors());
+    drop(served);
     assert!(wait_until(|| daemon.try_status().is_some()));
-    drop(peers);
     neighbour.assert_unharmed();
+}
+
+#[test]
+fn the_queues_of_a_user_are_no_more_than_it_may_have() {
+    let root = scratch();
+    let daemon = Daemon::start(root.path(), "[limits]\nqueue_per_user = \"3MiB\"\n");
+    let open = |number: u64| {
+        let mut peer = Peer::greet(daemon.socket());
+        peer.ask_to_open(root.path().join(number.to_string()), OpenMode::Create);
+        peer
+    };
+    let mut one = open(1);
+    assert_eq!(one.opened().queue_limit_bytes, 3 * MIB);
+    let (mut two, mut three) = (open(2), open(3));
+    two.opened();
+    assert_eq!(three.opened().queue_limit_bytes, MIB);
+    let failure = open(4).failure();
+    assert_eq!(failure.code, ErrorCode::NO_RESOURCES, "{failure:?}");
+    assert!(failure.message.contains("limits.queue_per_user has not 1 MiB"), "{failure:?}");
+    // More than the queue holds only takes its time.
+    one.content(1, &pattern::bytes(1, 0, 4 << 20));
+    one.content(2, &pattern::bytes(1, 4 << 20, 4 << 20));
+    one.command(3, &Command::Finish);
+    one.until(|_, reply| matches!(reply, Reply::Finished(_)).then_some(()));
+    assert_eq!(pattern::prefix_len(1, &root.path().join("1")).unwrap(), 8 * MIB);
+    one.hang_up();
+    open(4).opened();
+}
+
+#[test]
+fn a_frame_of_the_largest_size_is_taken_and_one_byte_more_is_not() {
+    let root = scratch();
+    let daemon = Daemon::start(root.path(), "");
+    let neighbour = Neighbour::start(&daemon, root.path());
+    let path = root.path().join("film.mkv");
+    let mut peer = Peer::greet(daemon.socket());
+    peer.open(&path, OpenMode::Create);
+    peer.content(1, &pattern::bytes(1, 0, WRITE_BYTES_MAX as usize));
+    peer.header(Kind::Write as u16, 0, WRITE_BYTES_MAX + 1, 2);
+    let failure = peer.failure();
+    assert_eq!(failure.code, ErrorCode::FRAME_TOO_LARGE, "{failure:?}");
+    assert_eq!(failure.message, "Write frame of 4194305 bytes, at most 4194304 allowed");
+    peer.hang_up();
+    daemon.wait_for_log(&["muxer of stream", "is gone"]);
+    assert_eq!(pattern::prefix_len(1, &path).unwrap(), u64::from(WRITE_BYTES_MAX));
+    neighbour.assert_unharmed();
+}
+
+#[test]
+fn a_path_of_the_longest_length_is_taken_and_one_byte_more_is_not() {
+    let root = scratch();
+    let longest = root.path().join("film.mkv");
+    let len = longest.as_os_str().len();
+    let daemon = Daemon::start(root.path(), &format!("[limits]\npath_length = {len}\n"));
+    daemon.options().create(&longest).unwrap().finish().unwrap();
+    let error = daemon.options().create(root.path().join("films.mkv")).unwrap_err();
+    assert_eq!(error.code(), Some(ErrorCode::BAD_PATH), "{error}");
+    let text = error.to_string();
+    assert!(
+        text.contains(&format!("too long; send an absolute path of at most {len} bytes")),
+        "{text}"
+    );
+    assert!(text.contains("(limits.path_length)"), "{text}");
+    daemon.options().create(&longest).unwrap().finish().unwrap();
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use freemkvd_proto::hello::ClientHello;
 use freemkvd_proto::{Command, ErrorCode, OpenMode, Reply};
-use freemkvd_tests::daemon::Daemon;
+use freemkvd_tests::daemon::{Daemon, wait_until};
 use freemkvd_tests::pattern;
 use freemkvd_tests::peer::Peer;
 
@@ -32,7 +32,10 @@ fn whoever_does_not_say_what_they_want_is_disconnected() {
     for peer in [&mut only_hello, &mut half_an_open] {
         let failure = peer.failure();
         assert_eq!(failure.code, ErrorCode::HANDSHAKE_TIMEOUT, "{failure:?}");
-        assert_eq!(failure.message, "no request within 300 ms; open a stream or ask for status");
+        assert_eq!(
+            failure.message,
+            "no request within 300 ms (limits.handshake_timeout); open a stream or ask for status"
+        );
     }
     // The daemon hangs up also on those who only ever listen.
     only_hello.wait_for_end();
@@ -42,6 +45,58 @@ fn whoever_does_not_say_what_they_want_is_disconnected() {
     pausing.content(1, b"content");
     pausing.command(2, &Command::Finish);
     pausing.until(|_, reply| matches!(reply, Reply::Finished(_)).then_some(()));
+    neighbour.assert_unharmed();
+}
+
+#[test]
+fn whoever_has_nothing_more_to_ask_is_disconnected_and_a_muxer_is_not() {
+    let root = scratch();
+    let daemon = Daemon::start(root.path(), "[limits]\nidle_timeout = \"500ms\"\n");
+    let neighbour = Neighbour::start(&daemon, root.path());
+    let mut pausing = Peer::greet(daemon.socket());
+    pausing.open(root.path().join("pausing.mkv"), OpenMode::Create);
+    let ask = |peer: &mut Peer, number| {
+        peer.command(number, &Command::Status);
+        let reply = peer.reply();
+        assert!(matches!(&reply, Some((n, Reply::StatusReport(_))) if *n == number), "{reply:?}");
+    };
+    let (mut once, mut often) = (Peer::greet(daemon.socket()), Peer::greet(daemon.socket()));
+    let since = Instant::now();
+    ask(&mut once, 1);
+    for number in 1..=6 {
+        ask(&mut often, number);
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let failure = once.failure();
+    assert!(since.elapsed() >= Duration::from_millis(500));
+    assert_eq!(failure.code, ErrorCode::HANDSHAKE_TIMEOUT, "{failure:?}");
+    assert_eq!(failure.message, "no request within 500ms (limits.idle_timeout); connect again");
+    once.wait_for_end();
+    // It was there for longer than that, and never silent for so long.
+    ask(&mut often, 7);
+    pausing.content(1, b"content");
+    pausing.command(2, &Command::Finish);
+    pausing.until(|_, reply| matches!(reply, Reply::Finished(_)).then_some(()));
+    neighbour.assert_unharmed();
+}
+
+#[test]
+fn whoever_asks_and_does_not_listen_is_disconnected() {
+    let root = scratch();
+    let daemon = Daemon::start(root.path(), "[limits]\nidle_timeout = \"300ms\"\n");
+    let neighbour = Neighbour::start(&daemon, root.path());
+    let before = daemon.descriptors();
+    let requests = (0..4000).map(|number| Command::Status.encode(number).unwrap());
+    let requests = requests.collect::<Vec<_>>().concat();
+    let peers: Vec<_> = (0..4)
+        .map(|_| {
+            let mut peer = Peer::greet(daemon.socket());
+            peer.send(&requests);
+            peer
+        })
+        .collect();
+    assert!(wait_until(|| daemon.descriptors() <= before), "{}", daemon.descriptors());
+    drop(peers);
     neighbour.assert_unharmed();
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use freemkvd::storage::{Content, Manner, Open, Opened, Storage};
+use freemkvd::storage::{Content, Creation, Manner, Open, Opened, Storage};
 use freemkvd_proto::OpenMode;
 use freemkvd_tests::faults::{Call, Fault, FaultDisk, Ground};
 use rustix::io::Errno;
@@ -14,7 +14,7 @@ const EIO: Fault = Fault::Error(Errno::IO.raw_os_error());
 
 fn open(disk: &FaultDisk, mode: OpenMode) -> Opened {
     let roots = [disk.root().to_owned()];
-    disk.open(&roots, &disk.root().join("film.mkv"), mode).unwrap()
+    disk.open(&roots, &disk.root().join("film.mkv"), mode, Creation::default()).unwrap()
 }
 
 fn new_file() -> (FaultDisk, PathBuf, Box<dyn Storage>) {

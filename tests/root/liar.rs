@@ -3,7 +3,7 @@
 
 use std::io;
 
-use freemkvd::storage::{Content, Disk, Manner, Open, Storage};
+use freemkvd::storage::{Content, Creation, Disk, Manner, Open, Storage};
 use freemkvd_proto::OpenMode;
 
 use super::{MIB, mount};
@@ -13,7 +13,9 @@ const LEN: u64 = 64 * MIB;
 
 fn new_file(dir: &tempfile::TempDir) -> Box<dyn Storage> {
     let path = dir.path().join("film.mkv");
-    Disk.open(&[dir.path().to_owned()], &path, OpenMode::CreateNew).unwrap().storage
+    Disk.open(&[dir.path().to_owned()], &path, OpenMode::CreateNew, Creation::default())
+        .unwrap()
+        .storage
 }
 
 /// Writes it all, a MiB at a time, up to the first error.

@@ -7,6 +7,7 @@
 
 use std::path::PathBuf;
 
+mod access;
 mod dirty;
 mod disk;
 mod drains;

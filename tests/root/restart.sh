@@ -54,7 +54,8 @@ drop_in() {
 }
 # While this file is there the daemon is down: what starts is held before it, and clients wait.
 gate=$root/run/freemkvd-gate
-drop_in test 'ReadWritePaths=-/srv/xfs -/srv/liar' \
+# A call that the filter of the unit denies kills, and does not merely fail: none is to be missed.
+drop_in test 'ReadWritePaths=-/srv/xfs -/srv/liar' SystemCallErrorNumber=kill \
     'ExecStartPre=+/bin/sh -c "while [ -e /run/freemkvd-gate ]; do sleep 0.02; done"'
 
 # --- muxers
@@ -358,6 +359,8 @@ check "nor in the records" soon records 0
 check "nor in the daemon" soon eval '[ "$(descriptors)" -le $((before + 4)) ]'
 rm -r "$ext4/many"
 
+denied() { within journalctl --no-pager --unit freemkvd.service | grep -aE 'status=31/SYS|SIGSYS'; }
+check "no call was denied" [ -z "$(denied)" ]
 check "nothing failed" equal "" "$(within systemctl --failed --no-legend --plain)"
 awk '{ bytes += $1 } END { print "# " NR " files, " bytes " bytes compared" }' "$work/compared"
 echo "$passed passed, $failed failed"

@@ -9,7 +9,9 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use freemkvd::storage::{Content, Device, Disk, Manner, Medium, Open, Opened, Pages, Storage};
+use freemkvd::storage::{
+    Content, Creation, Device, Disk, Manner, Medium, Open, Opened, Pages, Storage,
+};
 use freemkvd_proto::OpenMode;
 
 use super::{MIB, mount};
@@ -47,7 +49,7 @@ const ALL: Found = Found {
 const LEN: u64 = 8 * MIB;
 
 fn open(path: &Path, mode: OpenMode) -> Opened {
-    Disk.open(&[path.parent().unwrap().to_owned()], path, mode).unwrap()
+    Disk.open(&[path.parent().unwrap().to_owned()], path, mode, Creation::default()).unwrap()
 }
 
 fn pages(file: &mut dyn Storage, range: Range<u64>) -> Pages {

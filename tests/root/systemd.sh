@@ -26,9 +26,28 @@ check "the user freemkv exists and cannot log in" \
 check "systemd-analyze verify prints nothing" \
     silent within systemd-analyze verify freemkvd.socket freemkvd.service
 check "systemd-analyze security finds little exposed" \
-    within systemd-analyze security --no-pager --threshold=20 freemkvd.service
+    within systemd-analyze security --no-pager --threshold=5 freemkvd.service
 
 make_ready
+
+# --- what the unit forbids
+
+# Everything of it but the daemon: what freemkv can do anyway, and what is left of that in there.
+within install -d -o freemkv -g freemkv /srv/elsewhere
+within touch /dev/of-the-host /var/tmp/of-the-host /home/of-the-host
+install -D "$here/probe.sh" "$root/run/probe.sh"
+daemon_only='Type|NotifyAccess|Exec[A-Za-z]*|Restart[A-Za-z]*|Watchdog[A-Za-z]*|RuntimeDirectory[A-Za-z]*'
+daemon_only+='|FileDescriptorStore[A-Za-z]*|Requires|Also|WantedBy'
+for file in "$root"/usr/lib/systemd/system/freemkvd.service{,.d/*.conf}; do
+    [[ ! -e $file ]] || grep -Ev "^($daemon_only)=" "$file"
+done >"$root/run/systemd/system/freemkvd-probe.service"
+printf '%s\n' '[Service]' Type=oneshot 'ExecStart=/bin/sh /run/probe.sh /srv/rips' \
+    StandardOutput=file:/run/probed >>"$root/run/systemd/system/freemkvd-probe.service"
+within systemctl daemon-reload
+as freemkv sh /run/probe.sh /srv/rips >"$work/free"
+check "without the unit freemkv can do all of it" equal 12 "$(grep -c ': yes$' "$work/free")"
+check "the probe runs in the unit" within systemctl start freemkvd-probe.service
+check "and there it can do none of it" equal "$(sed 's/: yes$/: no/' "$work/free")" "$(cat "$root/run/probed")"
 
 # --- by the service
 
@@ -89,6 +108,40 @@ check "its result is success" is Result success
 check "it is inactive" is ActiveState inactive
 check "the socket unit still listens" is ActiveState active freemkvd.socket
 check "no process is left" no_process
+
+# --- whatever it does, it needs nothing of what is forbidden
+
+# From here on a forbidden call kills the daemon, instead of failing as on an old kernel.
+mkdir -p "$root/run/systemd/system/freemkvd.service.d"
+printf '[Service]\nSystemCallErrorNumber=kill\n' >"$root/run/systemd/system/freemkvd.service.d/kill.conf"
+within systemctl daemon-reload
+cp "$root/etc/freemkvd/config.toml" "$work/config.toml"
+# Enough for several extents.
+head -c 40000000 /dev/urandom >"$work/more"
+drains() {
+    printf '[root."/srv/rips"]\ndrain = "%s"\n[files]\nmake_directories = true\n' "$1" >"$root/etc/freemkvd/config.toml"
+    within systemctl restart freemkvd.service || return 1
+    before=$(property MainPID)
+    local file=/srv/rips/$1/of/x.mkv
+    as muxer freemkvctl write "$file" --publish --size-hint 40MB <"$work/more" &&
+        as muxer freemkvctl write "$file" --overwrite <"$work/more" &&
+        cmp "$work/more" "$ext4/$1/of/x.mkv" &&
+        rm -r "${ext4:?}/$1" &&
+        status muxer '.state' &&
+        within systemctl reload freemkvd.service &&
+        equal "$before" "$(property MainPID)"
+}
+for rung in auto direct dontcache sync_file_range fdatasync none; do
+    check "it writes with drain = \"$rung\"" drains "$rung"
+done
+check "it drains" as root freemkvctl drain
+check "and comes back" soon status muxer '.state'
+check "systemctl stop" within systemctl stop freemkvd.service
+killed() { within journalctl --no-pager --unit freemkvd.service | grep -aE 'status=31/SYS|SIGSYS'; }
+check "no call was denied" [ -z "$(killed)" ]
+rm "$root/run/systemd/system/freemkvd.service.d/kill.conf"
+cp "$work/config.toml" "$root/etc/freemkvd/config.toml"
+within systemctl daemon-reload
 
 # --- by the socket
 

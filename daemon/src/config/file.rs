@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
-use super::unit::{Size, Span};
+use super::unit::{FileMode, Size, Span, text};
 
 /// A whole file.
 #[derive(Debug, Default, Deserialize)]
@@ -16,7 +16,9 @@ pub(super) struct File {
     pub(super) daemon: Daemon,
     pub(super) budget: Budget,
     pub(super) stream: Stream,
+    pub(super) files: Files,
     pub(super) limits: Limits,
+    pub(super) access: Access,
     pub(super) log: Log,
     /// `[root."/srv/rips"]`
     pub(super) root: BTreeMap<PathBuf, Spanned<Root>>,
@@ -59,13 +61,50 @@ pub(super) struct Root {
     pub(super) rotational: Option<Spanned<bool>>,
 }
 
+/// `[files]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Files {
+    pub(super) mode: Option<Spanned<FileMode>>,
+    pub(super) make_directories: Option<Spanned<bool>>,
+    pub(super) directory_mode: Option<Spanned<FileMode>>,
+}
+
 /// `[limits]`
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Limits {
     pub(super) connections: Option<Spanned<u32>>,
+    pub(super) connections_per_user: Option<Spanned<u32>>,
     pub(super) streams: Option<Spanned<u32>>,
+    pub(super) streams_per_user: Option<Spanned<u32>>,
+    pub(super) queue_per_user: Option<Spanned<Size>>,
     pub(super) handshake_timeout: Option<Spanned<Span>>,
+    pub(super) idle_timeout: Option<Spanned<Span>>,
+    pub(super) path_length: Option<Spanned<u32>>,
+    pub(super) label_length: Option<Spanned<u32>>,
+}
+
+/// `[access]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Access {
+    pub(super) users: Option<Spanned<Vec<Spanned<Name>>>>,
+    pub(super) groups: Option<Spanned<Vec<Spanned<Name>>>>,
+    pub(super) admin_group: Option<Spanned<Name>>,
+    pub(super) status_for_all: Option<Spanned<bool>>,
+    pub(super) socket_mode: Option<Spanned<FileMode>>,
+    pub(super) socket_group: Option<Spanned<Name>>,
+}
+
+/// The name of a user or a group, or its number, with or without quotes.
+#[derive(Debug)]
+pub(super) struct Name(pub(super) String);
+
+impl<'de> Deserialize<'de> for Name {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        text(deserializer).map(Self)
+    }
 }
 
 /// `[log]`

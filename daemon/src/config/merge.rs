@@ -11,14 +11,17 @@ use tracing::Level;
 
 use super::file::{self, File};
 use super::{Config, ConfigError, Overrides, RootSettings, SilentDevice, Size, Span, Total};
+use crate::access::Names;
 use crate::budget::LIMIT_BYTES_MIN;
 use crate::stream::ladder::Rung;
 use crate::writer::SEGMENT_BYTES;
 
-/// A file's text and name, for saying where.
+/// A file's text and name, for saying where, and what its words mean on this host.
 pub(super) struct Merge<'a> {
     pub(super) text: &'a str,
     pub(super) name: &'a Path,
+    /// The users and groups that there are.
+    pub(super) names: &'a dyn Names,
 }
 
 impl Merge<'_> {
@@ -46,19 +49,10 @@ impl Merge<'_> {
             }
             None => default.roots,
         };
-        let streams_max =
-            self.at_least(1, "limits.streams", &file.limits.streams, default.streams_max)?;
-        let connections = &file.limits.connections;
-        let connections_max =
-            self.at_least(1, "limits.connections", connections, default.connections_max)?;
-        if connections_max < streams_max {
-            let problem = format!(
-                "is {connections_max}, less than the {streams_max} of limits.streams; a stream \
-                 needs a connection"
-            );
-            return Err(self.invalid_or("limits.connections", connections.as_ref(), problem));
-        }
-        let (queue_bytes, queue_total_bytes) = self.queues(&file.stream, streams_max)?;
+        let access = self.access(&file.access)?;
+        let mut limits = self.limits(&file.limits)?;
+        let (queue_bytes, queue_total_bytes) = self.queues(&file.stream, limits.streams_max)?;
+        self.queue_per_user(&file.limits, queue_total_bytes, &mut limits)?;
         let window = &file.stream.window;
         Ok(Config {
             socket,
@@ -73,10 +67,11 @@ impl Merge<'_> {
             keep_failed: span(file.stream.keep_failed, default.keep_failed),
             no_space_wait: span(file.stream.no_space_wait, default.no_space_wait),
             silent_device: self.silent_device(file.stream.silent_device)?,
-            connections_max,
-            streams_max,
-            handshake_timeout: self
-                .handshake(file.limits.handshake_timeout, default.handshake_timeout)?,
+            creation: self.creation(&file.files)?,
+            limits,
+            access,
+            socket_mode: self.socket_mode(file.access.socket_mode.as_ref())?,
+            socket_group: self.socket_group(file.access.socket_group.as_ref())?,
             log_level: self.level(file.log.level)?,
         })
     }
@@ -144,21 +139,6 @@ impl Merge<'_> {
         Ok((queue_bytes, total_bytes))
     }
 
-    fn handshake(
-        &self,
-        span: Option<Spanned<Span>>,
-        default: Duration,
-    ) -> Result<Duration, ConfigError> {
-        match span {
-            Some(span) if span.as_ref().0.is_zero() => {
-                let problem = "is zero; no client could be that fast. Write for example \"5s\"";
-                Err(self.invalid("limits.handshake_timeout", &span, problem))
-            }
-            Some(span) => Ok(span.as_ref().0),
-            None => Ok(default),
-        }
-    }
-
     fn total(&self, total: Option<Spanned<String>>, default: Total) -> Result<Total, ConfigError> {
         let Some(total) = total else {
             return Ok(default);
@@ -207,7 +187,7 @@ impl Merge<'_> {
         })
     }
 
-    fn size(
+    pub(super) fn size(
         &self,
         range: RangeInclusive<u64>,
         key: &'static str,
@@ -224,22 +204,6 @@ impl Merge<'_> {
         Err(self.invalid(key, size, problem))
     }
 
-    fn at_least(
-        &self,
-        least: u32,
-        key: &'static str,
-        count: &Option<Spanned<u32>>,
-        default: u32,
-    ) -> Result<u32, ConfigError> {
-        match count {
-            Some(count) if *count.as_ref() < least => {
-                Err(self.invalid(key, count, format!("must be at least {least}")))
-            }
-            Some(count) => Ok(*count.as_ref()),
-            None => Ok(default),
-        }
-    }
-
     fn absolute<T>(
         &self,
         key: &'static str,
@@ -254,7 +218,7 @@ impl Merge<'_> {
         Err(self.invalid(key, at, problem))
     }
 
-    fn invalid<T>(
+    pub(super) fn invalid<T>(
         &self,
         key: &'static str,
         at: &Spanned<T>,
@@ -268,7 +232,7 @@ impl Merge<'_> {
     }
 
     /// For a sum that may be wrong because of a default.
-    fn invalid_or<T>(
+    pub(super) fn invalid_or<T>(
         &self,
         key: &'static str,
         at: Option<&Spanned<T>>,

@@ -2,8 +2,11 @@
 //! and the defaults, validated (both in `merge`). What comes out is a [`Config`] in which nothing can be missing or
 //! contradict itself.
 
+mod access;
 mod file;
+mod limits;
 mod merge;
+mod modes;
 mod unit;
 
 use std::collections::BTreeMap;
@@ -13,8 +16,11 @@ use std::time::Duration;
 
 use tracing::{Level, warn};
 
-pub use unit::{Size, Span};
+pub use limits::Limits;
+pub use unit::{FileMode, Size, Span};
 
+use crate::access::{Access, Named, Names, System};
+use crate::storage::Creation;
 use crate::stream::ladder::Rung;
 use file::File;
 
@@ -45,12 +51,16 @@ pub struct Config {
     pub no_space_wait: Duration,
     /// What becomes of a new stream for a device that does not answer.
     pub silent_device: SilentDevice,
-    /// Most connections at once.
-    pub connections_max: u32,
-    /// Most streams at once.
-    pub streams_max: u32,
-    /// How long a client may take to say what it wants.
-    pub handshake_timeout: Duration,
+    /// With which modes files and directories are made.
+    pub creation: Creation,
+    /// How much clients may have, and how long they may take.
+    pub limits: Limits,
+    /// Who may do what.
+    pub access: Access,
+    /// The mode of a socket that is made here; `None` for the usual one.
+    pub socket_mode: Option<u32>,
+    /// Its group; `None` for that of the process.
+    pub socket_group: Option<Named>,
     /// Least important messages that are logged.
     pub log_level: Level,
 }
@@ -137,16 +147,19 @@ impl Default for Config {
             keep_failed: Duration::from_secs(600),
             no_space_wait: Duration::from_secs(600),
             silent_device: SilentDevice::Refuse,
-            connections_max: 512,
-            streams_max: 256,
-            handshake_timeout: Duration::from_secs(5),
+            creation: Creation::default(),
+            limits: Limits::default(),
+            access: Access::default(),
+            socket_mode: None,
+            socket_group: None,
             log_level: Level::INFO,
         }
     }
 }
 
 impl Config {
-    /// Reads `file`, if there is one to read, and puts the command line above it.
+    /// Reads `file`, if there is one to read, and puts the command line above it. Users and groups that it names
+    /// are looked up, which may take as long as the host's user database likes.
     ///
     /// # Errors
     /// [`ConfigError`], with the line at fault.
@@ -156,15 +169,20 @@ impl Config {
             Some(path) => std::fs::read_to_string(path)
                 .map_err(|source| ConfigError::Read { file: path.to_owned(), source })?,
         };
-        Self::parse(&text, file.unwrap_or(Path::new("command line")), overrides)
+        Self::parse(&text, file.unwrap_or(Path::new("command line")), overrides, &System)
     }
 
-    fn parse(text: &str, name: &Path, overrides: &Overrides) -> Result<Self, ConfigError> {
+    fn parse(
+        text: &str,
+        name: &Path,
+        overrides: &Overrides,
+        names: &dyn Names,
+    ) -> Result<Self, ConfigError> {
         let file: File = toml::from_str(text).map_err(|error| ConfigError::Parse {
             place: place(name, text, error.span().map_or(text.len(), |span| span.start)),
             problem: error.message().trim_end().replace('\n', "; "),
         })?;
-        merge::Merge { text, name }.merge(file, overrides)
+        merge::Merge { text, name, names }.merge(file, overrides)
     }
 
     /// What is said about the root that `path` is below.
@@ -247,12 +265,18 @@ impl Config {
         differ(true, "stream.no_space_wait", span(self.no_space_wait), span(new.no_space_wait));
         let silent = |config: &Self| config.silent_device.to_string();
         differ(true, "stream.silent_device", silent(self), silent(new));
-        let count = |count: u32| count.to_string();
-        differ(true, "limits.connections", count(self.connections_max), count(new.connections_max));
-        differ(true, "limits.streams", count(self.streams_max), count(new.streams_max));
-        let (old_wait, new_wait) = (self.handshake_timeout, new.handshake_timeout);
-        differ(true, "limits.handshake_timeout", span(old_wait), span(new_wait));
+        let files = |config: &Self| config.creation.to_string();
+        differ(true, "files", files(self), files(new));
+        let rows = |config: &Self| config.limits.rows().into_iter().chain(config.access.rows());
+        for ((key, old), (_, new)) in rows(self).zip(rows(new)) {
+            differ(true, key, old, new);
+        }
         differ(false, "daemon.socket", socket(self), socket(new));
+        let mode =
+            |config: &Self| config.socket_mode.map_or("auto".into(), |mode| format!("{mode:04o}"));
+        differ(false, "access.socket_mode", mode(self), mode(new));
+        let group = |config: &Self| access::or_none(config.socket_group.as_ref());
+        differ(false, "access.socket_group", group(self), group(new));
         differ(false, "log.level", self.log_level.to_string(), new.log_level.to_string());
         (now, restart)
     }

@@ -4,8 +4,29 @@ use super::*;
 
 const EXAMPLE: &str = include_str!("../../../config.example.toml");
 
+/// A host with a user `arm` and groups `freemkv` and `adm`, whose directory server does not answer for others
+/// that begin with `far`.
+struct Host;
+
+impl Names for Host {
+    fn user(&self, name: &str) -> io::Result<Option<u32>> {
+        match name {
+            "arm" => Ok(Some(1000)),
+            name if name.starts_with("far") => Err(io::ErrorKind::TimedOut.into()),
+            _ => Ok(None),
+        }
+    }
+
+    fn group(&self, name: &str) -> io::Result<Option<u32>> {
+        Ok([("freemkv", 990), ("adm", 4)]
+            .into_iter()
+            .find(|(known, _)| *known == name)
+            .map(|(_, id)| id))
+    }
+}
+
 fn parse(text: &str) -> Result<Config, ConfigError> {
-    Config::parse(text, Path::new("test.toml"), &Overrides::default())
+    Config::parse(text, Path::new("test.toml"), &Overrides::default(), &Host)
 }
 
 fn error(text: &str) -> String {
@@ -21,7 +42,7 @@ fn an_empty_file_and_the_example_are_the_defaults() {
 #[test]
 fn the_example_names_every_key() {
     // An unknown key makes the parser list the known ones of its section.
-    for section in ["daemon", "budget", "stream", "limits", "log"] {
+    for section in ["daemon", "budget", "stream", "files", "limits", "access", "log"] {
         let text = error(&format!("[{section}]\nnonsense = 1\n"));
         let known = text.split("expected").nth(1).unwrap();
         for key in known.split('`').skip(1).step_by(2) {
@@ -77,6 +98,103 @@ fn sums_that_cannot_be_are_refused() {
 }
 
 #[test]
+fn limits_are_refused_one_beyond_their_edge() {
+    for (key, least, most) in [
+        ("streams_per_user", "1", None),
+        ("connections_per_user", "1", None),
+        ("queue_per_user", "\"1MiB\"", None),
+        ("path_length", "1", Some("4095")),
+        ("label_length", "1", Some("4095")),
+    ] {
+        for value in [Some(least), most].into_iter().flatten() {
+            assert!(parse(&format!("[limits]\n{key} = {value}\n")).is_ok(), "{key} = {value}");
+        }
+    }
+    for (line, words) in [
+        ("streams_per_user = 0", "limits.streams_per_user must be at least 1"),
+        ("connections_per_user = 0", "limits.connections_per_user must be at least 1"),
+        (
+            "queue_per_user = \"1023KiB\"",
+            "limits.queue_per_user is 1023.0 KiB; it must be from 1.0 MiB",
+        ),
+        ("path_length = 0", "limits.path_length is 0; it must be from 1 to 4095"),
+        ("path_length = 4096", "limits.path_length is 4096; it must be from 1 to 4095"),
+        ("label_length = 4096", "limits.label_length is 4096; it must be from 1 to 4095"),
+        ("idle_timeout = \"0s\"", "limits.idle_timeout is zero"),
+    ] {
+        let text = error(&format!("[limits]\n{line}\n"));
+        assert!(text.starts_with("test.toml:2: ") && text.contains(words), "{text}");
+    }
+}
+
+#[test]
+fn a_user_may_have_almost_all_and_never_the_last_of_many() {
+    let limits = parse("[limits]\nstreams = 3\nconnections = 16\n").unwrap().limits;
+    assert_eq!((limits.streams_per_user_max, limits.connections_per_user_max), (3, 14));
+    let config = parse("[stream]\nqueue_total = \"512MiB\"\n").unwrap();
+    assert_eq!(config.limits.queue_per_user_bytes, 512 << 20, "as much as there is");
+}
+
+#[cfg(unix)]
+#[test]
+fn names_become_numbers_and_numbers_need_no_name() {
+    let text = "[access]\nusers = [\"arm\", 1001, \"1002\"]\ngroups = [\"freemkv\"]\nadmin_group = \"adm\"\n\
+                status_for_all = true\nsocket_mode = \"0666\"\nsocket_group = 44\n";
+    let config = parse(text).unwrap();
+    let ids = |all: &[Named]| all.iter().map(|named| named.id).collect::<Vec<_>>();
+    assert_eq!(ids(&config.access.users), [1000, 1001, 1002]);
+    assert_eq!(ids(&config.access.groups), [990]);
+    assert_eq!(config.access.admin_group, Some(Named { name: "adm".into(), id: 4 }));
+    assert!(config.access.status_for_all);
+    assert_eq!(config.socket_mode, Some(0o666));
+    assert_eq!(config.socket_group.unwrap().id, 44);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_name_that_nobody_has_is_refused_with_its_line() {
+    for (text, expected) in [
+        (
+            "users = [\n  \"arm\",\n  \"amr\",\n]",
+            "test.toml:4: access.users names user \"amr\", which does not exist here; correct the name, or create \
+             the user",
+        ),
+        (
+            "groups = [\"arm\"]",
+            "test.toml:2: access.groups names group \"arm\", which does not exist here; correct the name, or create \
+             the group",
+        ),
+        (
+            "users = [\"far away\"]",
+            "test.toml:2: access.users names user \"far away\", which cannot be looked up: timed out; write its \
+             number instead",
+        ),
+    ] {
+        assert_eq!(error(&format!("[access]\n{text}\n")), expected);
+    }
+    assert!(
+        error("[access]\nadmin_group = \"\"\n").contains("access.admin_group names group \"\"")
+    );
+    assert!(
+        error("[access]\nsocket_group = -1\n").contains("access.socket_group names group \"-1\"")
+    );
+}
+
+#[test]
+fn what_would_let_everybody_in_is_refused() {
+    let text = error("[access]\nstatus_for_all = true\n");
+    assert!(
+        text.starts_with("test.toml:2: access.status_for_all is true, and nothing says who"),
+        "{text}"
+    );
+    for mode in ["\"0o660\"", "\"0788\"", "\"rw\"", "\"\"", "0o660"] {
+        let text = error(&format!("[access]\nsocket_mode = {mode}\n"));
+        assert!(text.contains("write octal digits"), "{mode}: {text}");
+    }
+    assert!(error("[access]\nsocket_mode = \"0066\"\n").contains("have 0600 for its owner"));
+}
+
+#[test]
 fn paths_must_be_absolute_and_roots_must_be_there() {
     let text = error("[daemon]\nroots = [\"rips\"]\n");
     assert_eq!(text, "test.toml:2: daemon.roots has \"rips\"; write an absolute path");
@@ -122,11 +240,37 @@ fn the_example_has_the_keys_of_a_root_as_they_would_be_written() {
 }
 
 #[test]
+fn modes_are_octal_and_leave_the_daemon_its_own_files() {
+    let creation = |text: &str| parse(&format!("[files]\n{text}\n")).unwrap().creation;
+    let file = |file_mode| Creation { file_mode, directory_mode: None };
+    assert_eq!(creation("mode = \"0640\""), file(0o640));
+    assert_eq!(creation("mode = \"0777\"\ndirectory_mode = \"0700\""), file(0o777));
+    let made = Creation { directory_mode: Some(0o777), ..Creation::default() };
+    assert_eq!(creation("make_directories = true"), made);
+    let made = Creation { directory_mode: Some(0o750), ..made };
+    assert_eq!(creation("make_directories = true\ndirectory_mode = \"0750\""), made);
+    assert_eq!(
+        error("[files]\nmode = \"4664\"\n"),
+        "test.toml:2: files.mode is 4664; it must be at most 0777 and have 0200 for its owner"
+    );
+    assert!(error("[files]\nmode = \"0466\"\n").contains("have 0200"));
+    assert!(error("[files]\ndirectory_mode = \"0677\"\n").contains("have 0700"));
+    for wrong in ["664", "\"rw-r--r--\"", "0o664"] {
+        let text = error(&format!("[files]\nmode = {wrong}\n"));
+        assert!(text.starts_with("test.toml:2: ") && text.contains("like \"0664\""), "{text}");
+    }
+    let (old, new) = (parse("").unwrap(), parse("[files]\nmake_directories = true\n").unwrap());
+    let change =
+        "files from mode 0666, no directories made to mode 0666, directories made with mode 0777";
+    assert_eq!(old.changes(&new), (vec![change.to_owned()], vec![]));
+}
+
+#[test]
 fn the_command_line_stands_above_the_file() {
     let overrides =
         Overrides { socket: Some("/tmp/s".into()), roots: vec!["/a".into(), "/b".into()] };
     let text = "[daemon]\nsocket = \"/run/s\"\nroots = [\"/c\"]\n";
-    let config = Config::parse(text, Path::new("test.toml"), &overrides).unwrap();
+    let config = Config::parse(text, Path::new("test.toml"), &overrides, &Host).unwrap();
     assert_eq!(config.socket, Some("/tmp/s".into()));
     assert_eq!(config.roots, [PathBuf::from("/a"), PathBuf::from("/b")]);
 }
@@ -140,4 +284,19 @@ fn a_reload_says_what_changed_and_what_needs_a_restart() {
     assert_eq!(restart.len(), 1);
     assert!(restart[0].starts_with("daemon.socket from "), "{restart:?}");
     assert_eq!(old.changes(&old), (vec![], vec![]));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_reload_says_who_may_do_what_now() {
+    let text = "[access]\ngroups = [\"freemkv\", 44]\nsocket_mode = \"0600\"\n[limits]\npath_length = 100\n";
+    let (now, restart) = parse("").unwrap().changes(&parse(text).unwrap());
+    assert_eq!(
+        now,
+        [
+            "limits.path_length from 4095 to 100",
+            "access.groups from nobody in particular to freemkv (990), 44"
+        ]
+    );
+    assert_eq!(restart, ["access.socket_mode from auto to 0600"]);
 }

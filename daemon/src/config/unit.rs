@@ -1,5 +1,6 @@
 //! Sizes and durations as people write them: a number and a unit, in a string. A bare number is
-//! refused: 64 could be bytes, pages or MiB, and each guess is wrong for somebody.
+//! refused: 64 could be bytes, pages or MiB, and each guess is wrong for somebody. So is a bare mode: TOML
+//! would read 0664 as an error, and 664 as another mode.
 
 use std::fmt;
 use std::str::FromStr;
@@ -63,8 +64,40 @@ impl<'de> Deserialize<'de> for Span {
     }
 }
 
+/// The permissions of a file, written like `"0664"`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileMode(pub u32);
+
+impl FromStr for FileMode {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let is_octal = text.len() >= 3 && text.bytes().all(|digit| matches!(digit, b'0'..=b'7'));
+        let mode = u32::from_str_radix(text, 8).ok().filter(|_| is_octal);
+        mode.map(Self)
+            .ok_or_else(|| format!("\"{text}\" is not a mode; write octal digits, like \"0664\""))
+    }
+}
+
+impl fmt::Display for FileMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:04o}", self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for FileMode {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match toml::Value::deserialize(deserializer)? {
+            toml::Value::String(text) => text.parse().map_err(D::Error::custom),
+            other => Err(D::Error::custom(format!(
+                "{other} is not a mode; write octal digits in quotes, like \"0664\""
+            ))),
+        }
+    }
+}
+
 /// A string, or what stands there instead, so that `64` is told the same as `"64"`.
-fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+pub(super) fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     match toml::Value::deserialize(deserializer)? {
         toml::Value::String(text) => Ok(text),
         other => Ok(other.to_string()),
@@ -83,6 +116,16 @@ mod tests {
         for wrong in ["64", "MiB", "64 parsecs", "-1MiB", ""] {
             let error = wrong.parse::<Size>().unwrap_err();
             assert!(error.contains("like \"64MiB\""), "{error}");
+        }
+    }
+
+    #[test]
+    fn modes_are_octal() {
+        assert_eq!("0664".parse(), Ok(FileMode(0o664)));
+        assert_eq!("755".parse::<FileMode>().unwrap().to_string(), "0755");
+        for wrong in ["", "7", "0888", "rw-rw-r--", "+664", "0o664", "99999999999"] {
+            let error = wrong.parse::<FileMode>().unwrap_err();
+            assert!(error.contains("like \"0664\""), "{error}");
         }
     }
 

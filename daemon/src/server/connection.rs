@@ -4,15 +4,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use freemkvd_proto::{Command, ErrorCode, Failure, Reply};
-use interprocess::local_socket::tokio::{Stream, prelude::*};
-use tokio::time::{timeout, timeout_at};
+use interprocess::local_socket::tokio::Stream;
+use tokio::time::{Instant, timeout, timeout_at};
 use tracing::warn;
 
+use super::control::Asking;
 use super::guarded::{Socket, unexpected};
 use super::opening::{self, is_opening};
 use super::socket::{self, Broken, Received, Receiver};
-use super::{Server, control, transfer};
+use super::{Server, control, crowd, transfer};
+use crate::access::{Crowded, Peer, Place};
 use crate::descriptors::Claim;
+use crate::platform;
 use crate::writer::Client;
 
 /// How long a refused or failed peer may take to close before the daemon does.
@@ -22,15 +25,22 @@ const LINGER: Duration = Duration::from_secs(5);
 const REFUSED_LINGER: Duration = Duration::from_secs(1);
 
 /// Tells a connection that is one too many, without waiting for what it has to say.
-pub(super) async fn refuse(server: Arc<Server>, socket: Stream, claim: Claim) {
-    let client = client_of(&socket);
-    let socket = Socket::new(socket, client.uid, &server.closer, claim);
+pub(super) async fn refuse(
+    server: Arc<Server>,
+    socket: Stream,
+    peer: Peer,
+    crowded: Crowded,
+    claim: Claim,
+) {
+    let socket = Socket::new(socket, peer.uid, &server.closer, (claim, None));
     let code = ErrorCode::TOO_MANY_CONNECTIONS;
+    // The client gets the code alone: a hello has no room for more.
+    let why = crowd::connections(crowded, peer.uid, &server.config().limits);
     warn!(
-        client_pid = client.pid,
-        client_uid = client.uid,
+        client_pid = peer.pid,
+        client_uid = peer.uid,
         code = code.0,
-        "refused a connection: {code}, as many as limits.connections allows"
+        "refused a connection: {why}"
     );
     let tell = async {
         if socket::refuse(&socket, code).await.is_ok() {
@@ -41,40 +51,33 @@ pub(super) async fn refuse(server: Arc<Server>, socket: Stream, claim: Claim) {
 }
 
 /// Closes a connection at once.
-pub(super) fn close(server: &Server, socket: Stream, claim: Claim) {
-    let user = client_of(&socket).uid;
-    drop(Socket::new(socket, user, &server.closer, claim));
+pub(super) fn close(server: &Server, socket: Stream, user: Option<u32>, claim: Claim) {
+    drop(Socket::new(socket, user, &server.closer, (claim, None)));
 }
 
 /// Serves a connection to its end.
-pub(super) async fn serve(server: Arc<Server>, socket: Stream, claim: Claim) {
-    let client = client_of(&socket);
-    let socket = Socket::new(socket, client.uid, &server.closer, claim);
-    if server.closer.is_behind(client.uid) {
-        warn!(
-            client_pid = client.pid,
-            client_uid = client.uid,
-            "closed a connection unheard: what this user has passed takes long to be closed"
-        );
+pub(super) async fn serve(
+    server: Arc<Server>,
+    socket: Stream,
+    peer: Peer,
+    claim: Claim,
+    place: Place,
+) {
+    let config = server.config();
+    let client = Client { pid: peer.pid, uid: peer.uid };
+    let socket = Socket::new(socket, client.uid, &server.closer, (claim, Some(place)));
+    // As the configuration is now: a reload changes nothing for those who are let in.
+    let rights = config.access.rights(&peer, platform::uid());
+    let deadline = Instant::now() + config.limits.handshake_timeout;
+    let Some(version) = greet(&server, &socket, client, deadline).await else {
         return;
-    }
-    let deadline = tokio::time::Instant::now() + server.config().handshake_timeout;
-    let version = match timeout_at(deadline, socket::hello(&socket)).await {
-        Ok(Ok(Ok(version))) => version,
-        Ok(Ok(Err(code))) => {
-            warn!(
-                client_pid = client.pid,
-                client_uid = client.uid,
-                code = code.0,
-                "refused a connection: {code}"
-            );
-            return;
-        }
-        Ok(Err(_)) | Err(_) => return,
     };
     let mut receiver = Receiver::new(&socket, version);
     let first = timeout_at(deadline, receiver.receive_first()).await;
     let failure = match first {
+        Ok(Ok((Received::Command(_, command), _))) if is_opening(&command) && !rights.write => {
+            Some(config.access.refusal(&peer, "write through freemkvd"))
+        }
         Ok(Ok((Received::Command(0, command), passed))) if is_opening(&command) => {
             match opening::check(&server, command, passed) {
                 Ok(opening) => transfer::open(&server, &socket, receiver, client, opening).await,
@@ -90,7 +93,8 @@ pub(super) async fn serve(server: Arc<Server>, socket: Stream, claim: Claim) {
         Ok(Ok((_, passed))) if passed.files.count() > 0 => Some(unexpected()),
         Ok(Ok((Received::Command(id, command), passed))) if control::is_request(&command) => {
             drop(passed);
-            control::run(&server, &socket, receiver, client, (id, command)).await
+            let asking = Asking { peer, rights };
+            control::run(&server, &socket, receiver, &asking, (id, command)).await
         }
         Ok(Ok((Received::Gone, _))) | Ok(Err(Broken::Io)) => None,
         Ok(Err(Broken::Rule(failure))) => Some(failure),
@@ -99,13 +103,40 @@ pub(super) async fn serve(server: Arc<Server>, socket: Stream, claim: Claim) {
             Some(Failure::new(ErrorCode::OUT_OF_SEQUENCE, rule))
         }
         Err(_) => {
-            let wait = server.config().handshake_timeout.as_millis();
-            let message = format!("no request within {wait} ms; open a stream or ask for status");
+            let wait = config.limits.handshake_timeout.as_millis();
+            let message = format!(
+                "no request within {wait} ms (limits.handshake_timeout); open a stream or ask for status"
+            );
             Some(Failure::new(ErrorCode::HANDSHAKE_TIMEOUT, message))
         }
     };
     if let Some(failure) = failure {
         tell(&socket, client, failure).await;
+    }
+}
+
+/// Agrees on a version; `None` when there is nothing more to say.
+async fn greet(server: &Server, socket: &Socket, client: Client, deadline: Instant) -> Option<u16> {
+    if server.closer.is_behind(client.uid) {
+        warn!(
+            client_pid = client.pid,
+            client_uid = client.uid,
+            "closed a connection unheard: what this user has passed takes long to be closed"
+        );
+        return None;
+    }
+    match timeout_at(deadline, socket::hello(socket)).await {
+        Ok(Ok(Ok(version))) => Some(version),
+        Ok(Ok(Err(code))) => {
+            warn!(
+                client_pid = client.pid,
+                client_uid = client.uid,
+                code = code.0,
+                "refused a connection: {code}"
+            );
+            None
+        }
+        Ok(Err(_)) | Err(_) => None,
     }
 }
 
@@ -128,15 +159,4 @@ async fn tell(socket: &Socket, client: Client, failure: Failure) {
         }
     };
     let _ = timeout(LINGER, tell).await;
-}
-
-fn client_of(socket: &Stream) -> Client {
-    let Ok(creds) = socket.peer_creds() else {
-        return Client::default();
-    };
-    #[cfg(unix)]
-    let (pid, uid) = (creds.pid().and_then(|pid| u32::try_from(pid).ok()), creds.euid());
-    #[cfg(not(unix))]
-    let (pid, uid) = (creds.pid(), None);
-    Client { pid, uid }
 }

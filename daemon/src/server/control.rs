@@ -8,40 +8,57 @@ use freemkvd_proto::{Command, ErrorCode, Failure, Kind, Reply, SetWeight};
 use tokio::time::timeout;
 use tracing::{info, warn};
 
-use super::Server;
 use super::guarded::Socket;
 use super::socket::{self, Broken, Received, Receiver};
+use super::{Server, pace};
+use crate::access::{Peer, Rights};
+use crate::config::Span;
 use crate::ledger::Outcome;
-use crate::platform;
-use crate::writer::{Client, Record};
+use crate::writer::Record;
 
-/// How long such a connection may be silent, or not listen.
-const IDLE: Duration = Duration::from_secs(60);
+/// Who asks, and what they may do.
+pub(super) struct Asking {
+    pub(super) peer: Peer,
+    pub(super) rights: Rights,
+}
 
 /// Answers `first` and the requests that follow. Returns what to tell a client that breaks a rule.
 pub(super) async fn run(
     server: &Server,
     socket: &Socket,
     mut receiver: Receiver<'_>,
-    client: Client,
+    asking: &Asking,
     first: (u64, Command),
 ) -> Option<Failure> {
     let (mut id, mut command) = first;
+    let pace = server.paces.of(asking.peer.uid);
     loop {
+        let idle = server.config().limits.idle_timeout;
         // A daemon that was asked to stop does not before the answer is out.
         let _last_answer = (command == Command::Drain).then(|| server.phase.subscribe());
-        let Some(reply) = answer(server, client, &command, receiver.version()) else {
-            return Some(not_a_request());
+        let version = receiver.version();
+        let answered = pace::in_turn(&pace, || {
+            let reply = answer(server, asking, &command, version)?;
+            Ok((reply == Reply::Done, reply.encode(id)))
+        });
+        let (is_done, frame) = match answered.await {
+            Ok((is_done, frame)) => (is_done, frame.ok()?),
+            Err(failure) => return Some(failure),
         };
-        timeout(IDLE, socket::send(socket, id, &reply)).await.ok()?.ok()?;
-        if command == Command::Drain && reply == Reply::Done {
+        timeout(idle, socket::send_frame(socket, &frame)).await.ok()?.ok()?;
+        if command == Command::Drain && is_done {
             return None;
         }
-        (id, command) = match timeout(IDLE, receiver.receive()).await {
+        (id, command) = match timeout(idle, receiver.receive()).await {
             Ok(Ok(Received::Command(id, command))) => (id, command),
             Ok(Ok(Received::Write(_))) => return Some(not_a_request()),
-            Ok(Ok(Received::Gone) | Err(Broken::Io)) | Err(_) => return None,
+            Ok(Ok(Received::Gone) | Err(Broken::Io)) => return None,
             Ok(Err(Broken::Rule(failure))) => return Some(failure),
+            Err(_) => {
+                // No rule was broken, and it need not even be there to hear it.
+                let _ = timeout(idle, socket::send(socket, 0, &idle_for(idle))).await;
+                return None;
+            }
         };
     }
 }
@@ -51,14 +68,25 @@ pub(super) fn is_request(command: &Command) -> bool {
     matches!(command.kind(), Kind::Status | Kind::SetWeight | Kind::Drain | Kind::AbortStream)
 }
 
-/// `None` for a command of a stream.
-fn answer(server: &Server, client: Client, command: &Command, version: u16) -> Option<Reply> {
-    Some(match command {
-        Command::Status => Reply::StatusReport(server.status().for_version(version)),
-        Command::Drain => done(drain(server, client)),
-        Command::SetWeight(set) => done(set_weight(server, client, *set)),
-        Command::AbortStream(abort) => done(abort_stream(server, client, abort.stream)),
-        _ => return None,
+/// The answer to a request; or what to tell a client that may not ask here, or anything of that kind.
+fn answer(
+    server: &Server,
+    asking: &Asking,
+    command: &Command,
+    version: u16,
+) -> Result<Reply, Failure> {
+    Ok(match command {
+        Command::Status if asking.rights.status => {
+            Reply::StatusReport(server.status().for_version(version))
+        }
+        Command::Status => {
+            let access = &server.config().access;
+            return Err(access.refusal(&asking.peer, "ask freemkvd for its status"));
+        }
+        Command::Drain => done(drain(server, asking)),
+        Command::SetWeight(set) => done(set_weight(server, asking, *set)),
+        Command::AbortStream(abort) => done(abort_stream(server, asking, abort.stream)),
+        _ => return Err(not_a_request()),
     })
 }
 
@@ -71,33 +99,41 @@ fn not_a_request() -> Failure {
     Failure::new(ErrorCode::OUT_OF_SEQUENCE, rule)
 }
 
-fn drain(server: &Server, client: Client) -> Result<(), Failure> {
-    if !may_change(client.uid, None, platform::uid()) {
-        let message = "only root and the user that freemkvd runs as may stop it";
+fn idle_for(time: Duration) -> Reply {
+    let message = format!("no request within {} (limits.idle_timeout); connect again", Span(time));
+    Reply::Failed(Failure::new(ErrorCode::HANDSHAKE_TIMEOUT, message))
+}
+
+fn drain(server: &Server, asking: &Asking) -> Result<(), Failure> {
+    if !asking.rights.admin {
+        let administrators = server.config().access.administrators();
+        let message = format!("it may be stopped by {administrators}");
         return Err(Failure::new(ErrorCode::NOT_YOURS, message));
     }
+    let client = &asking.peer;
     info!(client_pid = client.pid, client_uid = client.uid, "asked to drain and stop");
     server.stop.notify_one();
     Ok(())
 }
 
-fn set_weight(server: &Server, client: Client, set: SetWeight) -> Result<(), Failure> {
+fn set_weight(server: &Server, asking: &Asking, set: SetWeight) -> Result<(), Failure> {
     let SetWeight { stream, weight } = set;
     if !WEIGHTS.contains(&weight) {
         return Err(Failure::new(ErrorCode::BAD_VALUE, out_of_range(weight)));
     }
-    let record = one_to_change(server, client, stream)?;
+    let record = one_to_change(server, asking, stream)?;
     // The record first: a stream that is being opened takes its weight from there.
     record.set_weight(weight);
     let _ = server.shop.gate.set_weight(stream, weight);
     let _ = server.shop.ledger.change(stream, |entry| entry.weight = weight);
-    info!(stream, weight, client_uid = client.uid, "stream {stream} has weight {weight} now");
+    info!(stream, weight, client_uid = asking.peer.uid, "stream {stream} has weight {weight} now");
     Ok(())
 }
 
 /// Nothing here waits for the stream's thread, which may be in a call that never returns.
-fn abort_stream(server: &Server, client: Client, stream: u64) -> Result<(), Failure> {
-    let record = one_to_change(server, client, stream)?;
+fn abort_stream(server: &Server, asking: &Asking, stream: u64) -> Result<(), Failure> {
+    let record = one_to_change(server, asking, stream)?;
+    let client = &asking.peer;
     if record.failure().is_some() {
         // It is over; only its thread is not yet.
         return Ok(());
@@ -121,17 +157,17 @@ fn abort_stream(server: &Server, client: Client, stream: u64) -> Result<(), Fail
     Ok(())
 }
 
-/// The open stream of this number, if `client` may decide about it.
-fn one_to_change(server: &Server, client: Client, stream: u64) -> Result<Arc<Record>, Failure> {
+/// The open stream of this number, if the one who asks may decide about it.
+fn one_to_change(server: &Server, asking: &Asking, stream: u64) -> Result<Arc<Record>, Failure> {
     let record = server.streams.open().into_iter().find(|record| record.id == stream);
     let record = record.ok_or_else(|| {
         let message = format!("there is no open stream {stream}; freemkvctl status shows them");
         Failure::new(ErrorCode::NO_SUCH_STREAM, message)
     })?;
-    if !may_change(client.uid, record.client.uid, platform::uid()) {
+    if !asking.rights.include(asking.peer.uid, record.client.uid) {
         let message = format!(
-            "stream {stream} is another user's; ask its user, or do it as root or as the user that \
-             freemkvd runs as"
+            "stream {stream} is another user's; that user may do it, and {}",
+            server.config().access.administrators()
         );
         return Err(Failure::new(ErrorCode::NOT_YOURS, message));
     }
@@ -141,33 +177,4 @@ fn one_to_change(server: &Server, client: Client, stream: u64) -> Result<Arc<Rec
 /// What is said about a weight that there is not.
 pub(super) fn out_of_range(weight: u32) -> String {
     format!("a weight is {} to {}, not {weight}", WEIGHTS.start(), WEIGHTS.end())
-}
-
-/// Whether a user may change how `owner`'s stream is treated.
-fn may_change(user: Option<u32>, owner: Option<u32>, daemon: u32) -> bool {
-    match user {
-        Some(user) => Some(user) == owner || user == 0 || user == daemon,
-        // Without user ids the socket's own permissions are all there is.
-        None => cfg!(not(unix)),
-    }
-}
-
-#[cfg(all(test, unix))]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_the_owner_root_and_the_daemons_user_change_a_stream() {
-        for (user, owner, expected) in [
-            (Some(1000), Some(1000), true),
-            (Some(0), Some(1000), true),
-            (Some(77), Some(1000), true),
-            (Some(1001), Some(1000), false),
-            (Some(1001), None, false),
-            (None, None, false),
-            (None, Some(1000), false),
-        ] {
-            assert_eq!(may_change(user, owner, 77), expected, "{user:?} {owner:?}");
-        }
-    }
 }

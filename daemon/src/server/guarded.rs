@@ -12,6 +12,7 @@ use interprocess::local_socket::tokio::Stream;
 
 use super::passed;
 use super::socket::{Broken, Passed};
+use crate::access::Place;
 use crate::descriptors::Claim;
 use crate::foreign::{Closer, Foreign};
 use crate::storage::Descriptor;
@@ -32,6 +33,8 @@ pub(super) struct Socket {
     user: Option<u32>,
     closer: Arc<Closer>,
     claim: Option<Claim>,
+    /// Among the connections of its user, until it is closed.
+    place: Option<Place>,
 }
 
 impl Socket {
@@ -40,9 +43,10 @@ impl Socket {
         stream: Stream,
         user: Option<u32>,
         closer: &Arc<Closer>,
-        claim: Claim,
+        (claim, place): (Claim, Option<Place>),
     ) -> Self {
-        Self { stream: Some(stream), user, closer: Arc::clone(closer), claim: Some(claim) }
+        let (stream, claim) = (Some(stream), Some(claim));
+        Self { stream, user, closer: Arc::clone(closer), claim, place }
     }
 
     /// What comes with the first frame: nothing yet.
@@ -86,9 +90,9 @@ impl Socket {
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        let (stream, claim) = (self.stream.take(), self.claim.take());
+        let (stream, claim, place) = (self.stream.take(), self.claim.take(), self.place.take());
         if stream.as_ref().is_some_and(|stream| !passed::end(stream)) {
-            self.closer.close(self.user, (stream, claim));
+            self.closer.close(self.user, (stream, claim, place));
         }
     }
 }

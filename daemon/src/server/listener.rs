@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use interprocess::local_socket::tokio::Listener;
 use interprocess::local_socket::{GenericFilePath, ListenerOptions, ToFsName};
+#[cfg(target_os = "linux")]
+use tracing::warn;
 
 use crate::config::Config;
 use crate::systemd::Passed;
@@ -38,12 +40,14 @@ pub enum ListenError {
 pub fn listen(config: &Config, passed: &mut Passed) -> Result<(Listener, PathBuf), ListenError> {
     #[cfg(target_os = "linux")]
     if let Some(socket) = passed.socket.take() {
-        return adopt(socket).map_err(ListenError::Passed);
+        let (listener, path) = adopt(socket).map_err(ListenError::Passed)?;
+        warn_of_another_way_in(config, &path);
+        return Ok((listener, path));
     }
     #[cfg(not(target_os = "linux"))]
     let _ = passed;
     let path = config.socket();
-    match bind(&path, config.socket.is_none()) {
+    match bind(&path, config) {
         Ok(listener) => Ok((listener, path)),
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(ListenError::InUse(path)),
         Err(source) => Err(ListenError::Io { path, source }),
@@ -69,10 +73,36 @@ fn adopt(socket: std::os::fd::OwnedFd) -> io::Result<(Listener, PathBuf)> {
     Ok((listener.into(), path))
 }
 
+/// The socket of systemd is as its unit says. Whoever configures something else here would wait in vain for it
+/// to make a difference.
+#[cfg(target_os = "linux")]
+fn warn_of_another_way_in(config: &Config, path: &Path) {
+    use std::os::unix::fs::MetadataExt;
+
+    // One that is not in the file system is a matter of its unit alone.
+    let Ok(found) = std::fs::metadata(path) else { return };
+    let mode = found.mode() & 0o7777;
+    if let Some(wanted) = config.socket_mode.filter(|wanted| *wanted != mode) {
+        warn!(
+            "access.socket_mode is {wanted:04o}, and the socket that systemd has made has {mode:04o}, which counts; \
+             change SocketMode= of freemkvd.socket, or remove the key"
+        );
+    }
+    if let Some(wanted) = config.socket_group.as_ref().filter(|wanted| wanted.id != found.gid()) {
+        warn!(
+            "access.socket_group is {}, and the socket that systemd has made has group {}, which counts; change \
+             SocketGroup= of freemkvd.socket, or remove the key",
+            wanted.name,
+            found.gid()
+        );
+    }
+}
+
 #[cfg(unix)]
-fn bind(path: &Path, is_default: bool) -> io::Result<Listener> {
+fn bind(path: &Path, config: &Config) -> io::Result<Listener> {
     use interprocess::os::unix::local_socket::ListenerOptionsExt;
 
+    let is_default = config.socket.is_none();
     if let (true, Some(directory)) = (is_default, path.parent()) {
         // Anybody can make a directory in /tmp before us.
         if !directory.exists() || directory.starts_with("/tmp") {
@@ -83,13 +113,23 @@ fn bind(path: &Path, is_default: bool) -> io::Result<Listener> {
     // A socket of one's own is for oneself; the system's is for its group.
     let own = is_default && path == crate::platform::user_socket();
     let private = own && crate::platform::uid() != 0;
+    let mode = config.socket_mode.unwrap_or(if private { 0o600 } else { 0o660 });
     let name = path.to_fs_name::<GenericFilePath>()?;
-    let options = ListenerOptions::new().name(name);
-    let listener = options.mode(if private { 0o600 } else { 0o660 }).create_tokio()?;
-    // Again: the umask has taken its part of the mode. (The two take different types on macOS.)
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(if private { 0o600 } else { 0o660 });
-    std::fs::set_permissions(path, mode)?;
+    // For nobody else until it has its group. (The two modes have different types on macOS.)
+    let listener = ListenerOptions::new().name(name).mode(0o600).create_tokio()?;
+    if let Some(group) = &config.socket_group {
+        std::os::unix::fs::chown(path, None, Some(group.id))
+            .map_err(|error| of_the_group(&group.name, &error))?;
+    }
+    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode))?;
     Ok(listener)
+}
+
+/// Only root gives a file to a group that it is not in.
+#[cfg(unix)]
+fn of_the_group(group: &str, error: &io::Error) -> io::Error {
+    let message = format!("it cannot be given to group {group} (access.socket_group): {error}");
+    io::Error::new(error.kind(), message)
 }
 
 /// A socket that nobody listens on is left over from a daemon that was killed. So is one whose daemon was
@@ -124,7 +164,7 @@ fn is_of_the_dead(connection: &std::os::unix::net::UnixStream) -> bool {
 }
 
 #[cfg(not(unix))]
-fn bind(path: &Path, _is_default: bool) -> io::Result<Listener> {
+fn bind(path: &Path, _config: &Config) -> io::Result<Listener> {
     let name = path.to_fs_name::<GenericFilePath>()?;
     ListenerOptions::new().name(name).create_tokio()
 }

@@ -10,10 +10,14 @@ mod passed;
 
 mod connection;
 mod control;
+mod crowd;
 mod drain;
 mod guarded;
 mod listener;
 mod opening;
+mod pace;
+mod peer;
+mod reload;
 mod resumed;
 mod socket;
 mod streams;
@@ -34,9 +38,10 @@ pub use listener::{ListenError, listen};
 pub use resumed::adopt;
 pub use streams::Streams;
 
+use crate::access::Places;
 use crate::budget::State;
 use crate::clock::Clock;
-use crate::config::{Config, ConfigError, Overrides};
+use crate::config::{Config, Overrides};
 use crate::descriptors::Table;
 use crate::device::Devices;
 use crate::foreign::Closer;
@@ -104,6 +109,8 @@ pub struct Server {
     descriptors: Arc<Table>,
     /// Closes what clients have passed and nobody takes.
     closer: Arc<Closer>,
+    places: Arc<Places>,
+    paces: pace::Paces,
     streams: Streams,
     ended: resumed::Ended,
     /// A client has asked it to drain and stop.
@@ -134,13 +141,17 @@ impl Server {
             ledger,
             clock,
         };
+        let queues = Queues::new(config.queue_bytes, sizes.queue_total_bytes);
+        queues.set_user_limit(config.limits.queue_per_user_bytes);
         Arc::new(Self {
-            queues: Queues::new(config.queue_bytes, sizes.queue_total_bytes),
+            queues,
             config: watch::Sender::new(Arc::new(config)),
             phase: watch::Sender::new(Phase::Serving),
             shop: Arc::new(shop),
             descriptors,
             closer: Arc::default(),
+            places: Arc::default(),
+            paces: pace::Paces::default(),
             streams: Streams::default(),
             ended: resumed::Ended::default(),
             stop: Notify::new(),
@@ -194,6 +205,7 @@ impl Server {
     fn use_sizes(&self, config: &Config, sizes: &Sizes) {
         self.shop.gate.set_limit(sizes.budget_bytes);
         self.queues.set_limits(config.queue_bytes, sizes.queue_total_bytes);
+        self.queues.set_user_limit(config.limits.queue_per_user_bytes);
     }
 
     fn tell_health(&self, device: &str, state: State) {
@@ -213,31 +225,32 @@ impl Server {
         }
     }
 
-    fn reload(&self, source: &Source) -> Result<(), ConfigError> {
-        if source.file.is_none() {
-            info!("nothing to reload: the daemon was started without --config");
-            return Ok(());
-        }
-        let new = Config::load(source.file.as_deref(), &source.overrides)?;
-        new.warn_of_roots();
-        let old = self.config();
-        let (now, restart) = old.changes(&new);
-        let sizes = Sizes::now(&new);
-        sizes.warn_of_less(&new);
-        self.use_sizes(&new, &sizes);
-        // What can't change while running stays as it is, also for the next comparison.
-        let kept = Config { socket: old.socket.clone(), log_level: old.log_level, ..new };
-        self.config.send_replace(Arc::new(kept));
-        let list = |changes: &[String]| match changes {
-            [] => "nothing".to_owned(),
-            changes => changes.join("; "),
+    /// Has a connection served, or told that it is one too many.
+    fn admit(self: &Arc<Self>, socket: Stream, connections: &mut JoinSet<()>) {
+        let peer = peer::peer(&socket);
+        let claim = match self.descriptors.for_connection() {
+            Ok(claim) => claim,
+            Err(full) => {
+                warn!("closed a connection unheard: {full}");
+                let claim = self.descriptors.for_one_too_many();
+                return connection::close(self, socket, peer.uid, claim);
+            }
         };
-        info!(
-            "configuration reloaded; changed: {}; needs a restart: {}",
-            list(&now),
-            list(&restart)
-        );
-        Ok(())
+        let limits = &self.config().limits;
+        let (most, most_of_user) = (limits.connections_max, limits.connections_per_user_max);
+        let server = Arc::clone(self);
+        match self.places.take(peer.uid, most, most_of_user) {
+            Ok(place) => {
+                connections.spawn(connection::serve(server, socket, peer, claim, place));
+            }
+            // Beyond that there is not even an answer: whoever comes in such numbers does not read it.
+            Err(_) if connections.len() >= self.places.taken() as usize + REFUSALS_MAX => {
+                connection::close(self, socket, peer.uid, claim);
+            }
+            Err(crowded) => {
+                connections.spawn(connection::refuse(server, socket, peer, crowded, claim));
+            }
+        }
     }
 }
 
@@ -253,29 +266,11 @@ pub async fn run(
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     systemd::ready();
     let mut again = Instant::now();
+    let mut reading = reload::Reading::default();
     loop {
         tokio::select! {
             accepted = accept(&listener, again) => match accepted {
-                Ok(socket) => {
-                    let most = server.config().connections_max as usize;
-                    match server.descriptors.for_connection() {
-                        Ok(claim) if connections.len() < most => {
-                            let server = Arc::clone(&server);
-                            connections.spawn(connection::serve(server, socket, claim));
-                        }
-                        Ok(claim) if connections.len() < most + REFUSALS_MAX => {
-                            connections.spawn(connection::refuse(Arc::clone(&server), socket, claim));
-                        }
-                        // Beyond that there is not even an answer: whoever comes in such numbers does
-                        // not read it.
-                        Ok(claim) => connection::close(&server, socket, claim),
-                        Err(full) => {
-                            warn!("closed a connection unheard: {full}");
-                            let claim = server.descriptors.for_one_too_many();
-                            connection::close(&server, socket, claim);
-                        }
-                    }
-                }
+                Ok(socket) => server.admit(socket, &mut connections),
                 Err(error) => {
                     // Mostly: no descriptor is free. Trying again at once would only burn a core.
                     warn!("cannot accept a connection: {error}");
@@ -285,15 +280,10 @@ pub async fn run(
             Some(_) = connections.join_next() => {}
             _ = ticks.tick() => server.tick(),
             signal = signals.recv() => match signal {
-                Some(Signal::Reload) => {
-                    systemd::reloading();
-                    if let Err(refused) = server.reload(&source) {
-                        error!("the configuration is kept as it was: {refused}");
-                    }
-                    systemd::ready();
-                }
+                Some(Signal::Reload) => reading.begin(&source),
                 Some(Signal::Stop) | None => break,
             },
+            result = reading.result(&source) => server.reloaded(result, &mut reading, &source),
             () = server.stop.notified() => break,
         }
     }

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use freemkvd_proto::limits::{LABEL_BYTES_MAX, PATH_BYTES_MAX, WEIGHTS};
+use freemkvd_proto::limits::WEIGHTS;
 use freemkvd_proto::{
     Command, ErrorCode, Failure, Leftover, Open, OpenFile, OpenGiven, OpenResumable, Resume, Token,
     Transfer,
@@ -55,27 +55,29 @@ pub(super) fn check(server: &Server, command: Command, passed: Passed) -> Result
     refuse_while_draining(server)?;
     let plain = |token, open| OpenFile { token, open, publish: false, leftover: Leftover::Keep };
     match command {
-        Command::Open(open) => by_path(plain(None, open), passed),
+        Command::Open(open) => by_path(server, plain(None, open), passed),
         Command::OpenResumable(OpenResumable { token, open }) => {
-            by_path(plain(Some(token), open), passed)
+            by_path(server, plain(Some(token), open), passed)
         }
-        Command::OpenFile(file) => by_path(file, passed),
-        Command::OpenGiven(given) => by_descriptor(given, passed),
+        Command::OpenFile(file) => by_path(server, file, passed),
+        Command::OpenGiven(given) => by_descriptor(server, given, passed),
         _ => Err(Failure::new(ErrorCode::INTERNAL, "a command that opens nothing")),
     }
 }
 
 /// Of the ways to open a stream by a path the most general one says all.
-fn by_path(file: OpenFile, passed: Passed) -> Result<Opening, Failure> {
+fn by_path(server: &Server, file: OpenFile, passed: Passed) -> Result<Opening, Failure> {
     let ending = Ending::of(&file);
     let OpenFile { token, open, .. } = file;
     let Open { path, mode, size_hint_bytes, transfer, weight, window_bytes } = open;
+    let most = server.config().limits.path_bytes_max;
     let bad = |what: &str| {
-        let message =
-            format!("the path {what}; send an absolute path of at most {PATH_BYTES_MAX} bytes");
+        let message = format!(
+            "the path {what}; send an absolute path of at most {most} bytes (limits.path_length)"
+        );
         Failure::new(ErrorCode::BAD_PATH, message)
     };
-    if path.0.len() > PATH_BYTES_MAX {
+    if path.0.len() > most {
         return Err(bad("is too long"));
     }
     let path = path.into_path().ok_or_else(|| bad("holds a NUL byte"))?;
@@ -91,14 +93,16 @@ fn by_path(file: OpenFile, passed: Passed) -> Result<Opening, Failure> {
     Ok(Opening { by, path, ending, token, size_hint_bytes, weight, window_bytes, transfer, slots })
 }
 
-fn by_descriptor(given: OpenGiven, passed: Passed) -> Result<Opening, Failure> {
+fn by_descriptor(server: &Server, given: OpenGiven, passed: Passed) -> Result<Opening, Failure> {
     let OpenGiven { token, label, empties, passes_directory, .. } = given;
     let OpenGiven { size_hint_bytes, transfer, weight, window_bytes, .. } = given;
+    let most = server.config().limits.label_bytes_max;
     let bad = |what: &str| {
-        let message = format!("the label {what}; send 1 to {LABEL_BYTES_MAX} bytes without a NUL");
+        let message =
+            format!("the label {what}; send 1 to {most} bytes (limits.label_length) without a NUL");
         Failure::new(ErrorCode::BAD_PATH, message)
     };
-    if !(1..=LABEL_BYTES_MAX).contains(&label.0.len()) {
+    if !(1..=most).contains(&label.0.len()) {
         return Err(bad("is empty or too long"));
     }
     let path = label.into_path().ok_or_else(|| bad("holds a NUL byte"))?;

@@ -102,8 +102,8 @@ fn adopt_one(
     let stream = entry.stream;
     let path = entry.path.clone().into_path().ok_or("its path is none of this platform")?;
     let config = server.config();
-    let queue = Queue::new(Arc::clone(&server.queues));
     let client = Client { pid: entry.client_pid, uid: entry.client_uid };
+    let queue = Queue::new(Arc::clone(&server.queues), client.uid);
     let record = Record::new(stream, path.clone(), client, queue, server.shop.clock);
     let record = Arc::new(record.with_given_file(entry.is_given));
     record.set_weight(entry.weight);
@@ -129,6 +129,7 @@ fn adopt_one(
     let target = Target {
         roots: config.roots.clone(),
         settings: transfer::settings(&config, &path, entry.is_given),
+        creation: config.creation,
         path,
         window_bytes: entry.window_bytes,
         ending: entry.ending,

@@ -157,7 +157,12 @@ pub(super) async fn refuse(socket: &Socket, reason: ErrorCode) -> io::Result<()>
 
 /// Sends one answer.
 pub(super) async fn send(socket: &Socket, sequence: u64, reply: &Reply) -> Result<(), Broken> {
-    write_all(&mut socket.stream(), &reply.encode(sequence)?, SHORTAGE_PAUSE).await?;
+    send_frame(socket, &reply.encode(sequence)?).await
+}
+
+/// The same, which is a frame already.
+pub(super) async fn send_frame(socket: &Socket, frame: &[u8]) -> Result<(), Broken> {
+    write_all(&mut socket.stream(), frame, SHORTAGE_PAUSE).await?;
     Ok(())
 }
 

@@ -9,7 +9,9 @@ use std::time::Duration;
 use freemkvd_proto::Token;
 use freemkvd_proto::status::StreamState;
 
+use crate::access::Crowded;
 use crate::budget::StreamId;
+use crate::config::Limits;
 use crate::writer::Record;
 
 /// Streams that ended badly and are remembered: enough for a night in which a disk fails, and a bound
@@ -29,16 +31,26 @@ impl Streams {
         self.last.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// Takes a stream in, unless `most` are open.
-    #[must_use]
-    pub fn insert(&self, record: &Arc<Record>, most: usize) -> bool {
+    /// Takes a stream in, unless so many are open, in all or of its user.
+    ///
+    /// # Errors
+    /// [`Crowded`].
+    pub fn insert(&self, record: &Arc<Record>, limits: &Limits) -> Result<(), Crowded> {
         let mut by_id = self.lock();
-        let open = by_id.values().filter(|record| !record.has_ended()).count();
-        if open >= most {
-            return false;
+        let user = record.client.uid;
+        let (mut all, mut of_user) = (0, 0);
+        for open in by_id.values().filter(|record| !record.has_ended()) {
+            all += 1;
+            of_user += u32::from(user.is_some() && open.client.uid == user);
+        }
+        if all >= limits.streams_max {
+            return Err(Crowded::InAll);
+        }
+        if of_user >= limits.streams_per_user_max {
+            return Err(Crowded::ForUser);
         }
         by_id.insert(record.id, Arc::clone(record));
-        true
+        Ok(())
     }
 
     /// Forgets one of which nothing came.
@@ -111,12 +123,32 @@ mod tests {
     use crate::clock::Clock;
     use crate::writer::{Client, Queue, Queues};
 
+    fn record(id: StreamId, uid: u32) -> Arc<Record> {
+        let client = Client { pid: None, uid: Some(uid) };
+        let queue = Queue::new(Queues::new(1 << 20, 1 << 20), client.uid);
+        Arc::new(Record::new(id, "/rips/film".into(), client, queue, Clock::start()))
+    }
+
+    #[test]
+    fn as_many_streams_as_there_may_be_of_a_user_and_in_all_and_one_more_when_one_has_ended() {
+        let streams = Streams::default();
+        let limits = Limits { streams_max: 3, streams_per_user_max: 2, ..Limits::default() };
+        let (first, second) = (record(1, 1000), record(2, 1000));
+        assert_eq!(streams.insert(&first, &limits), Ok(()));
+        assert_eq!(streams.insert(&second, &limits), Ok(()));
+        assert_eq!(streams.insert(&record(3, 1000), &limits), Err(Crowded::ForUser));
+        assert_eq!(streams.insert(&record(4, 1001), &limits), Ok(()), "another user");
+        assert_eq!(streams.insert(&record(5, 1001), &limits), Err(Crowded::InAll));
+        first.end(None);
+        assert_eq!(streams.insert(&record(6, 1000), &limits), Ok(()), "a place is free again");
+    }
+
     #[test]
     fn many_streams_that_go_on_with_the_next_daemon_are_all_remembered() {
         let (streams, clock) = (Streams::default(), Clock::start());
         let queues = Queues::new(1 << 20, 1 << 20);
         for id in 1..=200 {
-            let queue = Queue::new(Arc::clone(&queues));
+            let queue = Queue::new(Arc::clone(&queues), None);
             let record = Record::new(id, "/rips/film".into(), Client::default(), queue, clock);
             record.suspend(Token([0; 16]), true, (0, 0));
             record.expire();

@@ -15,7 +15,7 @@ use super::guarded::Socket;
 use super::opening::{Opening, Resuming};
 use super::resumed::{self, Found};
 use super::socket::{self, Broken, Received, Receiver};
-use super::{Phase, Server};
+use super::{Phase, Server, crowd};
 use crate::config::{Config, RootSettings, SilentDevice};
 use crate::stream::command::{Commands, Request};
 use crate::writer::{
@@ -235,28 +235,23 @@ fn begin(
         server.streams.remove(record.id);
         lacking(what)
     };
-    let queue = Queue::new(Arc::clone(&server.queues));
+    let queue = Queue::new(Arc::clone(&server.queues), client.uid);
     let id = server.streams.next_id();
     let record = Record::new(id, path.clone(), client, queue, server.shop.clock);
     let record = Arc::new(record.with_given_file(is_given));
     record.set_weight(opening.weight);
     record.attach(slots, wake);
-    if !server.streams.insert(&record, config.streams_max as usize) {
-        let message = format!(
-            "{} streams are open, as many as limits.streams allows; wait for one to finish",
-            config.streams_max
-        );
-        return Err(Failure::new(ErrorCode::TOO_MANY_STREAMS, message));
+    if let Err(crowded) = server.streams.insert(&record, &config.limits) {
+        return Err(crowd::streams(crowded, client.uid, &config.limits));
     }
-    if !record.queue.reserve() {
-        let what = "freemkvd has no memory for the queue of another stream; raise MemoryMax= of its unit, or \
-                    stream.queue_total if that is less than 1 MiB for each stream, or wait until another has ended";
-        return Err(refused(&record, what.to_owned()));
+    if let Err(lacking) = record.queue.reserve() {
+        return Err(refused(&record, crowd::queue(lacking).to_owned()));
     }
     let window_bytes = opening.window_bytes.unwrap_or(u64::MAX).min(config.window_bytes);
     let target = Target {
         roots: config.roots.clone(),
         settings: settings(&config, &path, is_given),
+        creation: config.creation,
         path,
         window_bytes,
         ending,

@@ -1,6 +1,15 @@
-//! Opening below a root, so that no symlink, `..` or magic link leads out: `openat2(2)` with
-//! `RESOLVE_BENEATH` leaves the walk to the kernel, where nobody can swap a directory between the
-//! check and the use.
+//! Opening a file below a root: so that no symlink, `..` or magic link leads out, and nothing but a regular
+//! file is ever opened.
+//!
+//! 1. What exists is looked at before it is opened: an `O_PATH` descriptor pins whatever has the name, and
+//!    the very same is opened then. To open a FIFO, a socket or a device may already do something.
+//! 2. A new file is made in the directory whose sync makes its name durable, whatever has become of the
+//!    path meanwhile.
+//! 3. A file with several names is not opened by one of them, because another may lie outside of the root:
+//!    whoever may make links below a root must not have other people's files emptied.
+//! 4. No owner and no mode is changed.
+
+mod walk;
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -9,12 +18,12 @@ use std::path::Path;
 
 use freemkvd_proto::OpenMode;
 use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, openat as open_at, openat2,
-    statat, unlinkat,
+    AtFlags, CWD, FileType, Mode, OFlags, Stat, fstat, openat as open_at, statat, unlinkat,
 };
 use rustix::io::Errno;
 
-use super::FileId;
+use self::walk::{beneath, directory_of, not_a_file, refuse_views, refused};
+use super::{Creation, FileId};
 
 /// A file, opened twice or three times before its first write, and its directory.
 pub(super) struct Opened {
@@ -43,55 +52,177 @@ pub(super) enum Refused {
     Outside,
     /// It is no regular file; says what it is.
     NotAFile(&'static str),
+    /// It has so many names.
+    Linked(u64),
     /// The system said no while doing this.
     Io(&'static str, io::Error),
 }
 
-/// Mode of a new file before the umask.
-const FILE_MODE: Mode = Mode::from_raw_mode(0o666);
+/// How a file is opened to be written. Without `O_NONBLOCK` the open would wait, up to 45 seconds, for
+/// whoever has a lease on the file, and a device on which opens wait counts as silent.
+const WRITE: OFlags =
+    OFlags::WRONLY.union(OFlags::CLOEXEC).union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
+const LOOK: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
+
+/// How often a name may come and go between two looks at it.
+const LOOKS_MAX: u32 = 16;
 
 /// Opens `rest` below `root`.
-pub(super) fn open(root: &Path, rest: &Path, mode: OpenMode) -> Result<Opened, Refused> {
-    let name = rest.file_name().ok_or(Refused::NotAFile("a directory"))?;
-    let (root, directory) = directory_of(root, rest)?;
-    // From here on the directory is fixed, and the name is one component: a link that leads out of
-    // the root still must not be followed, so the root stays the start of the walk.
-    let walk = |flags, mode| beneath(&root, rest.as_os_str(), flags, mode);
-    // Without O_NONBLOCK the open of a FIFO would hang until somebody reads it.
-    let flags = OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let new = || walk(flags | OFlags::CREATE | OFlags::EXCL, FILE_MODE);
-    let (data, created) = match mode {
-        OpenMode::Existing => (walk(flags, Mode::empty()), false),
-        OpenMode::CreateNew => (new(), true),
-        OpenMode::Create => match walk(flags, Mode::empty()) {
-            Err(Errno::NOENT) => match new() {
-                // The name is taken and leads nowhere. To create what it leads to would put the file
-                // into a directory that nobody syncs.
-                Err(Errno::EXIST) => return Err(Refused::NotAFile("a link to a missing file")),
-                new => (new, true),
-            },
-            existing => (existing, false),
-        },
-    };
-    if let (Err(Errno::EXIST), Ok(there)) =
-        (&data, statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW))
-    {
-        // To overwrite it would not help either.
-        if let Some(what) = not_a_file(FileType::from_raw_mode(there.st_mode)) {
-            return Err(Refused::NotAFile(what));
+pub(super) fn open(
+    root: &Path,
+    rest: &Path,
+    mode: OpenMode,
+    creation: Creation,
+) -> Result<Opened, Refused> {
+    let directory_mode = creation.directory_mode.filter(|_| mode != OpenMode::Existing);
+    open_place(root, rest, directory_mode, |place| match mode {
+        OpenMode::Existing => place.existing(1)?.map(|data| (data, false)).ok_or_else(missing),
+        OpenMode::CreateNew => {
+            let made = place.new_file(creation.file_mode)?;
+            made.map(|data| (data, true)).ok_or_else(|| place.taken())
         }
-    }
-    let operation = if mode == OpenMode::Existing { "open" } else { "create" };
-    let data = data.map_err(|errno| refused(operation, errno))?;
-    let opened = twins(&data, |extra| walk(flags | extra, Mode::empty()));
-    let (sentinel, direct, stat) = opened.inspect_err(|_| {
+        OpenMode::Create => place.either(creation.file_mode),
+    })
+}
+
+/// Opens what is called `rest` below `root`, for somebody who knows which file that has to be. It may have
+/// got another name since.
+pub(super) fn reopen(root: &Path, rest: &Path) -> Result<Opened, Refused> {
+    open_place(root, rest, None, |place| {
+        place.existing(u64::MAX)?.map(|data| (data, false)).ok_or_else(missing)
+    })
+}
+
+/// Opens the file that `choose` finds or makes, true if made, and all that a stream needs beside it.
+fn open_place(
+    root: &Path,
+    rest: &Path,
+    directory_mode: Option<u32>,
+    choose: impl FnOnce(&Place<'_>) -> Result<(OwnedFd, bool), Refused>,
+) -> Result<Opened, Refused> {
+    let name = rest.file_name().ok_or(Refused::NotAFile("a directory"))?;
+    let (root, directory) = directory_of(root, rest, directory_mode)?;
+    let place = Place { root: &root, rest, directory: &directory, name };
+    let (data, created) = choose(&place)?;
+    let twins = twins(&data, |extra| place.again(&data, extra));
+    let (sentinel, direct, stat) = twins.inspect_err(|_| {
         if created {
             // The refusal is what the client has to hear; an empty file is no harm.
             let _ = unlinkat(&directory, name, AtFlags::empty());
         }
     })?;
-    let directory = Some(directory);
-    Ok(Opened { data, sentinel, direct, directory, name: name.to_owned(), stat, created })
+    let name = name.to_owned();
+    Ok(Opened { data, sentinel, direct, directory: Some(directory), name, stat, created })
+}
+
+/// A name below a root.
+struct Place<'a> {
+    root: &'a OwnedFd,
+    /// The whole path from there.
+    rest: &'a Path,
+    /// Its directory.
+    directory: &'a OwnedFd,
+    /// The name in it.
+    name: &'a OsStr,
+}
+
+impl Place<'_> {
+    /// Opens what is there, if it has at most so many names; `None` when nothing is there.
+    fn existing(&self, names_max: u64) -> Result<Option<OwnedFd>, Refused> {
+        let Some(pinned) = self.pinned()? else {
+            return Ok(None);
+        };
+        let io = |errno| refused("open", errno);
+        let stat = fstat(&pinned).map_err(io)?;
+        if let Some(what) = not_a_file(FileType::from_raw_mode(stat.st_mode)) {
+            return Err(Refused::NotAFile(what));
+        }
+        #[expect(clippy::useless_conversion, reason = "narrower on other processors")]
+        let names = u64::from(stat.st_nlink);
+        if names > names_max {
+            return Err(Refused::Linked(names));
+        }
+        refuse_views(&pinned)?;
+        let data = self.again(&pinned, OFlags::empty()).map_err(io)?;
+        let same = fstat(&data).map_err(io)?;
+        if (same.st_dev, same.st_ino) != (stat.st_dev, stat.st_ino) {
+            return Err(swapped());
+        }
+        Ok(Some(data))
+    }
+
+    /// Whatever the name leads to, without opening it.
+    fn pinned(&self) -> Result<Option<OwnedFd>, Refused> {
+        let io = |errno| refused("open", errno);
+        let pinned = match beneath(self.directory, self.name, LOOK | OFlags::NOFOLLOW, NO_MODE) {
+            Err(Errno::NOENT) => return Ok(None),
+            pinned => pinned.map_err(io)?,
+        };
+        let stat = fstat(&pinned).map_err(io)?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::Symlink {
+            return Ok(Some(pinned));
+        }
+        // It may lead to any place below the root, so the root is the start of the walk.
+        match beneath(self.root, self.rest.as_os_str(), LOOK, NO_MODE) {
+            // To create what it leads to would put the file into a directory that nobody syncs.
+            Err(Errno::NOENT) => Err(Refused::NotAFile("a link to a missing file")),
+            pinned => pinned.map(Some).map_err(io),
+        }
+    }
+
+    /// Makes the file; `None` when the name is taken.
+    fn new_file(&self, mode: u32) -> Result<Option<OwnedFd>, Refused> {
+        refuse_views(self.directory)?;
+        let flags = WRITE | OFlags::CREATE | OFlags::EXCL;
+        match beneath(self.directory, self.name, flags, Mode::from_raw_mode(mode)) {
+            Err(Errno::EXIST) => Ok(None),
+            made => made.map(Some).map_err(|errno| refused("create", errno)),
+        }
+    }
+
+    /// What is there, or a new one; true for a new one.
+    fn either(&self, mode: u32) -> Result<(OwnedFd, bool), Refused> {
+        for _ in 0..LOOKS_MAX {
+            if let Some(data) = self.existing(1)? {
+                return Ok((data, false));
+            }
+            if let Some(data) = self.new_file(mode)? {
+                return Ok((data, true));
+            }
+        }
+        Err(swapped())
+    }
+
+    /// Opens the file of a descriptor once more, to be written: by its magic link, which leads to that file
+    /// whoever has the name by now; or by its path, where there is no `/proc`.
+    fn again(&self, file: &OwnedFd, extra: OFlags) -> rustix::io::Result<OwnedFd> {
+        match by_descriptor(file, extra) {
+            Err(Errno::NOENT) => beneath(self.root, self.rest.as_os_str(), WRITE | extra, NO_MODE),
+            opened => opened,
+        }
+    }
+
+    /// Why there is no new file: to overwrite what is no file would not help either.
+    fn taken(&self) -> Refused {
+        let there = statat(self.directory, self.name, AtFlags::SYMLINK_NOFOLLOW).ok();
+        let what = there.and_then(|there| not_a_file(FileType::from_raw_mode(there.st_mode)));
+        what.map_or(Refused::Io("create", Errno::EXIST.into()), Refused::NotAFile)
+    }
+}
+
+const NO_MODE: Mode = Mode::empty();
+
+fn by_descriptor(file: &OwnedFd, extra: OFlags) -> rustix::io::Result<OwnedFd> {
+    let link = format!("/proc/self/fd/{}", file.as_raw_fd());
+    rustix::io::retry_on_intr(|| open_at(CWD, &link, WRITE | extra, NO_MODE))
+}
+
+fn missing() -> Refused {
+    Refused::Io("open", Errno::NOENT.into())
+}
+
+fn swapped() -> Refused {
+    Refused::Io("open", io::Error::other("another file took its name meanwhile"))
 }
 
 /// The file of two descriptors that somebody has kept, which is called `rest` below `root`, or was.
@@ -102,20 +233,15 @@ pub(super) fn adopt(
     sentinel: OwnedFd,
 ) -> Result<Opened, Refused> {
     let name = rest.file_name().ok_or(Refused::NotAFile("a directory"))?;
-    // By its magic link the same file is opened again, wherever it is now.
-    let again = |extra| {
-        let link = format!("/proc/self/fd/{}", data.as_raw_fd());
-        open_at(CWD, link, OFlags::WRONLY | OFlags::CLOEXEC | extra, Mode::empty())
-    };
     let mut sentinel = Some(sentinel);
     let (sentinel, direct, stat) = twins(&data, |extra| match sentinel.take() {
         Some(sentinel) => Ok(sentinel),
-        None => again(extra),
+        None => by_descriptor(&data, extra),
     })?;
-    let directory = match directory_of(root, rest) {
+    let directory = match directory_of(root, rest, None) {
         Ok((_, directory)) => Some(directory),
         // It was moved with its directory, or that is another one now: there is no name to make durable.
-        Err(Refused::Outside | Refused::NotAFile(_)) => None,
+        Err(Refused::Outside | Refused::NotAFile(_) | Refused::Linked(_)) => None,
         Err(Refused::Io(_, error)) if error.kind() == io::ErrorKind::NotFound => None,
         Err(refused) => return Err(refused),
     };
@@ -125,7 +251,8 @@ pub(super) fn adopt(
 
 /// True when `rest` below `root` is this file.
 pub(super) fn is_called(root: &Path, rest: &Path, id: FileId) -> bool {
-    let (Some(name), Ok((_, directory))) = (rest.file_name(), directory_of(root, rest)) else {
+    let (Some(name), Ok((_, directory))) = (rest.file_name(), directory_of(root, rest, None))
+    else {
         return false;
     };
     names(&directory, name, (id.device, id.inode))
@@ -135,21 +262,6 @@ pub(super) fn is_called(root: &Path, rest: &Path, id: FileId) -> bool {
 pub(super) fn names(directory: &OwnedFd, name: &OsStr, id: (u64, u64)) -> bool {
     let named = statat(directory, name, AtFlags::SYMLINK_NOFOLLOW);
     named.is_ok_and(|named| (named.st_dev, named.st_ino) == id)
-}
-
-/// The root, and the directory of `rest` below it.
-fn directory_of(root: &Path, rest: &Path) -> Result<(OwnedFd, OwnedFd), Refused> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let root = open_at(CWD, root, flags, Mode::empty())
-        .map_err(|errno| Refused::Io("enter the root of", errno.into()))?;
-    let directory = match rest.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => {
-            beneath(&root, parent.as_os_str(), flags, Mode::empty())
-                .map_err(|errno| refused("enter the directory of", errno))?
-        }
-        _ => root.try_clone().map_err(|error| Refused::Io("open", error))?,
-    };
-    Ok((root, directory))
 }
 
 /// The file's sentinel, the descriptor for direct writes, and what the file is.
@@ -168,35 +280,11 @@ fn twins(
     for twin in [Some(&sentinel), direct.as_ref()].into_iter().flatten() {
         let twin = fstat(twin).map_err(io)?;
         if (twin.st_dev, twin.st_ino) != (stat.st_dev, stat.st_ino) {
-            let swapped = io::Error::other("another file took its name meanwhile");
-            return Err(Refused::Io("open", swapped));
+            return Err(swapped());
         }
     }
     Ok((sentinel, direct, stat))
 }
 
-fn beneath(root: &OwnedFd, path: &OsStr, flags: OFlags, mode: Mode) -> rustix::io::Result<OwnedFd> {
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-    // EAGAIN: a rename raced with the walk and the kernel can't tell whether it stayed below.
-    rustix::io::retry_on_intr(|| openat2(root, path, flags, mode, resolve))
-}
-
-fn refused(operation: &'static str, errno: Errno) -> Refused {
-    match errno {
-        Errno::XDEV | Errno::LOOP => Refused::Outside,
-        Errno::ISDIR => Refused::NotAFile("a directory"),
-        // A FIFO that nobody reads, or a socket.
-        Errno::NXIO => Refused::NotAFile("a FIFO, socket or device"),
-        errno => Refused::Io(operation, errno.into()),
-    }
-}
-
-fn not_a_file(kind: FileType) -> Option<&'static str> {
-    match kind {
-        FileType::RegularFile => None,
-        FileType::Directory => Some("a directory"),
-        FileType::Fifo => Some("a FIFO"),
-        FileType::Symlink => Some("a link"),
-        _ => Some("a device"),
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -3,17 +3,17 @@
 //! that a link swapped in between is not excluded; the Linux sibling leaves that to the kernel.
 
 use std::ffi::OsStr;
-use std::fs::{File as StdFile, OpenOptions};
+use std::fs::{DirBuilder, File as StdFile, OpenOptions};
 use std::io;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use freemkvd_proto::OpenMode;
 use freemkvd_proto::limits::SLOTS_MAX;
 
 use super::{
-    Abilities, BadSlots, Content, Device, FileId, Known, Manner, Medium, Open, OpenError, Opened,
-    Pages, Storage, below, outside,
+    Abilities, BadSlots, Content, Creation, Device, FileId, Known, Manner, Medium, Open, OpenError,
+    Opened, Pages, Storage, below, outside,
 };
 
 /// What comes with an `Open`: nothing here.
@@ -88,19 +88,30 @@ pub fn page_bytes() -> u64 {
 pub struct Disk;
 
 impl Open for Disk {
-    fn open(&self, roots: &[PathBuf], path: &Path, mode: OpenMode) -> Result<Opened, OpenError> {
+    fn open(
+        &self,
+        roots: &[PathBuf],
+        path: &Path,
+        mode: OpenMode,
+        creation: Creation,
+    ) -> Result<Opened, OpenError> {
         let io = |source| OpenError::Io { path: path.to_owned(), operation: "open", source };
         let parent = path.parent().ok_or_else(|| outside(roots, path))?;
         let name = path.file_name().ok_or_else(|| outside(roots, path))?;
+        let real_roots: Vec<_> = roots.iter().filter_map(|root| root.canonicalize().ok()).collect();
+        if let Some(mode) = creation.directory_mode.filter(|_| mode != OpenMode::Existing) {
+            make_directories(roots, &real_roots, path, mode)?;
+        }
         let real = parent.canonicalize().map_err(io)?.join(name);
         let real = real.canonicalize().unwrap_or(real);
-        let real_roots: Vec<_> = roots.iter().filter_map(|root| root.canonicalize().ok()).collect();
         below(&real_roots, &real).ok_or_else(|| outside(roots, path))?;
         if real.is_dir() {
             return Err(OpenError::NotAFile { path: path.to_owned(), what: "a directory" });
         }
         let mut options = OpenOptions::new();
         options.write(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, creation.file_mode);
         let existing = || options.clone().open(&real).map(|file| (file, false));
         let new = || options.clone().create_new(true).open(&real).map(|file| (file, true));
         let (file, created) = match mode {
@@ -115,6 +126,10 @@ impl Open for Disk {
         let metadata = file.metadata().map_err(io)?;
         if !metadata.is_file() {
             return Err(OpenError::NotAFile { path: path.to_owned(), what: "a device or FIFO" });
+        }
+        let names = names(&metadata);
+        if names > 1 {
+            return Err(OpenError::Linked { path: path.to_owned(), names });
         }
         let id = identity(&real, &metadata);
         Ok(Opened {
@@ -153,7 +168,7 @@ impl Open for Disk {
             Some(id) if id != known.id => return Err(changed("was replaced by another file")),
             Some(_) => {}
         }
-        let mut opened = self.open(roots, path, OpenMode::Existing)?;
+        let mut opened = self.open(roots, path, OpenMode::Existing, Creation::default())?;
         opened.is_renamed = other.is_some();
         // It may have been swapped since.
         if opened.id == known.id {
@@ -183,6 +198,54 @@ impl Disk {
         let metadata = real.metadata().ok()?;
         Some(identity(&real, &metadata))
     }
+}
+
+/// Makes what is missing between a root and the file, each durable before the next.
+fn make_directories(
+    roots: &[PathBuf],
+    real_roots: &[PathBuf],
+    path: &Path,
+    mode: u32,
+) -> Result<(), OpenError> {
+    let operation = "create the directory of";
+    let io = |source| OpenError::Io { path: path.to_owned(), operation, source };
+    let (root, rest) = below(roots, path).ok_or_else(|| outside(roots, path))?;
+    let mut reached = root.to_owned();
+    for step in rest.parent().into_iter().flat_map(Path::components) {
+        if !matches!(step, Component::Normal(_)) {
+            return Err(io(io::ErrorKind::NotFound.into()));
+        }
+        let above = reached.clone();
+        reached.push(step);
+        if reached.symlink_metadata().is_err() {
+            let mut builder = DirBuilder::new();
+            #[cfg(unix)]
+            std::os::unix::fs::DirBuilderExt::mode(&mut builder, mode);
+            #[cfg(not(unix))]
+            let _ = mode;
+            match builder.create(&reached) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                made => made.map_err(io)?,
+            }
+            sync_directory(&above).map_err(io)?;
+        }
+        let real = reached.canonicalize().map_err(io)?;
+        if !real_roots.iter().any(|root| real.starts_with(root)) {
+            return Err(outside(roots, path));
+        }
+    }
+    Ok(())
+}
+
+/// How many names the file has, where that is told.
+#[cfg(unix)]
+fn names(metadata: &std::fs::Metadata) -> u64 {
+    std::os::unix::fs::MetadataExt::nlink(metadata)
+}
+
+#[cfg(not(unix))]
+fn names(_metadata: &std::fs::Metadata) -> u64 {
+    1
 }
 
 #[cfg(unix)]

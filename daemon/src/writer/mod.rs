@@ -20,5 +20,5 @@ pub use gate::{Account, Gate};
 pub use life::{Shop, spawn};
 pub use open::{By, Claim, OpenFiles, Origin, Target};
 pub use openings::{Openings, going_away};
-pub use queue::{End, Job, Next, Queue, Queues, Room, SEGMENT_BYTES, Segment, SlotsWrite};
+pub use queue::{End, Job, Lacking, Next, Queue, Queues, Room, SEGMENT_BYTES, Segment, SlotsWrite};
 pub use record::{Activity, Client, Record, Snapshot};

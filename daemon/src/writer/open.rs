@@ -19,7 +19,7 @@ use crate::device::Device;
 use crate::foreign::Foreign;
 use crate::ledger::Entry;
 use crate::space::{Announcement, Space};
-use crate::storage::{Descriptors, FileId, Known, OpenError, Opened, is_no_space};
+use crate::storage::{Creation, Descriptors, FileId, Known, OpenError, Opened, is_no_space};
 
 /// How often and for how long another look is taken at space that somebody is setting aside: on a slow disk
 /// that takes seconds.
@@ -90,6 +90,8 @@ pub struct Target {
     pub path: PathBuf,
     /// What the configuration says about the root that it is below.
     pub settings: RootSettings,
+    /// With which modes it is made, and the directories on the way.
+    pub creation: Creation,
     /// How many of the newest bytes stay in the page cache for patches.
     pub window_bytes: u64,
     /// What becomes of the file at the end.
@@ -170,7 +172,7 @@ pub(super) fn open(
     let changes =
         Changes { empties: by.empties(), needs_free_name: by.is_create_new(), hint_bytes };
     let opened = match by {
-        By::Path(mode) => shop.disk.open(&target.roots, path, mode),
+        By::Path(mode) => shop.disk.open(&target.roots, path, mode, target.creation),
         By::Descriptor { files, .. } => adopt(shop, files, path, None),
     };
     let mut opened = opened.map_err(|error| error.failure())?;

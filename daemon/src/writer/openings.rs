@@ -298,14 +298,20 @@ mod tests {
     use crate::config::RootSettings;
     use crate::device::Devices;
     use crate::ledger::Ledger;
-    use crate::storage::{Descriptors, Known, Open, OpenError, Opened};
+    use crate::storage::{Creation, Descriptors, Known, Open, OpenError, Opened};
     use crate::writer::{End, Ending, Gate, OpenFiles, Queue, Queues};
 
     /// A table of mounts, and nothing to open.
     struct Table(Mutex<Vec<(&'static str, &'static str)>>);
 
     impl Open for Table {
-        fn open(&self, _: &[PathBuf], path: &Path, _: OpenMode) -> Result<Opened, OpenError> {
+        fn open(
+            &self,
+            _: &[PathBuf],
+            path: &Path,
+            _: OpenMode,
+            _: Creation,
+        ) -> Result<Opened, OpenError> {
             Err(OpenError::NotAFile { path: path.to_owned(), what: "nothing" })
         }
 
@@ -345,7 +351,7 @@ mod tests {
     }
 
     fn record(id: StreamId, path: &str) -> Record {
-        let queue = Queue::new(Queues::new(1 << 20, 1 << 20));
+        let queue = Queue::new(Queues::new(1 << 20, 1 << 20), None);
         Record::new(id, path.into(), Client::default(), queue, Clock::start())
     }
 
@@ -434,6 +440,7 @@ mod tests {
             roots: vec!["/".into()],
             path: path.into(),
             settings: RootSettings::default(),
+            creation: Creation::default(),
             window_bytes: 0,
             ending: Ending::default(),
             no_space_wait: Duration::ZERO,

@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 mod memory;
 mod segment;
 
-use memory::Own;
-pub use memory::Queues;
+pub use memory::{Lacking, Queues};
+use memory::{Own, User};
 pub use segment::{SEGMENT_BYTES, Segment};
 use segment::{SEGMENT_BYTES_MIN, allocation_bytes};
 
@@ -117,6 +117,7 @@ pub enum Room {
 #[derive(Debug)]
 pub struct Queue {
     queues: Arc<Queues>,
+    user: Arc<User>,
     state: Mutex<State>,
     filled: Condvar,
 }
@@ -180,24 +181,29 @@ impl Job {
 }
 
 impl Queue {
-    /// An empty queue.
+    /// An empty queue of `user`; `None` where the platform has no number for who it is.
     #[must_use]
-    pub fn new(queues: Arc<Queues>) -> Self {
-        queues.joined();
-        Self { queues, state: Mutex::default(), filled: Condvar::new() }
+    pub fn new(queues: Arc<Queues>, user: Option<u32>) -> Self {
+        let user = queues.joined(user);
+        Self { queues, user, state: Mutex::default(), filled: Condvar::new() }
     }
 
-    /// Takes the memory with which it goes on when the system has no more. False when it has none now, or
-    /// when there are more queues than the total has a segment for.
-    #[must_use]
-    pub fn reserve(&self) -> bool {
-        self.queues.is_enough() && lock(&self.state).own.allocate()
+    /// Takes the memory with which it goes on when the system has no more.
+    ///
+    /// # Errors
+    /// [`Lacking`].
+    pub fn reserve(&self) -> Result<(), Lacking> {
+        if !self.queues.is_enough_for(&self.user) {
+            return Err(Lacking::PartOfUser);
+        }
+        let is_there = self.queues.is_enough() && lock(&self.state).own.allocate();
+        if is_there { Ok(()) } else { Err(Lacking::Memory) }
     }
 
     /// Most bytes that it may hold now.
     #[must_use]
     pub fn limit_bytes(&self) -> u64 {
-        self.queues.limit_bytes()
+        self.queues.limit_bytes(&self.user)
     }
 
     /// Content that is queued, in bytes; that in the writer's hands is not.
@@ -334,7 +340,7 @@ impl Queue {
         state.own = Own::None;
         // From here on the others share what was this one's part, however long it is remembered.
         if !std::mem::replace(&mut state.closed, true) {
-            self.queues.left();
+            self.queues.left(&self.user);
         }
     }
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use freemkvd::storage::{Disk, Open, Storage};
+use freemkvd::storage::{Creation, Disk, Open, Storage};
 use freemkvd_proto::OpenMode;
 use serde::Serialize;
 
@@ -85,7 +85,7 @@ impl Gauge {
         for (path, file) in &mut self.files {
             if file.is_none() {
                 let roots = [path.parent()?.to_owned()];
-                let opened = Disk.open(&roots, path, OpenMode::Existing);
+                let opened = Disk.open(&roots, path, OpenMode::Existing, Creation::default());
                 *file = opened.ok().map(|opened| opened.storage);
             }
             if let Some(file) = file {

@@ -18,7 +18,7 @@ use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use freemkvd::storage::{Disk, Open, Storage};
+use freemkvd::storage::{Creation, Disk, Open, Storage};
 use freemkvd_proto::OpenMode;
 use freemkvd_tests::sink::Sink;
 
@@ -192,7 +192,9 @@ struct Drain {
 impl Drain {
     fn new(file: File, path: &Path) -> io::Result<Self> {
         let roots = [path.parent().unwrap_or(path).to_owned()];
-        let opened = Disk.open(&roots, path, OpenMode::Existing).map_err(io::Error::other)?;
+        let opened = Disk
+            .open(&roots, path, OpenMode::Existing, Creation::default())
+            .map_err(io::Error::other)?;
         Ok(Self {
             file,
             calls: opened.storage,

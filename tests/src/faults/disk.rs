@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use freemkvd::storage::{
-    Abilities, Descriptors, Device, FileId, Known, Medium, Open, OpenError, Opened,
+    Abilities, Creation, Descriptors, Device, FileId, Known, Medium, Open, OpenError, Opened,
 };
 use freemkvd_proto::OpenMode;
 use rustix::io::Errno;
@@ -266,7 +266,13 @@ fn changes(call: Call) -> bool {
 }
 
 impl Open for FaultDisk {
-    fn open(&self, roots: &[PathBuf], path: &Path, mode: OpenMode) -> Result<Opened, OpenError> {
+    fn open(
+        &self,
+        roots: &[PathBuf],
+        path: &Path,
+        mode: OpenMode,
+        _creation: Creation,
+    ) -> Result<Opened, OpenError> {
         let failed = |operation, source| OpenError::Io { path: path.to_owned(), operation, source };
         if !roots.iter().any(|root| path.starts_with(root)) {
             let roots = roots.iter().map(|root| root.display().to_string()).collect();
@@ -314,7 +320,7 @@ impl Open for FaultDisk {
         if let Some(known) = known {
             return self.reopen(&[], label, known);
         }
-        self.open(&[self.root().to_owned()], label, OpenMode::Existing)
+        self.open(&[self.root().to_owned()], label, OpenMode::Existing, Creation::default())
     }
 
     fn locate(&self, path: &Path) -> Option<String> {

@@ -13,7 +13,7 @@ use freemkvd::config::{Config, Total};
 use freemkvd::descriptors::Table;
 use freemkvd::ledger::Ledger;
 use freemkvd::server::{self, Ending, Server, Signal, Source};
-use freemkvd::storage::{Descriptors, Known, Open, OpenError, Opened};
+use freemkvd::storage::{Creation, Descriptors, Known, Open, OpenError, Opened};
 use freemkvd::systemd::Passed;
 use freemkvd_client::control::Control;
 use freemkvd_client::{Options, RipFile};
@@ -49,8 +49,14 @@ impl Machine {
 }
 
 impl Open for Machine {
-    fn open(&self, roots: &[PathBuf], path: &Path, mode: OpenMode) -> Result<Opened, OpenError> {
-        self.of(path).open(roots, path, mode)
+    fn open(
+        &self,
+        roots: &[PathBuf],
+        path: &Path,
+        mode: OpenMode,
+        creation: Creation,
+    ) -> Result<Opened, OpenError> {
+        self.of(path).open(roots, path, mode, creation)
     }
 
     fn reopen(&self, roots: &[PathBuf], path: &Path, known: Known) -> Result<Opened, OpenError> {

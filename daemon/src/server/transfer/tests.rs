@@ -4,14 +4,15 @@ use freemkvd_proto::limits::WEIGHT_DEFAULT;
 use freemkvd_proto::{OpenMode, Transfer};
 
 use super::*;
-use crate::config::Config;
+use crate::config::{Config, Limits};
 use crate::descriptors::Table;
 use crate::ledger::Ledger;
 use crate::storage::Disk;
 use crate::writer::{By, Ending};
 
 fn server(table: Arc<Table>) -> Arc<Server> {
-    let config = Config { streams_max: 1, queue_total_bytes: 1 << 20, ..Config::default() };
+    let limits = Limits { streams_max: 1, ..Limits::default() };
+    let config = Config { limits, queue_total_bytes: 1 << 20, ..Config::default() };
     Server::new(config, Arc::new(Disk), Ledger::default(), table)
 }
 
@@ -34,8 +35,8 @@ fn ask(server: &Server) -> Failure {
 fn what_was_refused_for_want_of_memory_is_forgotten() {
     let table = Table::new(None, 0);
     let server = server(Arc::clone(&table));
-    let all = Queue::new(Arc::clone(&server.queues));
-    assert!(all.reserve());
+    let all = Queue::new(Arc::clone(&server.queues), None);
+    assert!(all.reserve().is_ok());
     for _ in 0..3 {
         let failure = ask(&server);
         assert_eq!(failure.code, ErrorCode::NO_RESOURCES, "{failure:?}");

@@ -12,11 +12,14 @@
 use std::ffi::c_ulong;
 use std::io;
 use std::ops::Range;
-use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
 
 use rustix::io::{Errno, ReadWriteFlags};
 
 use super::Slots;
+
+/// Groups of a peer that are asked for at first: more than almost anybody has.
+const PEER_GROUPS: usize = 64;
 
 /// Writes once from memory that a client shares, and says how many bytes.
 pub(super) fn write_slots(
@@ -136,12 +139,43 @@ pub(super) fn cachestat(file: &OwnedFd, range: &Range<u64>) -> rustix::io::Resul
     }
 }
 
+/// `SO_PEERGROUPS`: the supplementary groups that the peer of a connected Unix socket had when it connected.
+pub fn peer_groups(socket: BorrowedFd<'_>) -> io::Result<Vec<u32>> {
+    let mut groups: Vec<libc::gid_t> = vec![0; PEER_GROUPS];
+    loop {
+        let room = size_of_val(groups.as_slice());
+        let mut bytes = libc::socklen_t::try_from(room).map_err(|_| io::ErrorKind::OutOfMemory)?;
+        // SAFETY: the kernel writes at most `bytes` bytes, all of which are the vector's, and then how many
+        // it needs to `bytes`; any bytes are valid numbers.
+        let result = unsafe {
+            libc::getsockopt(
+                socket.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_PEERGROUPS,
+                groups.as_mut_ptr().cast(),
+                &raw mut bytes,
+            )
+        };
+        let count = bytes as usize / size_of::<libc::gid_t>();
+        match result {
+            0 => {
+                groups.truncate(count);
+                return Ok(groups);
+            }
+            // There are more, and the kernel has said how many.
+            _ if last_errno() == Errno::RANGE && count > groups.len() => groups.resize(count, 0),
+            _ => return Err(last_errno().into()),
+        }
+    }
+}
+
 fn last_errno() -> Errno {
     Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd;
     use std::os::unix::fs::FileExt;
 
     use super::*;
@@ -172,6 +206,18 @@ mod tests {
         let written =
             unsafe { write_raw(&descriptor, std::ptr::without_provenance(8), 4, 0, flags) };
         assert_eq!(written, Err(Errno::FAULT));
+    }
+
+    #[test]
+    fn the_groups_of_a_peer_are_those_that_it_has() {
+        let (ours, _theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        let mut found = peer_groups(ours.as_fd()).unwrap();
+        let own = rustix::process::getgroups().unwrap();
+        let mut own: Vec<_> = own.into_iter().map(|group| group.as_raw()).collect();
+        found.sort_unstable();
+        own.sort_unstable();
+        assert_eq!(found, own);
+        assert!(peer_groups(tempfile::tempfile().unwrap().as_fd()).is_err(), "no socket");
     }
 
     #[test]

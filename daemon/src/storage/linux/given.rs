@@ -137,7 +137,7 @@ mod tests {
     use freemkvd_proto::{ErrorCode, OpenMode};
     use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 
-    use super::super::super::{Content, FileId, Known, Manner, Open};
+    use super::super::super::{Content, Creation, FileId, Known, Manner, Open};
     use super::super::Disk;
     use super::*;
 
@@ -176,7 +176,12 @@ mod tests {
         let given = Descriptors { data, sentinel, directory };
         let mut file = Disk.adopt(given, Path::new(LABEL), None).unwrap();
         assert_eq!((file.len_bytes, file.created), (4, false));
-        let by_path = Disk.open(&[path.parent().unwrap().into()], &path, OpenMode::Existing);
+        let by_path = Disk.open(
+            &[path.parent().unwrap().into()],
+            &path,
+            OpenMode::Existing,
+            Creation::default(),
+        );
         let by_path = by_path.unwrap();
         assert_eq!((file.id, file.born), (by_path.id, by_path.born), "the same file");
         assert_eq!(file.device, by_path.device, "on the same device, with one limit");

@@ -30,8 +30,11 @@ use self::file::{File, direct_align_bytes};
 use self::kind::Kind;
 use super::beneath::{self, Refused};
 use super::mount::{self, Mount};
-use super::{Abilities, Device, FileId, Known, Medium, Open, OpenError, Opened, below, outside};
+use super::{
+    Abilities, Creation, Device, FileId, Known, Medium, Open, OpenError, Opened, below, outside,
+};
 
+pub use call::peer_groups;
 pub use passed::passed;
 pub use slots::{Descriptor, Slots, is_memory};
 
@@ -80,10 +83,16 @@ pub type Lent<'a> = Vec<(&'static str, BorrowedFd<'a>)>;
 pub struct Disk;
 
 impl Open for Disk {
-    fn open(&self, roots: &[PathBuf], path: &Path, mode: OpenMode) -> Result<Opened, OpenError> {
+    fn open(
+        &self,
+        roots: &[PathBuf],
+        path: &Path,
+        mode: OpenMode,
+        creation: Creation,
+    ) -> Result<Opened, OpenError> {
         let (root, rest) = below(roots, path).ok_or_else(|| outside(roots, path))?;
-        let file =
-            beneath::open(root, rest, mode).map_err(|refused| error(refused, roots, path))?;
+        let file = beneath::open(root, rest, mode, creation)
+            .map_err(|refused| error(refused, roots, path))?;
         Ok(describe(file, path))
     }
 
@@ -108,7 +117,7 @@ impl Open for Disk {
         }
         let file = match known.descriptors.take() {
             Some(Descriptors { data, sentinel, .. }) => beneath::adopt(root, rest, data, sentinel),
-            None => beneath::open(root, rest, OpenMode::Existing),
+            None => beneath::reopen(root, rest),
         };
         let file = file.map_err(|refused| match refused {
             Refused::Io(_, source) if source.kind() == io::ErrorKind::NotFound => {
@@ -157,6 +166,7 @@ fn error(refused: Refused, roots: &[PathBuf], path: &Path) -> OpenError {
     match refused {
         Refused::Outside => outside(roots, &path),
         Refused::NotAFile(what) => OpenError::NotAFile { path, what },
+        Refused::Linked(names) => OpenError::Linked { path, names },
         Refused::Io(operation, source) => OpenError::Io { path, operation, source },
     }
 }

@@ -38,7 +38,7 @@ fn is_unsupported(result: io::Result<()>) -> bool {
 }
 
 fn open(path: &Path, mode: OpenMode) -> Result<Opened, OpenError> {
-    Disk.open(&[path.parent().unwrap().to_owned()], path, mode)
+    Disk.open(&[path.parent().unwrap().to_owned()], path, mode, Creation::default())
 }
 
 #[test]
@@ -213,7 +213,8 @@ fn nothing_outside_the_root_and_nothing_but_files() {
     )
     .unwrap();
     let code = |path: PathBuf| {
-        let opened = Disk.open(std::slice::from_ref(&root), &path, OpenMode::Create);
+        let opened =
+            Disk.open(std::slice::from_ref(&root), &path, OpenMode::Create, Creation::default());
         opened.err().map(|error| error.failure().code)
     };
     use freemkvd_proto::ErrorCode as Code;
@@ -228,6 +229,36 @@ fn nothing_outside_the_root_and_nothing_but_files() {
     std::fs::write(root.join("sub/in"), b"x").unwrap();
     assert_eq!(code(root.join("inside")), None);
     assert_eq!(std::fs::read(base.join("secret")).unwrap(), b"x");
+}
+
+/// Takes a lease, as Samba does for an oplock: whoever opens the file to write waits for its owner.
+#[expect(unsafe_code, reason = "no binding offers leases")]
+fn lease(file: &OwnedFd) {
+    use std::os::fd::AsRawFd;
+    // No signal that ends this process, as the usual one does. `F_SETSIG` is missing in the crate.
+    const F_SETSIG: i32 = 10;
+    // SAFETY: both take numbers and touch no memory.
+    let set = unsafe { libc::fcntl(file.as_raw_fd(), F_SETSIG, libc::SIGURG) };
+    // SAFETY: as above.
+    let taken = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_WRLCK) };
+    assert_eq!((set, taken), (0, 0), "{}", io::Error::last_os_error());
+}
+
+#[test]
+fn whoever_has_a_lease_on_a_file_is_not_waited_for() {
+    let dir = tempfile::tempdir_in(".").unwrap();
+    let path = dir.path().canonicalize().unwrap().join("a");
+    let holder: OwnedFd = std::fs::File::create(&path).unwrap().into();
+    lease(&holder);
+    for mode in [OpenMode::Create, OpenMode::Existing] {
+        let before = std::time::Instant::now();
+        let error = open(&path, mode).err().unwrap().failure();
+        assert!(error.message.contains("wants to be asked first"), "{error:?}");
+        // The kernel's own patience is 45 seconds.
+        assert!(before.elapsed() < std::time::Duration::from_secs(20));
+    }
+    drop(holder);
+    assert!(open(&path, OpenMode::Create).is_ok());
 }
 
 /// A file that was written, and what is known of it.
@@ -318,7 +349,8 @@ fn a_file_that_was_closed_is_known_by_more_than_its_number() {
 }
 
 fn create(path: &Path) -> Opened {
-    Disk.open(&[path.parent().unwrap().to_owned()], path, OpenMode::CreateNew).unwrap()
+    Disk.open(&[path.parent().unwrap().to_owned()], path, OpenMode::CreateNew, Creation::default())
+        .unwrap()
 }
 
 #[test]

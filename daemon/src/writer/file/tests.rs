@@ -186,7 +186,7 @@ struct Bench {
 impl Bench {
     fn new(kind: Kind) -> Self {
         let clock = Clock::start();
-        let queue = Queue::new(Queues::new(8 * MIB, 8 * MIB));
+        let queue = Queue::new(Queues::new(8 * MIB, 8 * MIB), None);
         let client = Client::default();
         let record = Record::new(1, PathBuf::from("/rips/film"), client, queue, clock);
         let info = storage::Device {

@@ -6,7 +6,7 @@ use super::*;
 const MIB: u64 = 1 << 20;
 
 fn queue(limit_bytes: u64) -> Queue {
-    Queue::new(Queues::new(limit_bytes, 64 * MIB))
+    Queue::new(Queues::new(limit_bytes, 64 * MIB), None)
 }
 
 fn fill(segment: &mut Segment, len: usize) {
@@ -84,13 +84,61 @@ fn commands_without_content_are_bounded_too() {
 #[test]
 fn many_streams_share_the_total() {
     let queues = Queues::new(32 * MIB, 64 * MIB);
-    let open: Vec<_> = (0..4).map(|_| Queue::new(Arc::clone(&queues))).collect();
-    assert_eq!(queues.limit_bytes(), 16 * MIB);
+    let open: Vec<_> = (0..4).map(|_| Queue::new(Arc::clone(&queues), None)).collect();
+    assert_eq!(open[3].limit_bytes(), 16 * MIB);
     drop(open);
-    assert_eq!(queues.limit_bytes(), 32 * MIB);
-    let open: Vec<_> = (0..200).map(|_| Queue::new(Arc::clone(&queues))).collect();
-    assert_eq!(queues.limit_bytes(), MIB);
+    let open: Vec<_> = (0..200).map(|_| Queue::new(Arc::clone(&queues), None)).collect();
+    assert_eq!(open[199].limit_bytes(), MIB);
     drop(open);
+    assert_eq!(Queue::new(queues, None).limit_bytes(), 32 * MIB);
+}
+
+fn queues_of(queues: &Arc<Queues>, user: u32, count: usize) -> Vec<Queue> {
+    (0..count).map(|_| Queue::new(Arc::clone(queues), Some(user))).collect()
+}
+
+#[test]
+fn users_share_the_total_before_their_streams_do() {
+    let queues = Queues::new(32 * MIB, 74 * MIB);
+    let many = queues_of(&queues, 1000, 9);
+    assert_eq!(many[0].limit_bytes(), 74 * MIB / 9, "who is alone has all of it");
+    let one = queues_of(&queues, 1001, 1);
+    // A segment for each of ten, and of the 64 MiB left the half for each user.
+    assert_eq!(many[8].limit_bytes(), MIB + 32 * MIB / 9);
+    assert_eq!(one[0].limit_bytes(), 32 * MIB);
+    let all = many.iter().chain(&one).map(Queue::limit_bytes).sum::<u64>();
+    assert!(all <= 74 * MIB, "{all}");
+    one[0].close();
+    assert_eq!(many[0].limit_bytes(), 74 * MIB / 9, "the other one has ended");
+    drop(many);
+    assert!(lock(&queues.users).is_empty(), "nobody is remembered for ever");
+}
+
+#[test]
+fn whatever_comes_together_the_total_is_kept() {
+    for (ours, theirs, others) in [(1, 1, 1), (40, 1, 0), (60, 3, 1), (20, 20, 24), (64, 0, 0)] {
+        let queues = Queues::new(32 * MIB, 64 * MIB);
+        let open = [(1, ours), (2, theirs), (3, others)].map(|(id, n)| queues_of(&queues, id, n));
+        let all = open.iter().flatten().map(Queue::limit_bytes).sum::<u64>();
+        assert!(all <= 64 * MIB, "{ours} {theirs} {others}: {all}");
+        assert!(open.iter().flatten().all(|queue| queue.limit_bytes() >= MIB));
+    }
+}
+
+#[test]
+fn a_user_has_no_more_than_one_may_and_the_next_has_as_much() {
+    let queues = Queues::new(32 * MIB, 64 * MIB);
+    queues.set_user_limit(3 * MIB);
+    let ours = queues_of(&queues, 1000, 2);
+    assert_eq!(ours[0].limit_bytes(), 3 * MIB / 2);
+    let third = queues_of(&queues, 1000, 1);
+    assert!(ours.iter().chain(&third).all(|queue| queue.reserve().is_ok()), "a segment for each");
+    let fourth = queues_of(&queues, 1000, 1);
+    assert_eq!(fourth[0].reserve(), Err(Lacking::PartOfUser));
+    drop(fourth);
+    assert_eq!(queues_of(&queues, 1001, 1)[0].limit_bytes(), 3 * MIB, "another user");
+    drop(third);
+    assert_eq!(queues_of(&queues, 1000, 1)[0].reserve(), Ok(()), "its place is free again");
 }
 
 #[test]
@@ -232,10 +280,10 @@ fn without_memory_a_queue_goes_on_with_the_segment_of_its_own() {
 #[test]
 fn there_are_no_more_queues_than_the_total_has_segments_for() {
     let queues = Queues::new(8 * MIB, 3 * MIB);
-    let open: Vec<_> = (0..3).map(|_| Queue::new(Arc::clone(&queues))).collect();
-    assert!(open.iter().all(Queue::reserve));
-    let more = Queue::new(Arc::clone(&queues));
-    assert!(!more.reserve());
+    let open: Vec<_> = (0..3).map(|_| Queue::new(Arc::clone(&queues), None)).collect();
+    assert!(open.iter().all(|queue| queue.reserve().is_ok()));
+    let more = Queue::new(Arc::clone(&queues), None);
+    assert!(more.reserve() == Err(Lacking::Memory));
     drop(open);
-    assert!(more.reserve());
+    assert!(more.reserve().is_ok());
 }

@@ -1,0 +1,134 @@
+//! How many connections there are, of each user and in all.
+//!
+//! 1. No user has more than its limit, and all together no more than theirs, whatever the order.
+//! 2. A place is free again when it is dropped, and a user who has none is forgotten.
+//! 3. Nobody is exempt. The limits of a user keep one program that goes wrong from taking what all others
+//!    need, and it is as likely to be root's: in most containers everybody is.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// See the module's documentation.
+#[derive(Debug, Default)]
+pub struct Places {
+    taken: Mutex<Taken>,
+}
+
+#[derive(Debug, Default)]
+struct Taken {
+    all: u32,
+    by_user: BTreeMap<u32, u32>,
+}
+
+/// One of them.
+#[derive(Debug)]
+pub struct Place {
+    places: Arc<Places>,
+    user: Option<u32>,
+}
+
+/// Why there is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Crowded {
+    /// All are taken.
+    InAll,
+    /// The user has as many as one may have.
+    ForUser,
+}
+
+impl Places {
+    /// A place for `user`, of `most` in all and `most_of_user`. Where the platform has no users, only the
+    /// first counts.
+    ///
+    /// # Errors
+    /// [`Crowded`].
+    pub fn take(
+        self: &Arc<Self>,
+        user: Option<u32>,
+        most: u32,
+        most_of_user: u32,
+    ) -> Result<Place, Crowded> {
+        let mut taken = self.lock();
+        let of_user = user.map_or(0, |user| taken.by_user.get(&user).copied().unwrap_or(0));
+        if taken.all >= most {
+            return Err(Crowded::InAll);
+        }
+        if user.is_some() && of_user >= most_of_user {
+            return Err(Crowded::ForUser);
+        }
+        taken.all += 1;
+        if let Some(user) = user {
+            taken.by_user.insert(user, of_user + 1);
+        }
+        Ok(Place { places: Arc::clone(self), user })
+    }
+
+    /// How many are taken.
+    #[must_use]
+    pub fn taken(&self) -> u32 {
+        self.lock().all
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Taken> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = self.places.lock();
+        taken.all -= 1;
+        if let Some(user) = self.user {
+            match taken.by_user.get_mut(&user) {
+                Some(count) if *count > 1 => *count -= 1,
+                _ => drop(taken.by_user.remove(&user)),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fill(places: &Arc<Places>, user: Option<u32>) -> (Vec<Place>, Crowded) {
+        let mut taken = Vec::new();
+        loop {
+            match places.take(user, 10, 4) {
+                Ok(place) => taken.push(place),
+                Err(crowded) => return (taken, crowded),
+            }
+        }
+    }
+
+    #[test]
+    fn as_many_as_a_user_may_have_and_one_more_when_one_is_free() {
+        let places = Arc::new(Places::default());
+        let (mut ours, crowded) = fill(&places, Some(1000));
+        assert_eq!((ours.len(), crowded), (4, Crowded::ForUser));
+        let (theirs, crowded) = fill(&places, Some(1001));
+        assert_eq!((theirs.len(), crowded), (4, Crowded::ForUser), "another user has its own");
+        ours.pop();
+        let (again, crowded) = fill(&places, Some(1000));
+        assert_eq!((again.len(), crowded), (1, Crowded::ForUser));
+    }
+
+    #[test]
+    fn as_many_as_there_are_in_all_and_one_more_when_one_is_free() {
+        let places = Arc::new(Places::default());
+        let mut taken: Vec<_> = (0..10).map(|user| places.take(Some(user), 10, 4)).collect();
+        assert!(taken.iter().all(Result::is_ok));
+        assert_eq!(places.take(Some(99), 10, 4).unwrap_err(), Crowded::InAll);
+        taken.pop();
+        assert!(places.take(Some(99), 10, 4).is_ok());
+        drop(taken);
+        assert_eq!(places.taken(), 0);
+        assert!(places.lock().by_user.is_empty(), "nobody is remembered for ever");
+    }
+
+    #[test]
+    fn without_users_there_is_one_limit() {
+        let (taken, crowded) = fill(&Arc::new(Places::default()), None);
+        assert_eq!((taken.len(), crowded), (10, Crowded::InAll));
+    }
+}

@@ -1,0 +1,136 @@
+//! Why a file could not be opened, and what its client is told.
+
+use std::io;
+use std::path::PathBuf;
+
+use freemkvd_proto::{ErrorCode, Failure};
+
+/// Why a file could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Not below a root, by its name or by a link on the way.
+    #[error(
+        "{path} is outside the daemon's roots ({roots}); write below one of them, or add a root to the configuration"
+    )]
+    OutsideRoots {
+        /// The path that was asked for.
+        path: PathBuf,
+        /// The roots, separated by commas.
+        roots: String,
+    },
+    /// Not something that can be written at an offset.
+    #[error("{path} is {what}, not a regular file; choose another name")]
+    NotAFile {
+        /// The path that was asked for.
+        path: PathBuf,
+        /// What it is, with its article.
+        what: &'static str,
+    },
+    /// The descriptors that came for it are not those of one regular file, opened twice to be written.
+    #[error(
+        "{path} can't be written by the descriptors that came for it: {what}; open the file twice, for writing and \
+         nothing else, and pass both"
+    )]
+    BadGiven {
+        /// What the client calls it.
+        path: PathBuf,
+        /// What is wrong with them.
+        what: &'static str,
+    },
+    /// A file that has other names, too.
+    #[error(
+        "{path} has {names} names (hard links), and what is written to it by one shows by all; remove this name first, \
+          write to another and have it published, or choose another"
+    )]
+    Linked {
+        /// The path that was asked for.
+        path: PathBuf,
+        /// How many.
+        names: u64,
+    },
+    /// Not the file that it was.
+    #[error(
+        "{path} {what} while no freemkvd ran, so its stream can't go on; nothing was written since"
+    )]
+    Changed {
+        /// The path that was asked for.
+        path: PathBuf,
+        /// What happened to it.
+        what: &'static str,
+    },
+    /// An operating system error.
+    #[error("cannot {operation} {path}: {source}{}", advice(source))]
+    Io {
+        /// The path that was asked for.
+        path: PathBuf,
+        /// What was tried.
+        operation: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+fn advice(source: &io::Error) -> &'static str {
+    match source.kind() {
+        _ if is_shortage(source) => {
+            "; raise LimitNOFILE= or MemoryMax= of freemkvd's unit, or fs.file-max of the host, or wait until \
+             another stream has ended"
+        }
+        io::ErrorKind::NotFound => "; create its directory, or correct the name",
+        io::ErrorKind::PermissionDenied => {
+            "; let the daemon's user write there, and name the place in the unit's ReadWritePaths="
+        }
+        io::ErrorKind::AlreadyExists => "; choose another name, or ask for overwriting",
+        io::ErrorKind::ReadOnlyFilesystem => "; remount it writable",
+        // A lease, which Samba takes for an oplock.
+        io::ErrorKind::WouldBlock => "; another program has it open and wants to be asked first",
+        _ => "",
+    }
+}
+
+/// True for what freeing some space helps against, on the file system or in a quota.
+#[must_use]
+pub fn is_no_space(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// True when nothing is wrong with the file: this process, or the host, has no room for one more.
+fn is_shortage(source: &io::Error) -> bool {
+    #[cfg(unix)]
+    {
+        use rustix::io::Errno;
+        let errno = Errno::from_io_error(source);
+        matches!(errno, Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM))
+    }
+    #[cfg(not(unix))]
+    {
+        source.kind() == io::ErrorKind::OutOfMemory
+    }
+}
+
+impl OpenError {
+    /// What the client is told.
+    #[must_use]
+    pub fn failure(&self) -> Failure {
+        let (code, errno) = match self {
+            Self::OutsideRoots { .. } => (ErrorCode::OUTSIDE_ROOTS, None),
+            Self::NotAFile { .. } => (ErrorCode::NOT_A_FILE, None),
+            Self::BadGiven { .. } => (ErrorCode::BAD_FILE, None),
+            Self::Linked { .. } => (ErrorCode::LINKED, None),
+            Self::Changed { .. } => (ErrorCode::FILE_CHANGED, None),
+            Self::Io { source, .. } => {
+                let code = match source.kind() {
+                    _ if is_shortage(source) => ErrorCode::NO_RESOURCES,
+                    _ if is_no_space(source) => ErrorCode::NO_SPACE_AHEAD,
+                    io::ErrorKind::NotFound => ErrorCode::NOT_FOUND,
+                    io::ErrorKind::PermissionDenied => ErrorCode::PERMISSION,
+                    io::ErrorKind::AlreadyExists => ErrorCode::EXISTS,
+                    io::ErrorKind::ReadOnlyFilesystem => ErrorCode::READ_ONLY,
+                    _ => ErrorCode::OPEN_FAILED,
+                };
+                (code, source.raw_os_error())
+            }
+        };
+        Failure { code, errno, offset: None, message: self.to_string() }
+    }
+}
