@@ -32,6 +32,8 @@
 //! 3. `window`, `slot`, `journal` and `link` know no I/O, no threads and no clock.
 //! 4. A stream outlives its connection: what is not known to be written is sent again to the daemon that
 //!    comes back. The muxer only waits.
+//! 5. A file that this process opens for the daemon ([`OpenBy`]) goes with every connection of its stream, and
+//!    stays open here until that has ended. Its name is changed by nobody else.
 
 #[cfg_attr(unix, path = "platform/given/unix.rs")]
 #[cfg_attr(not(unix), path = "platform/given/none.rs")]

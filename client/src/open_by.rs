@@ -18,8 +18,8 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OpenBy {
     /// By descriptor where the daemon is another user, or in another mount namespace, or where that can't be
-    /// told, and it knows how (protocol version 5). Else by path, and also where the daemon may open a file
-    /// that this process may not.
+    /// told, and it knows how (protocol version 5). Else by path, and also where the daemon can open a file
+    /// that this process can't.
     #[default]
     Auto,
     /// The daemon opens the file, by its path: with the rights of the daemon's user, below the configured roots
@@ -40,7 +40,7 @@ pub enum OpenedBy {
     Descriptor,
     /// The daemon.
     Path,
-    /// The daemon, in place of this process: that may not, or the daemon does not take what it has opened.
+    /// The daemon, in place of this process: that can't, or the daemon does not take what it has opened.
     PathInstead,
 }
 

@@ -196,9 +196,10 @@ impl Options {
     ///
     /// * A file that this process opens is the file that its user, its umask and its mounts make of the path.
     ///   The daemon's roots and rights do not matter, only whether the file is a regular one.
-    /// * With [`OpenBy::Auto`] the daemon opens a file that this process may not (permission denied, or
-    ///   read-only here), if the path is known to lead to the same place for it. That is said on standard error,
-    ///   once. All other errors are those of this process: what it does not find, the daemon is not asked for.
+    /// * With [`OpenBy::Auto`] the daemon opens a file that this process may not open (permission denied, or
+    ///   read-only here), that the daemon does not take, or whose directory is missing, which the daemon may be
+    ///   configured to make; if the path is known to lead to the same place for it. That is said on standard
+    ///   error, once. All other errors are those of this process.
     /// * [`publish`](Self::publish) and [`leftover`](Self::leftover) are done by whoever opened the file. A
     ///   process that dies in the middle of a file that it opened itself leaves it as it is: nobody else has the
     ///   right to remove it, or to give it another name. Nor does anybody look whether the `NAME` that a

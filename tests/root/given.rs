@@ -165,6 +165,32 @@ fn the_daemon_opens_what_its_muxer_may_not_only_if_the_path_is_the_same_to_both(
 }
 
 #[test]
+#[ignore = "needs root: users, loop devices"]
+fn a_directory_that_is_missing_is_made_by_the_daemon_if_it_is_told_to() {
+    for makes in [false, true] {
+        let ground = Ground::configured("ext4", &format!("[files]\nmake_directories = {makes}\n"));
+        let open = ground.directory("root/open", DAEMON, 0o777);
+        let path = open.join("a/b/film");
+        let end = ground.feed(ground.muxer(MUXER, "022", &[], &path), MIB);
+        if makes {
+            let said = end.succeeds();
+            assert!(said.ends_with(INSTEAD) && said.contains("No such file"), "{said}");
+            ground.is_film(&path, MIB);
+            assert_eq!(fs::metadata(open.join("a")).unwrap().uid(), DAEMON);
+        } else {
+            let said = end.fails();
+            assert!(said.contains("cannot open, in this process, "), "{said}");
+            assert!(!open.join("a").exists());
+        }
+        // A file that is to be there is not looked for by anybody else.
+        let options = RipFile::options().socket(ground.daemon.socket());
+        let error = options.open(open.join("none")).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
+        assert!(error.to_string().contains("in this process"), "{error}");
+    }
+}
+
+#[test]
 #[ignore = "needs root: users, mounts, loop devices"]
 fn what_the_daemon_does_not_take_it_may_open_itself() {
     let ground = Ground::new("ext4");

@@ -1,8 +1,8 @@
 //! Who opens the file of a stream, and opening it where that is this process.
 //!
 //! 1. What this process opens, it opens once for a stream, however often the daemon is asked.
-//! 2. The daemon is asked to open in place of this process only what this process may not open or the daemon
-//!    does not take, and only where the path is known to lead to the same place.
+//! 2. The daemon is asked to open in place of this process only what this process can't or the daemon does not
+//!    take, and only where the path is known to lead to the same place.
 //! 3. Opening may take as long as a disk takes to spin up, or for ever on a dead mount: it happens in a
 //!    thread of its own.
 
@@ -64,9 +64,12 @@ impl Choice {
                 take_back(given);
                 error
             }
-            // Whose file is nobody else's business has to be told what is wrong with it.
+            // The daemon has nothing to do with it, and no more to say than this process.
             Self::Daemon { instead_of: Some(first) }
-                if error.code() == Some(ErrorCode::OUTSIDE_ROOTS) =>
+                if matches!(
+                    error.code(),
+                    Some(ErrorCode::OUTSIDE_ROOTS | ErrorCode::NOT_FOUND)
+                ) =>
             {
                 first
             }
@@ -110,7 +113,7 @@ pub(super) fn choose(
     match here {
         Ok(given) => Ok(Choice::Client { given: Arc::new(given), or_daemon }),
         Err(cause) => {
-            let is_for_daemon = or_daemon && is_about_rights(&cause);
+            let is_for_daemon = or_daemon && may_help(&cause, opening.mode);
             // Where somebody else might see something else, it matters who has looked.
             let error = io_error(&path, "open, in this process,", cause);
             if is_for_daemon {
@@ -148,8 +151,13 @@ fn open_here(ending: &Ending, mode: OpenMode, peer: Option<Peer>) -> Opened {
     Opened { here, or_daemon: peer.is_some_and(|peer| peer.finds_the_same(&path)) }
 }
 
-fn is_about_rights(cause: &io::Error) -> bool {
-    matches!(cause.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
+/// Another user may be able to do it, or be configured to: to make the directories that a new file is to be in.
+fn may_help(cause: &io::Error, mode: OpenMode) -> bool {
+    match cause.kind() {
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => true,
+        io::ErrorKind::NotFound => mode != OpenMode::Existing,
+        _ => false,
+    }
 }
 
 /// It takes no such file, or none from this user; by path it may.

@@ -66,10 +66,13 @@ pub(crate) struct Muxer {
 
 impl Muxer {
     pub(crate) fn write(&mut self, from: u64, to: u64) {
-        for at in (from..to).step_by(MIB as usize) {
-            let len = usize::try_from((to - at).min(MIB)).unwrap();
+        let mut at = from;
+        while at < to {
+            let len = (to - at).min(MIB);
+            let bytes = pattern::bytes(1, at, usize::try_from(len).unwrap());
             // One that has ended says itself why.
-            let _ = self.input.as_mut().unwrap().write_all(&pattern::bytes(1, at, len));
+            let _ = self.input.as_mut().unwrap().write_all(&bytes);
+            at += len;
         }
     }
 
@@ -103,6 +106,11 @@ fn becoming(user: u32, groups: &str) -> Vec<String> {
 impl Ground {
     /// With a root on the file system of this name.
     pub(crate) fn new(filesystem: &str) -> Self {
+        Self::configured(filesystem, "")
+    }
+
+    /// The same, with this configuration.
+    pub(crate) fn configured(filesystem: &str, config: &str) -> Self {
         open_to_all(&work(), 0o711);
         let dir = tempfile::tempdir_in(mount(filesystem)).unwrap();
         open_to_all(dir.path(), 0o755);
@@ -119,15 +127,12 @@ impl Ground {
         chown(home.path(), Some(DAEMON), Some(DAEMON)).unwrap();
         open_to_all(home.path(), 0o755);
         let socket = home.path().join("s");
+        let file = home.path().join("config.toml");
+        fs::write(&file, config).unwrap();
         let words = becoming(DAEMON, &DAEMON.to_string());
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]).arg(programs.path().join("freemkvd"));
-        command
-            .arg("--root")
-            .arg(&root)
-            .arg("--socket")
-            .arg(&socket)
-            .env("XDG_CONFIG_HOME", home.path());
+        command.arg("--config").arg(&file).arg("--root").arg(&root).arg("--socket").arg(&socket);
         let daemon = Daemon::start_as(home, socket, command);
         Self { daemon, dir, programs }
     }

@@ -45,7 +45,7 @@ mod tests {
     use crate::writer::{Client, Queue, Queues};
 
     fn record() -> Record {
-        let queue = Queue::new(Queues::new(1 << 20, 1 << 20));
+        let queue = Queue::new(Queues::new(1 << 20, 1 << 20), None);
         Record::new(1, "/rips/film".into(), Client::default(), queue, Clock::start())
     }
 
