@@ -174,7 +174,9 @@
 //! | `AbortStream` | [`AbortStream`] | `Done` at once, whatever its device does; the stream's own client gets `Failed` with [`ErrorCode::ABORTED`]; since version 4 |
 //!
 //! A weight is one of [`limits::WEIGHTS`]. Who may change that of a stream, and abort one: the user who writes it, the
-//! user that the daemon runs as, and root.
+//! user that the daemon runs as, root, and whoever else the daemon is configured for. A client that may not open a
+//! stream, or not ask for the status, gets [`ErrorCode::NOT_ALLOWED`] as the answer to that, and is disconnected.
+//! One that asks faster than it is answered waits: the daemon answers all requests of one user in turn.
 //!
 //! # Answers
 //!

@@ -296,8 +296,11 @@ fn pipe() -> (File, OwnedFd) {
     (File::from(reads), writes)
 }
 
+/// A way to send descriptors.
+type Send = fn(&mut Peer, &[BorrowedFd<'_>]);
+
 /// Where descriptors come that nobody has asked for, on a stream that has taken five bytes.
-const PLACES: [(&str, fn(&mut Peer, &[BorrowedFd<'_>])); 5] = [
+const PLACES: [(&str, Send); 5] = [
     ("in the head of a frame", |peer, all| {
         let frame = Command::Flush.encode(2).unwrap();
         peer.send(&frame[..1]);
