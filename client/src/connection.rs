@@ -18,7 +18,7 @@ use freemkvd_proto::{Decoder, ErrorCode, FrameError, Reply, Sender, Step};
 use interprocess::local_socket::traits::Stream as _;
 use interprocess::local_socket::{ConnectOptions, GenericFilePath, Stream, ToFsName};
 
-use crate::memory::{Memory, send_with};
+use crate::luggage::Luggage;
 use crate::outlet::TICK;
 use crate::{Error, platform};
 
@@ -102,23 +102,23 @@ pub(crate) fn connect(socket: &Path, limit: Limit<'_>) -> Result<Connection, Err
     }
 }
 
-/// Sends the first frame of a connection, and the memory with it, and waits for its answer. More answers
+/// Sends the first frame of a connection, and what goes with it, and waits for its answer. More answers
 /// may follow from what is returned.
 pub(crate) fn ask(
     socket: &Path,
     stream: &Arc<Stream>,
     frame: Vec<u8>,
-    memory: Option<&Arc<Memory>>,
+    luggage: Option<&Arc<Luggage>>,
     limit: Limit<'_>,
 ) -> Result<(Answers, u64, Reply), Error> {
     let deadline = Instant::now().checked_add(limit.timeout);
     let (sender, answered) = mpsc::channel();
-    let (connection, memory) = (Arc::clone(stream), memory.cloned());
+    let (connection, luggage) = (Arc::clone(stream), luggage.cloned());
     thread::Builder::new()
         .name("freemkv-ask".into())
         .spawn(move || {
             // Nobody listens any more when the deadline has passed.
-            let _ = sender.send(exchange(connection, &frame, memory.as_deref()));
+            let _ = sender.send(exchange(connection, &frame, luggage.as_deref()));
         })
         .map_err(|cause| io_error(socket, "start a thread to ask", cause))?;
     match limit.wait(deadline, &answered) {
@@ -138,9 +138,9 @@ pub(crate) fn ask(
 fn exchange(
     stream: Arc<Stream>,
     frame: &[u8],
-    memory: Option<&Memory>,
+    luggage: Option<&Luggage>,
 ) -> io::Result<(Answers, u64, Reply)> {
-    write_all(&stream, memory, &mut [IoSlice::new(frame)])?;
+    write_all(&stream, luggage, &mut [IoSlice::new(frame)])?;
     let mut answers = Answers::new(stream);
     loop {
         match answers.next()? {
@@ -206,18 +206,18 @@ const SHORTAGE_TRIES: u32 = 100;
 const SHORTAGE_PAUSE: Duration = Duration::from_millis(10);
 
 /// Writes the frames' heads and the content, in one system call where the socket takes it all; with
-/// their first byte goes the memory.
+/// their first byte goes the luggage.
 pub(crate) fn write_all(
     mut stream: &Stream,
-    mut memory: Option<&Memory>,
+    mut luggage: Option<&Luggage>,
     left: &mut [IoSlice<'_>],
 ) -> io::Result<()> {
     write_all_by(left, SHORTAGE_PAUSE, |left| {
-        let written = match memory {
-            Some(memory) => send_with(stream, memory, &left[0]),
+        let written = match luggage {
+            Some(luggage) => luggage.send(stream, &left[0]),
             None => stream.write_vectored(left),
         }?;
-        memory = None;
+        luggage = None;
         Ok(written)
     })
 }
@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_that_takes_next_to_nothing_gets_all_bytes_and_the_memory_once() {
+    fn a_socket_that_takes_next_to_nothing_gets_all_bytes_and_the_luggage_once() {
         let (here, there) = UnixStream::pair().unwrap();
         sockopt::set_socket_send_buffer_size(&here, 1).unwrap();
         sockopt::set_socket_recv_buffer_size(&there, 1).unwrap();
@@ -347,6 +347,10 @@ mod tests {
         ));
         let content: Vec<u8> = (0..3_000_000_u32).map(|at| (at % 251) as u8).collect();
         let (memory, _pieces) = crate::memory::allocate(1, 1 << 20).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let mode = freemkvd_proto::OpenMode::CreateNew;
+        let given = crate::given::Given::open(&dir.path().join("film"), mode).unwrap();
+        let luggage = Luggage::of(Some(memory), Some(Arc::new(given))).unwrap();
         thread::scope(|scope| {
             let reading = scope.spawn(|| {
                 let (mut bytes, mut descriptors) = (Vec::<u8>::new(), 0);
@@ -369,10 +373,10 @@ mod tests {
                 }
             });
             let mut slices = [IoSlice::new(b"head"), IoSlice::new(&content)];
-            write_all(&here, Some(&memory), &mut slices).unwrap();
+            write_all(&here, Some(&luggage), &mut slices).unwrap();
             drop(here);
             let (bytes, descriptors) = reading.join().unwrap();
-            assert_eq!(descriptors, 1);
+            assert_eq!(descriptors, 4);
             assert!(bytes[..4] == *b"head" && bytes[4..] == content);
         });
     }

@@ -1,4 +1,4 @@
-//! What becomes of a file that this process writes itself: the same as the daemon makes of one.
+//! What becomes of a file that this process has opened itself: the same as the daemon makes of one.
 
 use std::fs;
 use std::io;
@@ -19,6 +19,21 @@ pub(crate) struct Ending {
 impl Ending {
     pub(crate) fn new(path: &Path, mode: OpenMode, publish: bool, leftover: Leftover) -> Self {
         Self { path: path.to_owned(), publish, leftover, mode }
+    }
+
+    /// The file's own name.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// False when the file is not to have another name at its end than it has, however that comes.
+    pub(crate) fn is_work(&self) -> bool {
+        self.publish || self.leftover != Leftover::Keep
+    }
+
+    /// True when what is left of it is to be removed.
+    pub(crate) fn removes(&self) -> bool {
+        self.leftover == Leftover::Remove
     }
 
     /// What the file is called until it is complete.

@@ -32,14 +32,26 @@
 //! 3. `window`, `slot`, `journal` and `link` know no I/O, no threads and no clock.
 //! 4. A stream outlives its connection: what is not known to be written is sent again to the daemon that
 //!    comes back. The muxer only waits.
+//! 5. A file that this process opens for the daemon ([`OpenBy`]) goes with every connection of its stream, and
+//!    stays open here until that has ended. Its name is changed by nobody else.
 
+#[cfg_attr(unix, path = "platform/given/unix.rs")]
+#[cfg_attr(not(unix), path = "platform/given/none.rs")]
+mod given;
+#[cfg_attr(unix, path = "platform/luggage/unix.rs")]
+#[cfg_attr(not(unix), path = "platform/luggage/none.rs")]
+mod luggage;
 #[cfg_attr(target_os = "linux", path = "platform/memory/linux.rs")]
 #[cfg_attr(not(target_os = "linux"), path = "platform/memory/none.rs")]
 mod memory;
+#[cfg_attr(unix, path = "platform/peer/unix.rs")]
+#[cfg_attr(not(unix), path = "platform/peer/none.rs")]
+mod peer;
 #[cfg_attr(unix, path = "platform/unix.rs")]
 #[cfg_attr(not(unix), path = "platform/other.rs")]
 mod platform;
 
+mod aside;
 mod connection;
 pub mod control;
 mod ending;
@@ -48,6 +60,9 @@ mod journal;
 mod link;
 mod local;
 mod locate;
+#[cfg(target_os = "linux")]
+mod mounts;
+mod open_by;
 mod options;
 mod outlet;
 mod progress;
@@ -59,6 +74,7 @@ mod window;
 
 pub use error::Error;
 pub use freemkvd_proto::{ErrorCode, Leftover};
+pub use open_by::{OpenBy, OpenedBy};
 pub use options::Options;
 pub use progress::{Finished, Progress};
 pub use stream::RipFile;

@@ -96,6 +96,21 @@ impl Link {
             Some(token) => Command::OpenResumable(proto::OpenResumable { token, open: open.open }),
             None => Command::Open(open.open),
         };
+        Self::begin(pool, command, transfer, token)
+    }
+
+    /// A link whose file comes with its first frame.
+    pub(crate) fn with_file(pool: Pool, open: proto::OpenGiven) -> Self {
+        let (transfer, token) = (open.transfer, open.token);
+        Self::begin(pool, Command::OpenGiven(open), transfer, token)
+    }
+
+    fn begin(
+        pool: Pool,
+        command: Command,
+        transfer: proto::Transfer,
+        token: Option<proto::Token>,
+    ) -> Self {
         let open = Numbered { sequence: 0, command };
         Self {
             outbox: VecDeque::from([open]),

@@ -23,7 +23,6 @@ use std::time::Duration;
 use freemkvd_proto::{Mark, OpenMode};
 
 use self::syncs::Syncs;
-use crate::Error;
 use crate::connection::io_error;
 use crate::ending::Ending;
 use crate::journal::Journal;
@@ -31,6 +30,7 @@ use crate::outlet::{Outlet, Patience};
 use crate::progress::Progress;
 use crate::slot::{Pool, Slot};
 use crate::window::{Leaving, Window};
+use crate::{Error, OpenedBy};
 
 /// What fills a range with zeros. Bigger blocks are not faster.
 static ZEROES: [u8; 64 << 10] = [0; 64 << 10];
@@ -315,5 +315,9 @@ impl Outlet for Local {
 
     fn stream_id(&self) -> Option<u64> {
         None
+    }
+
+    fn opened_by(&self) -> OpenedBy {
+        OpenedBy::Local
     }
 }

@@ -23,7 +23,7 @@ use crate::remote::{Opening, Remote};
 use crate::slot::SLOT_BYTES;
 use crate::stream::{OnDurable, Told};
 use crate::window::Window;
-use crate::{Error, RipFile};
+use crate::{Error, OpenBy, RipFile};
 
 const MIB: u64 = 1 << 20;
 
@@ -53,6 +53,7 @@ pub struct Options {
     drop_wait: Duration,
     resume_timeout: Duration,
     fallback_to_local: bool,
+    open_by: OpenBy,
     publish: bool,
     leftover: Leftover,
     track_durable: bool,
@@ -79,6 +80,7 @@ impl Options {
             // An upgrade of the package, or a stop that has to wait for a slow disk and then a start.
             resume_timeout: Duration::from_secs(120),
             fallback_to_local: false,
+            open_by: OpenBy::Auto,
             publish: false,
             leftover: Leftover::Keep,
             track_durable: false,
@@ -189,6 +191,28 @@ impl Options {
         self
     }
 
+    /// Who opens the file: this process, which passes it on to the daemon, or the daemon, which is told its path.
+    /// [`RipFile::opened_by`] says who it was. Default: [`OpenBy::Auto`].
+    ///
+    /// * A file that this process opens is the file that its user, its umask and its mounts make of the path.
+    ///   The daemon's roots and rights do not matter, only whether the file is a regular one.
+    /// * With [`OpenBy::Auto`] the daemon opens a file that this process may not open (permission denied, or
+    ///   read-only here), that the daemon does not take, or whose directory is missing, which the daemon may be
+    ///   configured to make; if the path is known to lead to the same place for it. That is said on standard
+    ///   error, once. All other errors are those of this process.
+    /// * [`publish`](Self::publish) and [`leftover`](Self::leftover) are done by whoever opened the file. A
+    ///   process that dies in the middle of a file that it opened itself leaves it as it is: nobody else has the
+    ///   right to remove it, or to give it another name. Nor does anybody look whether the `NAME` that a
+    ///   finished file replaces is being written by another stream.
+    /// * A directory that may be written but not read can't be synced; for the name of a new file its whole file
+    ///   system is then (on Linux; elsewhere that is an error).
+    ///
+    /// [`OpenBy::Descriptor`] needs a daemon of protocol version 5, and Unix.
+    pub fn open_by(mut self, open_by: OpenBy) -> Self {
+        self.open_by = open_by;
+        self
+    }
+
     /// Whether the file gets its name only when it is complete: until then it is called `NAME.partial`, so
     /// that nobody takes half a film for a whole one. [`RipFile::finish`] makes it durable, renames it in one
     /// step, and makes the name durable.
@@ -211,7 +235,7 @@ impl Options {
 
     /// What becomes of the file if it is never finished: the stream fails, is aborted, or is dropped, or this
     /// process dies (and does not come back within the daemon's `resume_grace`, if it was the daemon that was
-    /// restarted). Default: it is kept. A file that is complete is never removed. When the daemon is stopped
+    /// restarted; but see [`open_by`](Self::open_by)). Default: it is kept. A file that is complete is never removed. When the daemon is stopped
     /// and the stream can't go on with the next one, the file is kept as it is.
     /// Needs a daemon of protocol version 4, or none.
     pub fn leftover(mut self, leftover: Leftover) -> Self {
@@ -284,6 +308,7 @@ impl Options {
                     shares_slots: self.shared_slots,
                     weight: self.weight,
                     daemon_window_bytes: self.daemon_window_bytes,
+                    open_by: self.open_by,
                     publish: self.publish,
                     leftover: self.leftover,
                     timeout: self.connect_timeout,
@@ -313,6 +338,11 @@ impl Options {
         }
         if !WEIGHTS.contains(&self.weight) {
             return Err(invalid("the weight must be 10 to 1000"));
+        }
+        if self.open_by == OpenBy::Descriptor && !cfg!(unix) {
+            return Err(invalid(
+                "only on Unix can an open file be passed on; have it opened by path",
+            ));
         }
         let limit = self.memory_limit_bytes.unwrap_or(self.window_bytes + IN_FLIGHT_BYTES);
         let slots = usize::try_from(limit / SLOT_BYTES as u64).unwrap_or(usize::MAX);

@@ -11,11 +11,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::Error;
 use crate::journal::Journal;
 use crate::progress::Progress;
 use crate::slot::Slot;
 use crate::window::Leaving;
+use crate::{Error, OpenedBy};
 
 /// How often a blocked call looks at the halt flag. A halt has to end it within 250 ms.
 pub(crate) const TICK: Duration = Duration::from_millis(100);
@@ -52,6 +52,7 @@ pub(crate) trait Outlet: Debug + Send {
     fn progress(&self) -> Progress;
     /// The stream's number at the daemon.
     fn stream_id(&self) -> Option<u64>;
+    fn opened_by(&self) -> OpenedBy;
 }
 
 /// The patience of one call: its deadline, and the flag that ends it.
@@ -72,6 +73,10 @@ impl Patience {
         // A timeout beyond what the clock can count is none.
         self.deadline = Instant::now().checked_add(timeout).map(|at| (at, timeout));
         self
+    }
+
+    pub(crate) fn operation(&self) -> &'static str {
+        self.operation
     }
 
     /// How long to wait before asking again, or why not to wait any longer.

@@ -30,7 +30,7 @@ pub(crate) use self::reconnect::{Backoff, Route, passes};
 use self::silence::Silence;
 use crate::connection::{Answers, io_error, write_all};
 use crate::link::{Answered, Link, Part};
-use crate::memory::Memory;
+use crate::luggage::Luggage;
 use crate::outlet::Patience;
 use crate::{Error, platform};
 
@@ -40,7 +40,7 @@ pub(crate) struct Shared {
     path: PathBuf,
     route: Route,
     /// Goes with the first frame of each connection.
-    memory: Option<Arc<Memory>>,
+    luggage: Option<Arc<Luggage>>,
     state: Mutex<State>,
     /// The outbox is not empty and there is a line, or the link has ended.
     work: Condvar,
@@ -76,7 +76,7 @@ impl Shared {
     pub(crate) fn start(
         path: &Path,
         stream: Arc<Stream>,
-        memory: Option<Arc<Memory>>,
+        luggage: Option<Arc<Luggage>>,
         link: Link,
         route: Route,
     ) -> Result<Arc<Self>, Error> {
@@ -84,7 +84,7 @@ impl Shared {
         let shared = Arc::new(Self {
             path: path.to_owned(),
             route,
-            memory,
+            luggage,
             state: Mutex::new(State { link, line, short_of: None }),
             work: Condvar::new(),
             progress: Condvar::new(),
@@ -186,11 +186,11 @@ impl Shared {
     fn send_all(&self) {
         let mut head = Vec::new();
         // With the first frame of a later connection it goes before that has a line.
-        let mut memory = self.memory.as_deref();
+        let mut luggage = self.luggage.as_deref();
         while let Some((line, body)) = self.next_frames(&mut head) {
             let mut slices = vec![IoSlice::new(&head)];
             slices.extend(body.iter().map(|part| IoSlice::new(&part.slot[part.range.clone()])));
-            let sent = write_all(&line.stream, memory.take(), &mut slices);
+            let sent = write_all(&line.stream, luggage.take(), &mut slices);
             let mut state = self.state();
             if let Err(error) = sent {
                 state.short_of = Some(error).filter(platform::is_shortage);

@@ -19,7 +19,7 @@ use freemkvd_proto::limits::OFFSET_MAX;
 pub(crate) use self::durable::{OnDurable, Told};
 use crate::outlet::Outlet;
 use crate::window::{Step, Window};
-use crate::{Error, Finished, Options, Progress};
+use crate::{Error, Finished, OpenedBy, Options, Progress};
 
 /// So many zeros or fewer are cheaper as bytes in the window than as a command that empties it.
 static ZEROES: [u8; (64 << 10) - 1] = [0; (64 << 10) - 1];
@@ -147,6 +147,12 @@ impl RipFile {
     #[must_use]
     pub fn is_local(&self) -> bool {
         self.outlet.stream_id().is_none()
+    }
+
+    /// Who has opened the file.
+    #[must_use]
+    pub fn opened_by(&self) -> OpenedBy {
+        self.outlet.opened_by()
     }
 
     /// How far the content has come.

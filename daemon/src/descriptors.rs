@@ -122,8 +122,8 @@ impl Table {
     }
 
     /// How many are claimed.
-    #[cfg(test)]
-    pub(crate) fn claimed(&self) -> u64 {
+    #[must_use]
+    pub fn claimed(&self) -> u64 {
         *self.lock()
     }
 

@@ -118,8 +118,8 @@
 //!
 //! * A memfd that is missing, has another size, or can still shrink or grow, a descriptor that is none,
 //!   and more than one, are refused with [`ErrorCode::BAD_SLOTS`], before any file is opened. So is a
-//!   descriptor that comes with an `Open` for inline content or with another first frame. Descriptors
-//!   with any later frame are closed unseen.
+//!   descriptor that comes with an `Open` for inline content or with another first frame. One that comes with the
+//!   hello or with any later frame breaks the rules, and ends the connection.
 //! * `Opened` says whether the slots are in use. If they are not (another platform, no memory for the
 //!   mapping), content goes inline as if they had not been offered.
 //! * `WriteSlots` names 1 to [`limits::SLOT_PARTS_MAX`] parts, in the order in which they go to the
@@ -174,7 +174,9 @@
 //! | `AbortStream` | [`AbortStream`] | `Done` at once, whatever its device does; the stream's own client gets `Failed` with [`ErrorCode::ABORTED`]; since version 4 |
 //!
 //! A weight is one of [`limits::WEIGHTS`]. Who may change that of a stream, and abort one: the user who writes it, the
-//! user that the daemon runs as, and root.
+//! user that the daemon runs as, root, and whoever else the daemon is configured for. A client that may not open a
+//! stream, or not ask for the status, gets [`ErrorCode::NOT_ALLOWED`] as the answer to that, and is disconnected.
+//! One that asks faster than it is answered waits: the daemon answers all requests of one user in turn.
 //!
 //! # Answers
 //!

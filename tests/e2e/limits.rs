@@ -1,13 +1,15 @@
 //! As many clients as are allowed, and one more.
 
+use std::fs::File;
 use std::io::Write;
+use std::os::fd::AsFd;
 
 use freemkvd_proto::hello::{ClientHello, DaemonHello};
 use freemkvd_proto::limits::WRITE_BYTES_MAX;
 use freemkvd_proto::{Command, ErrorCode, Kind, OpenMode, Reply};
 use freemkvd_tests::daemon::{Daemon, wait_until};
 use freemkvd_tests::pattern;
-use freemkvd_tests::peer::Peer;
+use freemkvd_tests::peer::{Peer, giving};
 
 use crate::support::{MIB, Neighbour, scratch, write_pattern};
 
@@ -219,4 +221,27 @@ fn a_path_of_the_longest_length_is_taken_and_one_byte_more_is_not() {
     );
     assert!(text.contains("(limits.path_length)"), "{text}");
     daemon.options().create(&longest).unwrap().finish().unwrap();
+}
+
+#[test]
+fn a_label_of_the_longest_length_is_taken_and_one_byte_more_is_not() {
+    let root = scratch();
+    let daemon = Daemon::start(root.path(), "[limits]\nlabel_length = 8\n");
+    let path = root.path().join("film.mkv");
+    let open = || File::options().create(true).truncate(false).write(true).open(&path).unwrap();
+    let ask = |label: &str| {
+        let (data, sentinel) = (open(), open());
+        let mut peer = Peer::greet(daemon.socket());
+        peer.give(giving(label), &[data.as_fd(), sentinel.as_fd()]);
+        peer
+    };
+    let mut peer = ask("film.mkv");
+    peer.opened();
+    peer.command(1, &Command::Finish);
+    peer.until(|_, reply| matches!(reply, Reply::Finished(_)).then_some(()));
+    let failure = ask("films.mkv").failure();
+    assert_eq!(failure.code, ErrorCode::BAD_PATH, "{failure:?}");
+    let expected = "send 1 to 8 bytes (limits.label_length) without a NUL";
+    assert!(failure.message.contains(expected), "{failure:?}");
+    ask("film.mkv").opened();
 }

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{self, Stdio};
 
-use freemkvd_client::{Leftover, Options, RipFile};
+use freemkvd_client::{Leftover, OpenBy, Options, RipFile};
 use freemkvd_proto::{Command, ErrorCode, OpenFile, OpenMode, Reply, Token, Transfer};
 use freemkvd_tests::daemon::{Daemon, wait_until};
 use freemkvd_tests::peer::{Peer, opening};
@@ -24,14 +24,16 @@ fn film(root: &Path) -> (PathBuf, PathBuf) {
     (root.join("film.mkv"), root.join("film.mkv.partial"))
 }
 
-/// Local files do the same as the daemon's: each of these runs with and without one.
+/// Local files do the same as the daemon's, whoever has opened those: each of these runs all three ways.
 fn each_way(test: impl Fn(Options, &Path)) {
-    let root = scratch();
-    let daemon = Daemon::start(root.path(), "");
-    test(daemon.options(), root.path());
-    daemon.wait_for("all streams gone", |status| {
-        status.devices.is_empty() && status.budget.charged_bytes == 0
-    });
+    for open_by in [OpenBy::Path, OpenBy::Descriptor] {
+        let root = scratch();
+        let daemon = Daemon::start(root.path(), "");
+        test(daemon.options().open_by(open_by), root.path());
+        daemon.wait_for("all streams gone", |status| {
+            status.devices.is_empty() && status.budget.charged_bytes == 0
+        });
+    }
     let root = scratch();
     let local = RipFile::options().socket(root.path().join("nobody")).fallback_to_local(true);
     test(local, root.path());

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use freemkvd_client::{Error, Options, RipFile};
 use freemkvd_tests::daemon::Daemon;
@@ -106,7 +106,7 @@ pub(crate) fn assert_same(one: &Path, other: &Path) {
 /// A stream that goes on while others misbehave, and has to come out right.
 pub(crate) struct Neighbour {
     stop: Arc<AtomicBool>,
-    thread: JoinHandle<io::Result<u64>>,
+    thread: JoinHandle<io::Result<(u64, Duration)>>,
     path: PathBuf,
 }
 
@@ -119,14 +119,16 @@ impl Neighbour {
         let stop = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&stop);
         let thread = thread::spawn(move || {
-            let mut at = 0;
+            let (mut at, mut longest) = (0, Duration::ZERO);
             while !flag.load(Ordering::Relaxed) || at < MIB {
+                let begun = Instant::now();
                 Self::write_some(&mut file, at)?;
+                longest = longest.max(begun.elapsed());
                 at += 64 << 10;
                 // The pace of a UHD disc, about: it is to be there, not to be in the way.
                 thread::sleep(Duration::from_millis(4));
             }
-            Ok(file.finish()?.len_bytes)
+            Ok((file.finish()?.len_bytes, longest))
         });
         Self { stop, thread, path }
     }
@@ -139,12 +141,13 @@ impl Neighbour {
         file.seek(SeekFrom::End(0)).map(drop)
     }
 
-    /// Ends it and looks at its file.
-    pub(crate) fn assert_unharmed(self) {
+    /// Ends it and looks at its file. Returns how long it took at most to hand over 64 KiB and a patch.
+    pub(crate) fn assert_unharmed(self) -> Duration {
         self.stop.store(true, Ordering::Relaxed);
         let len = self.thread.join().expect("it does not panic");
-        let len = len.expect("the neighbour was not disturbed");
+        let (len, longest) = len.expect("the neighbour was not disturbed");
         let found = pattern::prefix_len(NEIGHBOUR_SEED, &self.path);
         assert_eq!(found.expect("the neighbour's file is right"), len);
+        longest
     }
 }

@@ -108,3 +108,18 @@ fn a_stream_that_waits_for_space_can_be_given_up() {
     });
     daemon.wait_for("nothing open", |_| disk.open_files() == 0);
 }
+
+#[test]
+fn a_file_that_is_all_holes_is_removed_as_others_are() {
+    let disk = FaultDisk::new("/rips", Ground::default());
+    let daemon = Served::start(&[&disk], |_| {});
+    let options = daemon.options().leftover(freemkvd_client::Leftover::Remove);
+    let mut file = options.create(disk.root().join("film.mkv")).unwrap();
+    file.set_len(i64::MAX.unsigned_abs()).unwrap();
+    file.flush().unwrap();
+    file.abort().unwrap();
+    daemon.wait_for("the file let go of", |_| disk.open_files() == 0);
+    assert!(disk.names().is_empty());
+    let steps = disk.script().counts()[&Call::SetLen];
+    assert!((1000..12_000).contains(&steps), "{steps} steps");
+}

@@ -18,8 +18,6 @@ use freemkvd_tests::programs;
 use rustix::process::{Gid, Signal, Uid};
 use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
-use super::MIB;
-
 /// Users and groups that no host has.
 const OWNER: User = User { uid: 61_001, groups: &[61_101] };
 const MEMBER: User = User { uid: 61_002, groups: &[61_102, 5, WRITERS] };
@@ -161,11 +159,9 @@ fn those_who_are_named_may_write_and_nobody_else() {
 #[ignore = "needs root"]
 fn a_group_counts_also_as_the_last_of_many() {
     const MANY: &[u32] = &{
-        let mut groups = [0; 300];
-        let mut at = 0;
+        let (mut groups, mut at, mut group) = ([0; 300], 0, 70_000);
         while at < groups.len() {
-            groups[at] = 70_000 + at as u32;
-            at += 1;
+            (groups[at], at, group) = (group, at + 1, group + 1);
         }
         groups
     };
@@ -316,7 +312,7 @@ fn a_reload_counts_for_who_comes_and_what_is_open_goes_on() {
     let (written, durable) = (Mark::default(), Mark::default());
     let resume = Resume { token, written, durable, position: 0, transfer: Transfer::Inline };
     let mut thief = OTHER.greets(&daemon);
-    thief.command(0, &Command::Resume(resume.clone()));
+    thief.command(0, &Command::Resume(resume));
     assert_eq!(thief.failure().code, ErrorCode::NO_SUCH_TOKEN);
     let mut peer = OWNER.greets(&daemon);
     assert_eq!(peer.resume(resume).stream, stream);
@@ -390,12 +386,12 @@ fn the_socket_is_for_the_group_that_is_configured() {
 fn somebody_who_asks_without_a_pause_is_answered_and_holds_nobody_up() {
     let root = tempfile::tempdir().unwrap();
     let daemon = daemon(root.path(), "");
-    let _streams: Vec<_> = (0..50)
+    let _streams: Vec<_> = (0..100)
         .map(|number| MEMBER.opens(&daemon, &root.path().join(number.to_string())).unwrap())
         .collect();
     let requests: Vec<_> =
         (0..2000).flat_map(|number| Command::Status.encode(number).unwrap()).collect();
-    let mut flood: Vec<_> = (0..32).map(|_| OWNER.greets(&daemon)).collect();
+    let mut flood: Vec<_> = (0..100).map(|_| OWNER.greets(&daemon)).collect();
     let (is_over, answers) = (AtomicBool::new(false), AtomicU64::new(0));
     std::thread::scope(|scope| {
         for peer in &mut flood {
@@ -424,9 +420,9 @@ fn somebody_who_asks_without_a_pause_is_answered_and_holds_nobody_up() {
             "flood: {rate:.0} answers/s; others: median {:?}, longest {:?}",
             waits[25], waits[49]
         );
-        assert!(waits[25] < Duration::from_millis(200), "{waits:?}");
+        assert!(waits[49] < Duration::from_secs(1), "{waits:?}");
         let (mut peer, _) = OTHER.opens(&daemon, &root.path().join("film")).unwrap();
-        peer.content(1, &vec![7; MIB as usize]);
+        peer.content(1, &[7; 100_000]);
         peer.command(2, &Command::Finish);
         peer.until(|_, reply| matches!(reply, Reply::Finished(_)).then_some(()));
         is_over.store(true, Ordering::Relaxed);

@@ -71,10 +71,19 @@ head -c 5000001 /dev/urandom >"$work/bytes"
 check "freemkvctl write takes a file from standard input" \
     as muxer freemkvctl write /srv/rips/x.mkv <"$work/bytes"
 check "every byte arrived" cmp "$work/bytes" "$ext4/x.mkv"
-check "the file is freemkv's, and the group may write it" \
-    equal "664 freemkv freemkv" "$(within stat -c '%a %U %G' /srv/rips/x.mkv)"
-outside() { ! as muxer freemkvctl write /var/tmp/x.mkv <"$work/bytes" && [[ ! -e $root/var/tmp/x.mkv ]]; }
-check "nothing is written outside of the roots" outside
+owned() { equal "$1" "$(within stat -c '%a %U %G' "$2")"; }
+check "the file is the muxer's, and the directory's group's" owned "644 muxer freemkv" /srv/rips/x.mkv
+by_path() { as muxer freemkvctl write --open-by path "$1" <"$work/bytes"; }
+check "by path it is freemkv's, and the group may write it" by_path /srv/rips/y.mkv
+check "as its mode says" owned "664 freemkv freemkv" /srv/rips/y.mkv
+outside() { ! by_path /var/tmp/x.mkv && [[ ! -e $root/var/tmp/x.mkv ]]; }
+check "nothing is written by path outside of the roots" outside
+check "a muxer's own file may be anywhere" as muxer freemkvctl write /var/tmp/x.mkv <"$work/bytes"
+check "and is the muxer's there" owned "644 muxer muxer" /var/tmp/x.mkv
+within install -d -o freemkv -g freemkv -m 755 /srv/rips/closed
+check "where the muxer may not write, the daemon does" \
+    as muxer freemkvctl write /srv/rips/closed/x.mkv <"$work/bytes"
+check "and the file is the daemon's" owned "664 freemkv freemkv" /srv/rips/closed/x.mkv
 
 # --- reload, kill, stop
 
@@ -87,10 +96,13 @@ check "the daemon says that it reloaded" soon reloaded
 check "it is still the same process, and active" is NRestarts 0
 
 first=$(property MainPID)
+socket_number() { within stat -c %i /run/freemkvd/freemkvd.sock; }
+socket=$(socket_number)
 within systemctl kill --signal=KILL freemkvd.service
 restarted() { is ActiveState active && is NRestarts 1 && [[ $(property MainPID) != "$first" ]]; }
 check "killed, it comes back" soon restarted
 check "and answers" soon status muxer ".pid == $(property MainPID)"
+check "on the very same socket, which a container may have mounted" equal "$socket" "$(socket_number)"
 
 started=$EPOCHREALTIME
 check "systemctl stop" within systemctl stop freemkvd.service
@@ -114,8 +126,9 @@ drains() {
     within systemctl restart freemkvd.service || return 1
     before=$(property MainPID)
     local file=/srv/rips/$1/of/x.mkv
-    as muxer freemkvctl write "$file" --publish --size-hint 40MB <"$work/more" &&
-        as muxer freemkvctl write "$file" --overwrite <"$work/more" &&
+    as muxer freemkvctl write "$file" --open-by path --publish --size-hint 40MB <"$work/more" &&
+        cmp "$work/more" "$ext4/$1/of/x.mkv" &&
+        as muxer freemkvctl write "$file" --open-by descriptor --overwrite <"$work/more" &&
         cmp "$work/more" "$ext4/$1/of/x.mkv" &&
         rm -r "${ext4:?}/$1" &&
         status muxer '.state' &&
@@ -136,7 +149,12 @@ within systemctl daemon-reload
 
 # --- by the socket
 
-check "a client starts it through the socket" status muxer '.version'
+# The first connection was made to systemd; root has the same user and the same mounts as that.
+started_by() { within sh -c "umask 022; freemkvctl write $1" <"$work/bytes" 2>&1; }
+check "a client that starts it through the socket opens its file itself" \
+    matches "opened by descriptor" "$(started_by /srv/rips/z.mkv)"
+check "and it is root's" owned "644 root freemkv" /srv/rips/z.mkv
+check "a client gets the status of it" status muxer '.version'
 check "and finds it active" is ActiveState active
 check "systemctl stop, socket included" within systemctl stop freemkvd.socket freemkvd.service
 check "the socket file is gone" [ ! -e "$root/run/freemkvd/freemkvd.sock" ]

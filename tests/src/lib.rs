@@ -15,6 +15,7 @@ pub mod daemon;
 pub mod extents;
 #[cfg(target_os = "linux")]
 pub mod faults;
+pub mod fuzz;
 #[cfg(target_os = "linux")]
 pub mod hold;
 pub mod ops;

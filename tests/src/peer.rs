@@ -160,14 +160,14 @@ impl Peer {
     /// Sends any bytes, and descriptors with them.
     ///
     /// # Panics
-    /// When the system does not send them, or there are more than eight.
+    /// When the system does not send them, or there are more than the kernel takes at once.
     #[cfg(target_os = "linux")]
     pub fn send_with(&mut self, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) {
-        let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(8))];
+        let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(253))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
         if !descriptors.is_empty() {
             let fits = ancillary.push(SendAncillaryMessage::ScmRights(descriptors));
-            assert!(fits, "more than eight descriptors");
+            assert!(fits, "more descriptors than the kernel takes at once");
         }
         let slices = [io::IoSlice::new(bytes)];
         let sent = sendmsg(&self.stream, &slices, &mut ancillary, SendFlags::NOSIGNAL);
@@ -228,6 +228,14 @@ impl Peer {
             Some((0, Reply::Resumed(resumed))) => resumed,
             other => panic!("Resume was answered by {other:?}"),
         }
+    }
+
+    /// Reads bytes that are no answer yet.
+    ///
+    /// # Panics
+    /// When they do not come.
+    pub fn read_exact(&mut self, bytes: &mut [u8]) {
+        self.stream.read_exact(bytes).expect("freemkvd answers");
     }
 
     /// The next answer and its number; `None` when the daemon has hung up.

@@ -16,6 +16,7 @@ pub(crate) enum Command {
     Open(proto::Open),
     OpenResumable(proto::OpenResumable),
     OpenFile(proto::OpenFile),
+    OpenGiven(proto::OpenGiven),
     Write { offset: u64, parts: Vec<Part> },
     WriteZeroes { offset: u64, len: u64 },
     Seek { offset: u64 },
@@ -87,6 +88,7 @@ pub(super) fn wire(command: &Command) -> proto::Command {
         Command::Open(open) => proto::Command::Open(open.clone()),
         Command::OpenResumable(open) => proto::Command::OpenResumable(open.clone()),
         Command::OpenFile(open) => proto::Command::OpenFile(open.clone()),
+        Command::OpenGiven(open) => proto::Command::OpenGiven(open.clone()),
         Command::Seek { offset } => proto::Command::Seek(proto::Seek { offset: *offset }),
         Command::WriteZeroes { len, .. } => {
             proto::Command::WriteZeroes(proto::WriteZeroes { len: *len })

@@ -195,7 +195,7 @@ impl Shared {
             Ok(frame) => frame,
             Err(error) => return self.never(format!("it can't be told how to go on: {error}")),
         };
-        match ask(socket, &connection.stream, frame, self.memory.as_ref(), limit()) {
+        match ask(socket, &connection.stream, frame, self.luggage.as_ref(), limit()) {
             Ok((answers, sequence, reply)) => {
                 self.begin(connection.stream, answers, sequence, reply)
             }

@@ -126,12 +126,12 @@ fn a_refused_open_is_an_error_and_never_a_fallback() {
 #[test]
 fn a_version_that_nobody_shares_is_a_clear_error() {
     let daemon = fake::Daemon::start(fake::Script {
-        hello: Some(DaemonHello::Refused { reason: ErrorCode::VERSION, lowest: 5, highest: 9 }),
+        hello: Some(DaemonHello::Refused { reason: ErrorCode::VERSION, lowest: 6, highest: 9 }),
         ..fake::Script::default()
     });
     let error = options(&daemon).create(path()).unwrap_err();
     let text = error.to_string();
-    assert!(text.contains("speaks protocol versions 5 to 9, this client 2 to 4"), "{text}");
+    assert!(text.contains("speaks protocol versions 6 to 9, this client 2 to 5"), "{text}");
     assert_eq!(error.kind(), ErrorKind::Unsupported);
 }
 

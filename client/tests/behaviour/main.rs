@@ -18,6 +18,9 @@ mod inline {
     mod failures;
     #[path = "frames.rs"]
     mod frames;
+    #[cfg(target_os = "linux")]
+    #[path = "given.rs"]
+    mod given;
     #[path = "identical.rs"]
     mod identical;
     #[path = "restarts.rs"]
@@ -41,6 +44,9 @@ mod shared {
     mod failures;
     #[path = "frames.rs"]
     mod frames;
+    #[cfg(target_os = "linux")]
+    #[path = "given.rs"]
+    mod given;
     #[path = "identical.rs"]
     mod identical;
     #[path = "restarts.rs"]

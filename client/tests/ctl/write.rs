@@ -58,7 +58,7 @@ fn every_byte_arrives_and_is_durable() {
     assert_eq!(exit_code(&output), 0, "{said}");
     assert_eq!(stdout(&output), "");
     assert!(said.starts_with("wrote 57.2 MiB to /rips/a.iso in "), "{said}");
-    assert!(said.ends_with(" s, durable\n"), "{said}");
+    assert!(said.ends_with(" s, durable; opened by path\n"), "{said}");
     let file = daemon.file("/rips/a.iso").unwrap();
     assert!(file.content == content);
     assert!(file.finished);

@@ -9,7 +9,7 @@
 //! 4. The owner of a stream may decide about it whatever the configuration says now: what was let in is
 //!    ended by its owner or by an administrator, and not by a reload.
 //!
-//! Pure but for [`names`]: no socket, no clock.
+//! Pure but for [`System`]: no socket, no clock.
 
 mod names;
 mod places;

@@ -62,6 +62,9 @@ fn adopt(socket: std::os::fd::OwnedFd) -> io::Result<(Listener, PathBuf)> {
     if !rustix::net::sockopt::socket_acceptconn(&socket)? {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "it does not listen"));
     }
+    // Clients are told who has called this, from now on it is no longer systemd. As many may wait as the
+    // system allows.
+    rustix::net::listen(&socket, i32::MAX)?;
     let listener = std::os::unix::net::UnixListener::from(socket);
     listener.set_nonblocking(true)?;
     let address = listener.local_addr()?;

@@ -19,14 +19,14 @@ mod platform;
 #[cfg(target_os = "linux")]
 mod beneath;
 mod creation;
+mod error;
 #[cfg(target_os = "linux")]
 mod mount;
-mod open_error;
 mod refused;
 pub mod steps;
 
 pub use creation::Creation;
-pub use open_error::{OpenError, is_no_space};
+pub use error::{OpenError, is_no_space};
 pub use platform::{Descriptor, Descriptors, Disk, Lent, Slots, is_memory, page_bytes};
 #[cfg(target_os = "linux")]
 pub use platform::{passed, peer_groups};

@@ -18,6 +18,10 @@ use crate::budget::Reserve;
 /// How much is freed at once: on ext4 a few dozen extents.
 const STEP_BYTES: u64 = 256 << 20;
 
+/// No step is a smaller part of the file than that. A rip of 128 GiB is still freed by `STEP_BYTES`; a file of
+/// 8 EiB that is all holes, which takes one command to make, is gone after ten thousand steps.
+const STEPS_A_FILE: u64 = 512;
+
 /// What a step is charged: what it may dirty in the journal.
 const STEP_CHARGE_BYTES: u64 = 1 << 20;
 
@@ -118,7 +122,7 @@ impl Writer<'_> {
     fn shrink(&mut self) -> io::Result<()> {
         let mut len = self.file.len_bytes()?;
         while len > 0 {
-            len = len.saturating_sub(STEP_BYTES);
+            len = len.saturating_sub(STEP_BYTES.max(len / STEPS_A_FILE));
             let (need, want) = (STEP_CHARGE_BYTES, STEP_CHARGE_BYTES);
             while let Reserve::Throttled(_) = self.account().reserve(need, want, len) {
                 self.account().wait(PATIENCE);

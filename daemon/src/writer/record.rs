@@ -1,6 +1,7 @@
 //! What the connection, the writer thread and the status report of one stream know of each other.
 //! The lock is held for moments only: a status report must never wait for a device.
 
+mod outgoing;
 mod restart;
 
 use std::collections::VecDeque;
@@ -12,7 +13,7 @@ use std::time::Duration;
 use freemkvd_proto::limits::SLOT_BYTES;
 use freemkvd_proto::limits::WEIGHT_DEFAULT;
 use freemkvd_proto::status::StreamState;
-use freemkvd_proto::{Failure, Kind, Mark, Opened, Progress, Reply};
+use freemkvd_proto::{Failure, Mark, Opened, Progress, Reply};
 
 use self::restart::Restart;
 use super::queue::{End, Queue};
@@ -283,30 +284,6 @@ impl Record {
     #[must_use]
     pub fn answers(&self) -> usize {
         self.lock().answers.len()
-    }
-
-    /// What there is to send now: the watermarks if they moved, and then the answers that rest on
-    /// them.
-    #[must_use]
-    pub fn take_outgoing(&self) -> Vec<(u64, Reply)> {
-        let mut inner = self.lock();
-        let progress = inner.marks.progress();
-        let moved = progress.written != inner.told.written
-            || progress.durable != inner.told.durable
-            || !inner.answers.is_empty() && progress != inner.told;
-        let mut outgoing = Vec::new();
-        // Nothing may come before the answer to the first frame.
-        let is_first =
-            |reply: &Reply| matches!(reply.kind(), Kind::Resumable | Kind::Opened | Kind::Resumed);
-        while inner.answers.front().is_some_and(|(_, reply)| is_first(reply)) {
-            outgoing.extend(inner.answers.pop_front());
-        }
-        if moved {
-            inner.told = progress;
-            outgoing.push((0, Reply::Progress(progress)));
-        }
-        outgoing.extend(inner.answers.drain(..));
-        outgoing
     }
 
     // The writer's side.

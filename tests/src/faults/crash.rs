@@ -28,8 +28,8 @@ pub struct Image {
 /// A file in it.
 #[derive(Clone, Debug, Default)]
 pub struct ImageFile {
-    len: u64,
-    pages: BTreeMap<u64, Arc<Page>>,
+    pub(super) len: u64,
+    pub(super) pages: BTreeMap<u64, Arc<Page>>,
 }
 
 impl Image {
@@ -50,6 +50,11 @@ impl ImageFile {
     #[must_use]
     pub fn len_bytes(&self) -> u64 {
         self.len
+    }
+
+    /// Which pages were ever written; the others are zeros.
+    pub fn stored(&self) -> impl Iterator<Item = u64> {
+        self.pages.keys().copied()
     }
 
     /// Page number `number`; what is beyond the length in it is zeros.

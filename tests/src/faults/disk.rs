@@ -15,8 +15,9 @@ use freemkvd::storage::{
 use freemkvd_proto::OpenMode;
 use rustix::io::Errno;
 
-use super::crash::Image;
+use super::crash::{Image, ImageFile};
 use super::file::FaultFile;
+use super::inode::PageState;
 use super::kernel::{Kernel, Mode};
 use super::script::{Call, Fault, Script};
 use crate::trace::Random;
@@ -157,6 +158,30 @@ impl FaultDisk {
             }
         }
         Some(bytes)
+    }
+
+    /// A file as a reader sees it now, of any length.
+    #[must_use]
+    pub fn file(&self, path: &Path) -> Option<ImageFile> {
+        let kernel = self.kernel();
+        let inode = &kernel.inodes[kernel.names.get(path)?];
+        let live = |(number, page): (&u64, &PageState)| {
+            page.live.as_ref().map(|live| (*number, Arc::clone(&live.bytes)))
+        };
+        Some(ImageFile { len: inode.len, pages: inode.pages.iter().filter_map(live).collect() })
+    }
+
+    /// Makes it a new one, without a file, and healthy.
+    ///
+    /// # Panics
+    /// When files are open.
+    pub fn wipe(&self) {
+        let mut kernel = self.kernel();
+        let is_open = kernel.inodes.values().any(|inode| inode.openers > 0);
+        assert!(!is_open, "somebody still writes on it");
+        kernel.wipe();
+        drop(kernel);
+        self.script().clear();
     }
 
     /// All names.

@@ -31,6 +31,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub struct Served {
     socket: PathBuf,
     server: Arc<Server>,
+    descriptors: Arc<Table>,
     stop: mpsc::UnboundedSender<Signal>,
     thread: Option<JoinHandle<Ending>>,
     config: Config,
@@ -111,7 +112,9 @@ impl Served {
             false => Ledger::open(&home.path().join("streams")).expect("a ledger"),
         };
         let (listener, _) = server::listen(&config, &mut Passed::default()).expect("it can listen");
-        let server = Server::new(config.clone(), Arc::clone(&disk), ledger, Table::new(None, 0));
+        let descriptors = Table::new(None, 0);
+        let table = Arc::clone(&descriptors);
+        let server = Server::new(config.clone(), Arc::clone(&disk), ledger, table);
         server::adopt(&server, entries, Passed::default());
         let (stop, signals) = mpsc::unbounded_channel();
         let serving = server::run(Arc::clone(&server), listener, signals, Source::default());
@@ -121,7 +124,7 @@ impl Served {
             runtime.shutdown_background();
             ending
         });
-        Self { socket, server, stop, thread: Some(thread), config, disk, home }
+        Self { socket, server, descriptors, stop, thread: Some(thread), config, disk, home }
     }
 
     /// Where it listens.
@@ -150,6 +153,12 @@ impl Served {
         self.server.status()
     }
 
+    /// How many descriptors are set aside for its connections and streams: none when there are none.
+    #[must_use]
+    pub fn claimed(&self) -> u64 {
+        self.descriptors.claimed()
+    }
+
     /// Waits until its status is as wanted.
     ///
     /// # Panics
@@ -168,13 +177,17 @@ impl Served {
         self.stopped()
     }
 
-    /// Stops it, and starts another one in its place, which goes on with its streams if they can be resumed.
+    /// Stops it if it does not stop already, and starts another one in its place, which goes on with its
+    /// streams if they can be resumed.
     ///
     /// # Panics
     /// When it does not stop, or start.
     #[must_use]
     pub fn restart(mut self) -> Self {
-        let _ = self.stop.send(Signal::Stop);
+        // A second time would be: at once.
+        if !self.server.is_draining() {
+            let _ = self.stop.send(Signal::Stop);
+        }
         let _ = self.stopped();
         Self::start_with(Arc::clone(&self.home), self.config.clone(), Arc::clone(&self.disk))
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use clap::builder::RangedI64ValueParser;
 use clap::{Args, Parser};
+use freemkvd_client::OpenBy;
 use freemkvd_proto::{Leftover, limits};
 
 /// Shown below the long help of the whole command.
@@ -168,9 +169,33 @@ pub(crate) struct WriteOptions {
     /// What becomes of the file if the input fails or is interrupted
     #[arg(long, value_name = "WHAT", default_value = "keep")]
     pub(crate) leftover: LeftoverChoice,
+    /// Who opens the file: this command, which passes it on, or the daemon, which is told the path
+    #[arg(long, value_name = "HOW", default_value = "auto")]
+    pub(crate) open_by: OpenByChoice,
     /// Print nothing but errors
     #[arg(long)]
     pub(crate) quiet: bool,
+}
+
+/// As in the library, in words for the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum OpenByChoice {
+    /// This command, if the daemon is another user or may see other files
+    Auto,
+    /// The daemon
+    Path,
+    /// This command: the file is yours, wherever the daemon's roots are
+    Descriptor,
+}
+
+impl From<OpenByChoice> for OpenBy {
+    fn from(choice: OpenByChoice) -> Self {
+        match choice {
+            OpenByChoice::Auto => Self::Auto,
+            OpenByChoice::Path => Self::Path,
+            OpenByChoice::Descriptor => Self::Descriptor,
+        }
+    }
 }
 
 /// As in the protocol, in words for the command line.

@@ -45,12 +45,12 @@ pub(crate) fn run(socket: Option<&Path>, options: &WriteOptions) -> Result<Exit,
     if let Err(error) = synced {
         return Err(settle(file, Stop::from(error), &interrupt, options));
     }
-    let path = file.path().to_owned();
+    let (path, opened_by) = (file.path().to_owned(), file.opened_by());
     let finished = file.finish().map_err(|error| broken(error, options, &path))?;
     if !options.quiet {
         let took = begun.elapsed();
         let text = format!(
-            "wrote {} to {} in {}, durable\n",
+            "wrote {} to {} in {}, durable; opened {opened_by}\n",
             human(finished.len_bytes),
             path.display(),
             match took.as_secs() {
@@ -75,6 +75,7 @@ fn create(
         .window_bytes(1 << 20)
         .daemon_window_bytes(0)
         .weight(options.weight)
+        .open_by(options.open_by.into())
         .publish(options.publish)
         .leftover(options.leftover.into())
         // What is waited for was waited for in `settle`.

@@ -7,21 +7,23 @@
 //! So a piece is as good as a box of bytes, and what Rust says about references to it is true.
 //! Pages come into being when they are first written: a piece that is never used costs nothing.
 
-use std::io::{self, IoSlice};
-use std::mem::MaybeUninit;
+use std::io;
 use std::ops::{Deref, DerefMut};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use interprocess::local_socket::Stream;
 use memmap2::{Advice, MmapMut, MmapOptions};
-use rustix::cmsg_space;
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
 use rustix::io::Errno;
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
 /// What the daemon is given.
 #[derive(Debug)]
 pub(crate) struct Memory(OwnedFd);
+
+impl AsFd for Memory {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
 
 /// A part of it, for its only owner.
 #[derive(Debug)]
@@ -75,20 +77,6 @@ fn map(memory: &OwnedFd, offset: u64, len: usize) -> io::Result<Piece> {
     let piece = unsafe { MmapOptions::new().offset(offset).len(len).map_mut(memory)? };
     piece.advise(Advice::DontFork)?;
     Ok(Piece(piece))
-}
-
-/// Sends the first of `bytes`, and the memory with them.
-pub(crate) fn send_with(stream: &Stream, memory: &Memory, bytes: &[u8]) -> io::Result<usize> {
-    let Stream::UdSocket(socket) = stream;
-    let descriptors = [memory.0.as_fd()];
-    let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(1))];
-    let mut ancillary = SendAncillaryBuffer::new(&mut space);
-    if !ancillary.push(SendAncillaryMessage::ScmRights(&descriptors)) {
-        return Err(io::ErrorKind::OutOfMemory.into());
-    }
-    let bytes = [IoSlice::new(bytes)];
-    // As std's own writes, without SIGPIPE.
-    Ok(sendmsg(socket.inner(), &bytes, &mut ancillary, SendFlags::NOSIGNAL)?)
 }
 
 #[cfg(test)]

@@ -1,13 +1,17 @@
 //! Where no memory is shared with the daemon.
 
-use std::io;
 use std::ops::{Deref, DerefMut};
-
-use interprocess::local_socket::Stream;
 
 /// There is none.
 #[derive(Debug)]
 pub(crate) enum Memory {}
+
+#[cfg(unix)]
+impl std::os::fd::AsFd for Memory {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        match *self {}
+    }
+}
 
 /// Nor a part of it.
 #[derive(Debug)]
@@ -30,11 +34,6 @@ impl DerefMut for Piece {
 /// None: content goes inline.
 pub(crate) fn allocate(_pieces: usize, _len: usize) -> Option<(Memory, Vec<Piece>)> {
     None
-}
-
-/// Never called: there is no memory.
-pub(crate) fn send_with(_stream: &Stream, memory: &Memory, _bytes: &[u8]) -> io::Result<usize> {
-    match *memory {}
 }
 
 #[cfg(test)]

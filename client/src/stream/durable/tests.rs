@@ -9,6 +9,7 @@ use std::time::Duration;
 use fastrand::Rng;
 
 use super::*;
+use crate::OpenedBy;
 use crate::outlet::Outlet;
 use crate::progress::Progress;
 use crate::slot::{Pool, Slot};
@@ -162,6 +163,10 @@ impl Outlet for Listed {
 
     fn progress(&self) -> Progress {
         Progress::default()
+    }
+
+    fn opened_by(&self) -> OpenedBy {
+        OpenedBy::Local
     }
 
     fn stream_id(&self) -> Option<u64> {

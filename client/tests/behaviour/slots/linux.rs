@@ -6,28 +6,21 @@ use std::mem::MaybeUninit;
 use std::os::unix::fs::FileExt;
 
 use freemkvd_proto::WriteSlots;
-use freemkvd_proto::limits::SLOT_BYTES;
+use freemkvd_proto::limits::{DESCRIPTORS_MAX, SLOT_BYTES};
 use interprocess::local_socket::Stream;
 use rustix::cmsg_space;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
-/// Reads what is there, and keeps the memory that came with it.
-pub(crate) fn read(
-    stream: &Stream,
-    space: &mut [u8],
-    slots: &mut Option<File>,
-) -> io::Result<usize> {
+/// Reads what is there, and keeps what came with it.
+pub(crate) fn read(stream: &Stream, space: &mut [u8], passed: &mut Vec<File>) -> io::Result<usize> {
     let Stream::UdSocket(socket) = stream;
-    let mut memory = [MaybeUninit::uninit(); cmsg_space!(ScmRights(1))];
+    let mut memory = [MaybeUninit::uninit(); cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut memory);
     let mut bytes = [IoSliceMut::new(space)];
     let received = recvmsg(socket.inner(), &mut bytes, &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
     for message in ancillary.drain() {
         if let RecvAncillaryMessage::ScmRights(descriptors) = message {
-            for descriptor in descriptors {
-                assert!(slots.is_none(), "slots are shared once");
-                *slots = Some(descriptor.into());
-            }
+            passed.extend(descriptors.map(File::from));
         }
     }
     Ok(received.bytes)

@@ -10,7 +10,7 @@ use interprocess::local_socket::Stream;
 pub(crate) fn read(
     mut stream: &Stream,
     space: &mut [u8],
-    _slots: &mut Option<File>,
+    _passed: &mut Vec<File>,
 ) -> io::Result<usize> {
     stream.read(space)
 }

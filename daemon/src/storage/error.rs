@@ -1,4 +1,4 @@
-//! Why a file could not be opened, and what its client is told.
+//! Why a file could not be opened, in the words and the codes that its client is told.
 
 use std::io;
 use std::path::PathBuf;
@@ -26,6 +26,17 @@ pub enum OpenError {
         /// What it is, with its article.
         what: &'static str,
     },
+    /// A file that has other names, too.
+    #[error(
+        "{path} has {names} names (hard links), and what is written to it by one shows by all; remove this name first, \
+         write to another and have it published, or choose another"
+    )]
+    Linked {
+        /// The path that was asked for.
+        path: PathBuf,
+        /// How many.
+        names: u64,
+    },
     /// The descriptors that came for it are not those of one regular file, opened twice to be written.
     #[error(
         "{path} can't be written by the descriptors that came for it: {what}; open the file twice, for writing and \
@@ -36,17 +47,6 @@ pub enum OpenError {
         path: PathBuf,
         /// What is wrong with them.
         what: &'static str,
-    },
-    /// A file that has other names, too.
-    #[error(
-        "{path} has {names} names (hard links), and what is written to it by one shows by all; remove this name first, \
-          write to another and have it published, or choose another"
-    )]
-    Linked {
-        /// The path that was asked for.
-        path: PathBuf,
-        /// How many.
-        names: u64,
     },
     /// Not the file that it was.
     #[error(
@@ -115,8 +115,8 @@ impl OpenError {
         let (code, errno) = match self {
             Self::OutsideRoots { .. } => (ErrorCode::OUTSIDE_ROOTS, None),
             Self::NotAFile { .. } => (ErrorCode::NOT_A_FILE, None),
-            Self::BadGiven { .. } => (ErrorCode::BAD_FILE, None),
             Self::Linked { .. } => (ErrorCode::LINKED, None),
+            Self::BadGiven { .. } => (ErrorCode::BAD_FILE, None),
             Self::Changed { .. } => (ErrorCode::FILE_CHANGED, None),
             Self::Io { source, .. } => {
                 let code = match source.kind() {

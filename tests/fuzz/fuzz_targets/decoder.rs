@@ -1,0 +1,4 @@
+//! See `freemkvd_tests::fuzz::decoder`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| freemkvd_tests::fuzz::decoder(input));
