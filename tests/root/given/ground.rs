@@ -66,10 +66,13 @@ pub(crate) struct Muxer {
 
 impl Muxer {
     pub(crate) fn write(&mut self, from: u64, to: u64) {
-        for at in (from..to).step_by(MIB as usize) {
-            let len = usize::try_from((to - at).min(MIB)).unwrap();
+        let mut at = from;
+        while at < to {
+            let len = (to - at).min(MIB);
+            let bytes = pattern::bytes(1, at, usize::try_from(len).unwrap());
             // One that has ended says itself why.
-            let _ = self.input.as_mut().unwrap().write_all(&pattern::bytes(1, at, len));
+            let _ = self.input.as_mut().unwrap().write_all(&bytes);
+            at += len;
         }
     }
 
