@@ -102,7 +102,11 @@ impl Bench {
             self.served().claimed(),
             self.served().status()
         );
-        let given_back = until_or(|| open_in_process() == self.at_rest);
+        // Fewer is possible: whoever else has threads in this process may end them.
+        let given_back = until_or(|| {
+            let now = open_in_process();
+            now.0 <= self.at_rest.0 && now.1 <= self.at_rest.1
+        });
         assert!(given_back, "was {:?}, is {}", self.at_rest, what_is_open());
     }
 

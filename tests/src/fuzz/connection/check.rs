@@ -102,6 +102,10 @@ fn was_refused(peer: &Peer) -> bool {
     let told = &peer.told;
     let code = told.failure.as_ref().map(|failure| failure.code);
     let violation = peer.rules.violation.as_ref();
+    // What a stream goes on from may be out of range itself.
+    if peer.rules.asked.as_ref().is_some_and(Asked::is_resumed) {
+        return !told.is_resumed && code.is_some();
+    }
     let is_later =
         violation.is_some_and(|violation| violation.0 == code || code.is_some_and(is_of_wire));
     peer.rules.asked.is_some() && told.opened.is_none() && code.is_some() && !is_later
