@@ -4,13 +4,11 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use freemkvd_client::Error;
 use freemkvd_proto::{ErrorCode, OpenMode};
-use freemkvd_tests::daemon::{self, Daemon};
+use freemkvd_tests::daemon::Daemon;
 use freemkvd_tests::peer::Peer;
-use freemkvd_tests::programs;
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 use crate::support::{Neighbour, scratch};
@@ -147,26 +145,4 @@ fn permissions_hold() {
     assert_eq!(Error::inside(&error).unwrap().errno(), Some(13));
     assert_eq!(std::fs::read(&file).unwrap(), b"precious");
     set(&directory, 0o755);
-}
-
-#[test]
-#[ignore = "needs root: mounts its directory read-only in a namespace of its own"]
-fn a_read_only_file_system_is_named() {
-    let root = scratch();
-    std::fs::write(root.path().join("film.mkv"), b"precious").unwrap();
-    let home = daemon::home();
-    let socket = home.path().join("s");
-    let mut command = Command::new("unshare");
-    command
-        .args(["--mount", "--propagation", "private", "sh", "-ec"])
-        .arg("mount --bind \"$1\" \"$1\"; mount -o remount,ro,bind \"$1\"; exec \"$2\" --root \"$1\" --socket \"$3\"")
-        .arg("sh")
-        .arg(root.path())
-        .arg(programs::freemkvd())
-        .arg(&socket);
-    let daemon = Daemon::start_as(home, socket, command);
-    for name in ["film.mkv", "new.mkv"] {
-        let path = root.path().join(name);
-        refused(&daemon, &path, ErrorCode::READ_ONLY, "remount it writable");
-    }
 }

@@ -14,6 +14,7 @@ mod drains;
 mod freeze;
 mod full;
 mod given;
+mod given_elsewhere;
 mod given_silent;
 mod group;
 mod immutable;

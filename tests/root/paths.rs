@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use freemkvd_client::{OpenBy, Options};
 use freemkvd_proto::ErrorCode;
 use freemkvd_tests::daemon::{self, Daemon};
 use freemkvd_tests::programs;
@@ -12,38 +13,43 @@ use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
 
 use super::mount;
 
-const MOUNTS: &str = "mount -t tmpfs tmpfs \"$1/disk\"
-    mount --bind /proc \"$1/proc\"
-    mount --bind /sys \"$1/sys\"
+/// A daemon after `mounts` were made, by a shell to which `$1` is `base`, and `root` below that is the root.
+fn start(base: &Path, mounts: &str) -> Daemon {
+    let home = daemon::home();
+    let socket = home.path().join("s");
+    let script = format!("{mounts}\nexec \"$2\" --root \"$1/root\" --socket \"$3\"");
+    let mut command = Command::new("unshare");
+    command
+        .args(["--mount", "--propagation", "private", "sh", "-ec", &script, "sh"])
+        .arg(base)
+        .arg(programs::freemkvd())
+        .arg(&socket);
+    Daemon::start_as(home, socket, command)
+}
+
+const MOUNTS: &str = "mount -t tmpfs tmpfs \"$1/root/disk\"
+    mount --bind /proc \"$1/root/proc\"
+    mount --bind /sys \"$1/root/sys\"
     mount --bind \"$1/outside\" \"$1/root/bound\"
-    mount --bind \"$1/outside/file\" \"$1/root/file\"
-    mount --move \"$1/disk\" \"$1/root/disk\"
-    mount --move \"$1/proc\" \"$1/root/proc\"
-    mount --move \"$1/sys\" \"$1/root/sys\"
-    exec \"$2\" --root \"$1/root\" --socket \"$3\"";
+    mount --bind \"$1/outside/file\" \"$1/root/file\"";
 
 /// A daemon below whose root all of this is mounted, and what the root is called.
-fn start(base: &Path) -> (Daemon, PathBuf) {
-    for name in
-        ["disk", "proc", "sys", "outside", "root/disk", "root/proc", "root/sys", "root/bound"]
-    {
+fn start_over_mounts(base: &Path) -> (Daemon, PathBuf) {
+    for name in ["outside", "root/disk", "root/proc", "root/sys", "root/bound"] {
         std::fs::create_dir_all(base.join(name)).unwrap();
     }
     std::fs::write(base.join("outside/file"), b"").unwrap();
     std::fs::write(base.join("root/file"), b"").unwrap();
-    let home = daemon::home();
-    let socket = home.path().join("s");
-    let mut command = Command::new("unshare");
-    command
-        .args(["--mount", "--propagation", "private", "sh", "-ec", MOUNTS, "sh"])
-        .arg(base)
-        .arg(programs::freemkvd())
-        .arg(&socket);
-    (Daemon::start_as(home, socket, command), base.join("root"))
+    (start(base, MOUNTS), base.join("root"))
+}
+
+/// The daemon has other mounts than we have, so the library would open the files itself.
+fn by_path(daemon: &Daemon) -> Options {
+    daemon.options().open_by(OpenBy::Path)
 }
 
 fn write(daemon: &Daemon, path: &Path) {
-    let mut file = daemon.options().create(path).unwrap();
+    let mut file = by_path(daemon).create(path).unwrap();
     file.write_all(b"film").unwrap();
     file.finish().unwrap();
 }
@@ -52,7 +58,7 @@ fn write(daemon: &Daemon, path: &Path) {
 #[ignore = "needs root: mounts in a namespace of the daemon's"]
 fn what_is_mounted_below_a_root_is_below_it() {
     let dir = tempfile::tempdir_in(mount("ext4")).unwrap();
-    let (daemon, root) = start(dir.path());
+    let (daemon, root) = start_over_mounts(dir.path());
     for name in ["disk/film.mkv", "bound/film.mkv", "file"] {
         write(&daemon, &root.join(name));
     }
@@ -65,7 +71,7 @@ fn what_is_mounted_below_a_root_is_below_it() {
     assert_eq!(std::fs::read(dir.path().join("outside/file")).unwrap(), b"film");
     // Here nothing is mounted, and nothing was written to what lies under the mounts.
     assert_eq!(std::fs::read_dir(root.join("disk")).unwrap().count(), 0);
-    let out = daemon.options().create(root.join("bound/../../outside/x")).unwrap_err();
+    let out = by_path(&daemon).create(root.join("bound/../../outside/x")).unwrap_err();
     assert_eq!(out.code(), Some(ErrorCode::OUTSIDE_ROOTS), "{out}");
 }
 
@@ -73,7 +79,7 @@ fn what_is_mounted_below_a_root_is_below_it() {
 #[ignore = "needs root: mounts /proc and /sys below a root, and makes devices"]
 fn no_device_and_no_view_into_the_kernel_is_a_file() {
     let dir = tempfile::tempdir_in(mount("ext4")).unwrap();
-    let (daemon, root) = start(dir.path());
+    let (daemon, root) = start_over_mounts(dir.path());
     let device = |name: &str, kind, number| {
         mknodat(CWD, root.join(name), kind, Mode::RWXU, number).unwrap();
     };
@@ -93,8 +99,24 @@ fn no_device_and_no_view_into_the_kernel_is_a_file() {
         (format!("{daemons}/fd/2"), ErrorCode::OUTSIDE_ROOTS),
     ];
     for (name, code) in cases {
-        let refused = daemon.options().create(root.join(&name)).unwrap_err();
+        let refused = by_path(&daemon).create(root.join(&name)).unwrap_err();
         assert_eq!(refused.code(), Some(code), "{name}: {refused}");
     }
     write(&daemon, &root.join("film.mkv"));
+}
+
+#[test]
+#[ignore = "needs root: mounts its root read-only"]
+fn a_read_only_file_system_is_named() {
+    let dir = tempfile::tempdir_in(mount("ext4")).unwrap();
+    let root = dir.path().join("root");
+    std::fs::create_dir(&root).unwrap();
+    std::fs::write(root.join("film.mkv"), b"precious").unwrap();
+    let mounts = "mount --bind \"$1/root\" \"$1/root\"; mount -o remount,ro,bind \"$1/root\"";
+    let daemon = start(dir.path(), mounts);
+    for name in ["film.mkv", "new.mkv"] {
+        let refused = by_path(&daemon).create(root.join(name)).unwrap_err();
+        assert_eq!(refused.code(), Some(ErrorCode::READ_ONLY), "{refused}");
+        assert!(refused.to_string().contains("remount it writable"), "{refused}");
+    }
 }

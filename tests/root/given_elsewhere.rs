@@ -1,0 +1,82 @@
+//! Files that come with their streams, on a mount that is none of the daemon's: which device that is, is told
+//! without a path.
+//!
+//! Injected: mounts that go away while their files are open. They are in nobody's table then, as those of another
+//! mount namespace are not in the daemon's.
+
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::process::Command as Program;
+
+use freemkvd_proto::{Command, Reply};
+use freemkvd_tests::daemon::Daemon;
+use freemkvd_tests::peer::{Peer, giving};
+
+use super::MIB;
+use super::place::{Place, image, run, work};
+use super::support::write_pattern;
+
+/// A stream on a file below `dir`, whose mount goes away before the daemon sees the file.
+fn opened_on_what_was_mounted(daemon: &Daemon, dir: &Path) -> (Peer, [File; 2]) {
+    let data = File::create(dir.join("film")).unwrap();
+    let sentinel = File::options().write(true).open(dir.join("film")).unwrap();
+    run(Program::new("umount").arg("--lazy").arg(dir));
+    let mut peer = Peer::greet(daemon.socket());
+    peer.give(giving("/no/such/place/film"), &[data.as_fd(), sentinel.as_fd()]);
+    peer.opened();
+    (peer, [data, sentinel])
+}
+
+fn write_and_finish(mut peer: Peer, bytes: u64) {
+    let piece = vec![7; 1 << 20];
+    let count = bytes / MIB;
+    (1..=count).for_each(|sequence| peer.content(sequence, &piece));
+    peer.command(count + 1, &Command::Finish);
+    let len = peer.until(|_, reply| match reply {
+        Reply::Finished(finished) => Some(finished.len_bytes),
+        Reply::Failed(failure) => panic!("{failure:?}"),
+        _ => None,
+    });
+    assert_eq!(len, count * MIB);
+}
+
+#[test]
+#[ignore = "needs root: mounts"]
+fn a_file_on_a_mount_that_the_daemon_can_not_see_is_on_the_device_that_it_is_on() {
+    let place = Place::new("ext4", 128);
+    let daemon = Daemon::start(&work(), "");
+    let home = tempfile::tempdir_in(work()).unwrap();
+    let other = home.path().join("other");
+    std::fs::create_dir(&other).unwrap();
+    run(Program::new("mount").arg("--bind").arg(place.dir()).arg(&other));
+    let (peer, files) = opened_on_what_was_mounted(&daemon, &other);
+    let mut by_path = daemon.options().create(place.dir().join("by path")).unwrap();
+    write_pattern(&mut by_path, 1, 0, MIB).unwrap();
+    let status = daemon.status();
+    let device = &status.devices[0];
+    assert_eq!((status.devices.len(), device.filesystem.as_str()), (1, "ext4"), "{status:?}");
+    assert_eq!(device.mount, place.dir().to_str().unwrap());
+    by_path.finish().unwrap();
+    write_and_finish(peer, 32 * MIB);
+    drop(files);
+
+    // And one of a device that is mounted nowhere here.
+    let file = home.path().join("image");
+    image("ext4", 128, &file);
+    run(Program::new("mount").args(["-o", "loop"]).arg(&file).arg(&other));
+    let (mut peer, files) = opened_on_what_was_mounted(&daemon, &other);
+    peer.content(1, &vec![7; 1 << 20]);
+    let status = daemon.wait_for("its drain", |status| {
+        status.devices.iter().any(|device| device.mount == "(mounted elsewhere)")
+    });
+    let device = &status.devices[0];
+    assert!(device.filesystem == "ext4" && device.id.starts_with("7:"), "{device:?}");
+    assert_ne!(
+        device.drain, "fdatasync",
+        "by what it is, and not by what nobody calls it: {device:?}"
+    );
+    peer.command(2, &Command::Finish);
+    peer.until(|_, reply| matches!(reply, Reply::Finished(_)).then_some(()));
+    drop(files);
+}
