@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use freemkvd_tests::fuzz;
+#[cfg(target_os = "linux")]
 use freemkvd_tests::trace::Random;
 
 /// The inputs that are kept of a target, in an order that is the same everywhere.
