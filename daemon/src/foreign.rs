@@ -171,3 +171,101 @@ impl Closer {
         self.by_user.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, Sender, channel};
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::descriptors::Table;
+
+    const ONE: Option<u32> = Some(1);
+    const OTHER: Option<u32> = Some(2);
+
+    /// Takes as long to be closed as the other end of its channel is there.
+    struct Slow(Receiver<()>);
+
+    impl Drop for Slow {
+        fn drop(&mut self) {
+            let _ = self.0.recv();
+        }
+    }
+
+    fn slow() -> (Sender<()>, Slow) {
+        let (end, slow) = channel();
+        (end, Slow(slow))
+    }
+
+    fn soon(wanted: impl Fn() -> bool) -> bool {
+        let since = Instant::now();
+        while !wanted() && since.elapsed() < Duration::from_secs(30) {
+            thread::sleep(Duration::from_millis(1));
+        }
+        wanted()
+    }
+
+    #[test]
+    fn what_one_user_has_left_keeps_no_other_waiting() {
+        let closer = Arc::new(Closer::default());
+        let (end, hangs) = slow();
+        closer.close(ONE, hangs);
+        let (later, waits) = channel::<()>();
+        closer.close(ONE, later);
+        let (other, closed) = channel::<()>();
+        closer.close(OTHER, other);
+        assert!(closed.recv().is_err(), "it is closed");
+        assert!(waits.try_recv().is_err_and(|error| error == std::sync::mpsc::TryRecvError::Empty));
+        drop(end);
+        assert!(waits.recv().is_err(), "and now this one");
+        assert!(soon(|| closer.lock().is_empty()), "nothing is kept of users");
+    }
+
+    #[test]
+    fn a_user_with_too_much_to_be_closed_is_behind_until_it_is() {
+        let closer = Arc::new(Closer::default());
+        let (end, hangs) = slow();
+        closer.close(ONE, hangs);
+        (1..WAITING_MAX).for_each(|_| closer.close(ONE, ()));
+        assert!(!closer.is_behind(ONE));
+        closer.close(ONE, ());
+        assert!(closer.is_behind(ONE) && !closer.is_behind(OTHER));
+        drop(end);
+        assert!(soon(|| !closer.is_behind(ONE)));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn what_waits_to_be_closed_is_in_the_table_and_what_was_taken_is_not() {
+        let table = Table::new(None, 0);
+        let closer = Arc::new(Closer::default());
+        let (end, hangs) = slow();
+        closer.close(ONE, hangs);
+        let connection = table.for_connection().unwrap();
+        let mut came = Foreign::none(&closer, ONE, connection.for_first_frame());
+        let file = || -> Descriptor { tempfile::tempfile_in(".").unwrap().into() };
+        came.extend((0..20).map(|_| file()).collect());
+        assert_eq!(table.claimed(), 1 + 20, "more than there is a claim for");
+        let rest = came.split_off(18);
+        assert_eq!((came.count(), rest.count()), (18, 2));
+        drop(came);
+        assert_eq!(rest.take().len(), 2, "by a stream, which has its own claim");
+        assert_eq!(table.claimed(), 1 + 20, "until all that is left is closed");
+        drop(connection);
+        drop(end);
+        assert!(soon(|| table.claimed() == 0));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn memory_is_closed_at_once() {
+        let table = Table::new(None, 0);
+        let closer = Arc::new(Closer::default());
+        let connection = table.for_connection().unwrap();
+        let mut came = Foreign::none(&closer, ONE, connection.for_first_frame());
+        let flags = rustix::fs::MemfdFlags::CLOEXEC | rustix::fs::MemfdFlags::ALLOW_SEALING;
+        came.extend(vec![rustix::fs::memfd_create("slots", flags).unwrap()]);
+        drop(came);
+        assert_eq!((table.claimed(), closer.lock().len()), (1, 0), "and by nobody else");
+    }
+}

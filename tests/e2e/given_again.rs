@@ -36,9 +36,17 @@ fn given() -> OpenGiven {
 }
 
 fn begun(config: &str) -> Begun {
+    begun_under(&[], config)
+}
+
+/// Its daemon is started by `launcher`, which is told the root.
+fn begun_under(launcher: &[&str], config: &str) -> Begun {
     let root = scratch();
-    // Its roots are no matter.
-    let daemon = Daemon::start(root.path(), config);
+    let mut launcher = launcher.to_vec();
+    if !launcher.is_empty() {
+        launcher.push(root.path().to_str().unwrap());
+    }
+    let daemon = Daemon::start_under(&launcher, root.path(), config);
     let path = root.path().join("film");
     fs::write(&path, b"").unwrap();
     let (data, sentinel) = (open(&path), open(&path));
@@ -210,4 +218,36 @@ fn a_planned_stop_is_no_other_matter() {
     let mut peer = begun.come_back_with(&begun.both());
     assert!(peer.resumed().watched);
     assert_eq!(finish(&mut peer, 3), 7);
+}
+
+/// Starts the daemon as systemd does that has kept the file of stream 1: once that is there under this name.
+const WITH_KEPT_FILE: &str = r#"
+    kept=$0/kept
+    if [ -e "$kept" ]; then
+        exec 3<>"$kept" 4<>"$kept" 5<"$0"
+        export LISTEN_PID=$$ LISTEN_FDS=3
+        export LISTEN_FDNAMES=stream-1-data:stream-1-sentinel:stream-1-directory
+    fi
+    exec "$@""#;
+
+#[test]
+fn a_file_that_systemd_has_kept_is_not_taken_from_the_client() {
+    let mut begun = begun_under(&["sh", "-c", WITH_KEPT_FILE], "");
+    assert_eq!(begun.stream, 1);
+    fs::hard_link(&begun.path, begun.root.path().join("kept")).unwrap();
+    begun.kill();
+    begun.daemon.wait_for_log(&["goes on by descriptor"]);
+    let before = begun.daemon.descriptors();
+    let other = begun.path.with_file_name("other");
+    fs::write(&other, b"dear").unwrap();
+    let (data, sentinel) = (open(&other), open(&other));
+    let mut peer = begun.come_back_with(&[data.as_fd(), sentinel.as_fd()]);
+    assert!(peer.resumed().watched);
+    // Its connection is one more.
+    let are_closed = wait_until(|| begun.daemon.descriptors() <= before + 1);
+    assert!(are_closed, "{} descriptors, and {before} before", begun.daemon.descriptors());
+    peer.content(3, b"world");
+    assert_eq!(finish(&mut peer, 4), 12);
+    assert_eq!(fs::read(&begun.path).unwrap(), b"hello, world");
+    assert_eq!(fs::read(&other).unwrap(), b"dear");
 }

@@ -1,244 +1,198 @@
-//! Files that their muxers open, where that makes a difference: the daemon is another user, or a path means
-//! something else to it.
+//! Files that come with their streams, from a client that serves them itself and does not answer: it waits alone,
+//! and for a bounded number of threads.
 //!
-//! Injected: users, umasks, directories that one of them may not enter, read or change, mounts that only the
-//! muxer has, a file system that stands still, and kill -9 of the daemon.
+//! Injected: a FUSE server that answers nothing (SIGSTOP), by whose files clients open streams.
 
-mod ground;
-
-use std::fs::{self, Permissions};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::process::Command as Program;
 use std::time::{Duration, Instant};
 
-use freemkvd_client::{Error, OpenBy, RipFile};
-use freemkvd_tests::daemon::wait_until;
-use rustix::process::Signal;
+use freemkvd_proto::status::StreamState;
+use freemkvd_proto::{Command, OpenGiven, Reply};
+use freemkvd_tests::daemon::{Daemon, wait_until};
+use freemkvd_tests::peer::{Peer, giving};
+use freemkvd_tests::slots::Slots;
 
-use self::ground::{DAEMON, Ground, MUXER};
-use super::MIB;
-use super::disk::Frozen;
-use super::place::Place;
+use super::place::{Place, Pool, image, run, work};
+use super::support::write_pattern;
+use super::{MIB, mount};
 
-const BY_DESCRIPTOR: &str = "durable; opened by descriptor\n";
-const INSTEAD: &str = "durable; opened by path instead of by descriptor\n";
+/// As in `silent.rs`.
+const HANGING: usize = 8;
 
-#[test]
-#[ignore = "needs root: users, loop devices"]
-fn a_file_belongs_to_the_user_who_writes_it_where_the_daemon_may_not_go() {
-    let ground = Ground::new("ext4");
-    let private = ground.directory("films", MUXER, 0o700);
-    for (umask, mode) in [("022", 0o644), ("027", 0o640), ("077", 0o600)] {
-        let path = private.join(umask);
-        let muxer = ground.muxer(MUXER, umask, &[], &path);
-        let said = ground.feed(muxer, 5 * MIB + 7).succeeds();
-        assert!(said.ends_with(BY_DESCRIPTOR), "{said}");
-        let found = fs::metadata(&path).unwrap();
-        assert_eq!((found.uid(), found.gid(), found.mode() & 0o7777), (MUXER, MUXER, mode));
-        ground.is_film(&path, 5 * MIB + 7);
-    }
-    // And in its root, too.
-    let open = ground.directory("root/open", DAEMON, 0o777);
-    let said = ground.feed(ground.muxer(MUXER, "022", &[], &open.join("film")), MIB).succeeds();
-    assert!(said.ends_with(BY_DESCRIPTOR), "{said}");
-    assert_eq!(fs::metadata(open.join("film")).unwrap().uid(), MUXER);
-}
+const CLIENTS: usize = 30;
 
-#[test]
-#[ignore = "needs root: users, loop devices"]
-fn a_daemon_that_is_killed_gets_the_file_again_that_it_may_not_open() {
-    for more in [&[][..], &["--publish", "--leftover", "remove"]] {
-        for signal in [Signal::KILL, Signal::TERM] {
-            let mut ground = Ground::new("xfs");
-            let path = ground.directory("films", MUXER, 0o700).join("film");
-            let mut muxer = ground.muxer(MUXER, "027", more, &path);
-            muxer.write(0, 20 * MIB);
-            ground.wait_for_content(8 * MIB);
-            ground.daemon.replace(signal);
-            muxer.write(20 * MIB, 40 * MIB);
-            let said = muxer.end().succeeds();
-            assert!(said.ends_with(BY_DESCRIPTOR), "{said}");
-            ground.is_film(&path, 40 * MIB);
-            assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
-            let found = fs::metadata(&path).unwrap();
-            assert_eq!((found.uid(), found.mode() & 0o7777), (MUXER, 0o640));
-            assert!(
-                ground.daemon.log().contains("goes on by descriptor"),
-                "{}",
-                ground.daemon.log()
-            );
-        }
-    }
-}
-
-#[test]
-#[ignore = "needs root: users, mounts, loop devices"]
-fn bytes_land_where_the_path_leads_the_muxer() {
-    // The same user, so that it is the mounts alone that matter.
-    for user in [DAEMON, MUXER] {
-        let mut ground = Ground::new("ext4");
-        let films = ground.directory("root/films", DAEMON, 0o777);
-        let inner = ground.directory("inner", user, 0o755);
-        let over = format!("mount --bind {} {}", inner.display(), films.display());
-        let mut muxer = ground.muxer_after(&over, user, "022", &[], &films.join("film"));
-        muxer.write(0, 20 * MIB);
-        ground.wait_for_content(8 * MIB);
-        ground.daemon.replace(Signal::KILL);
-        muxer.write(20 * MIB, 30 * MIB);
-        let said = muxer.end().succeeds();
-        assert!(said.ends_with(BY_DESCRIPTOR), "{said}");
-        ground.is_film(&inner.join("film"), 30 * MIB);
-        assert_eq!(fs::metadata(inner.join("film")).unwrap().uid(), user);
-        assert_eq!(fs::read_dir(&films).unwrap().count(), 0, "that is where it leads the daemon");
-
-        // Had it been told the path, it would have been there.
-        let by_path = ["--open-by", "path"];
-        let muxer = ground.muxer_after(&over, user, "022", &by_path, &films.join("other"));
-        let said = ground.feed(muxer, MIB).succeeds();
-        assert!(said.ends_with("durable; opened by path\n"), "{said}");
-        ground.is_film(&films.join("other"), MIB);
-        assert!(!inner.join("other").exists());
-    }
-}
-
-#[test]
-#[ignore = "needs root: users, namespaces, loop devices"]
-fn a_daemon_that_can_not_be_seen_may_be_anywhere() {
-    let ground = Ground::new("ext4");
-    let open = ground.directory("root/open", DAEMON, 0o755);
-    let said = ground.feed(ground.muxer_apart(DAEMON, &open.join("film")), MIB).succeeds();
-    assert!(said.ends_with(BY_DESCRIPTOR), "{said}");
-    ground.is_film(&open.join("film"), MIB);
-    // What may not be opened here may be another file there.
-    let closed = ground.directory("root/closed", DAEMON, 0o755);
-    let said = ground.feed(ground.muxer_apart(MUXER, &closed.join("film")), MIB).fails();
-    assert!(said.contains("cannot open, in this process, "), "{said}");
-    // Seen, and the same user with the same mounts, it is told the path.
-    let muxer = ground.muxer(DAEMON, "022", &[], &open.join("other"));
-    let said = ground.feed(muxer, MIB).succeeds();
-    assert!(said.ends_with("durable; opened by path\n"), "{said}");
-}
-
-#[test]
-#[ignore = "needs root: users, mounts, loop devices"]
-fn the_daemon_opens_what_its_muxer_may_not_only_if_the_path_is_the_same_to_both() {
-    let ground = Ground::new("ext4");
-    let closed = ground.directory("root/closed", DAEMON, 0o755);
-    let hidden = ground.directory("root/hidden", DAEMON, 0o700);
-    let deep = ground.directory("root/hidden/deep", DAEMON, 0o700);
-    for directory in [&closed, &hidden, &deep] {
-        let path = directory.join("film");
-        let said = ground.feed(ground.muxer(MUXER, "022", &[], &path), MIB).succeeds();
-        assert!(said.ends_with(INSTEAD), "{said}");
-        let why = format!(
-            "freemkvd opens files itself instead: cannot open, in this process, {}",
-            path.display()
-        );
-        assert!(said.contains(&why) && said.contains("Permission denied"), "{said}");
-        ground.is_film(&path, MIB);
-        assert_eq!(fs::metadata(&path).unwrap().uid(), DAEMON);
-    }
-    // Also below a mount that is read-only for the muxer.
-    let open = ground.directory("root/open", DAEMON, 0o777);
-    let (path, here) = (open.join("film"), open.display());
-    let read_only = format!("mount --bind {here} {here} && mount -o remount,bind,ro {here}");
-    let said =
-        ground.feed(ground.muxer_after(&read_only, MUXER, "022", &[], &path), MIB).succeeds();
-    assert!(said.ends_with(INSTEAD) && said.contains("Read-only file system"), "{said}");
-    ground.is_film(&path, MIB);
-
-    // Where the path leads elsewhere, nobody opens it.
-    let inner = ground.directory("inner", DAEMON, 0o755);
-    let over = format!("mount --bind {} {here}", inner.display());
-    let muxer = ground.muxer_after(&over, MUXER, "022", &[], &open.join("other"));
-    let said = ground.feed(muxer, MIB).fails();
-    assert!(said.contains("cannot open, in this process, ") && said.contains("denied"), "{said}");
-    assert!(!open.join("other").exists() && !inner.join("other").exists());
-    // Nor where it was to be this process, nor outside of the roots.
-    let elsewhere = ground.directory("elsewhere", DAEMON, 0o755);
-    for (more, path) in
-        [(&["--open-by", "descriptor"][..], closed.join("other")), (&[], elsewhere.join("other"))]
-    {
-        let said = ground.feed(ground.muxer(MUXER, "022", more, &path), MIB).fails();
-        assert!(said.contains("cannot open, in this process, "), "{said}");
-        assert!(!path.exists());
-    }
-}
-
-#[test]
-#[ignore = "needs root: users, loop devices"]
-fn a_directory_that_is_missing_is_made_by_the_daemon_if_it_is_told_to() {
-    for makes in [false, true] {
-        let ground = Ground::configured("ext4", &format!("[files]\nmake_directories = {makes}\n"));
-        let open = ground.directory("root/open", DAEMON, 0o777);
-        let path = open.join("a/b/film");
-        let end = ground.feed(ground.muxer(MUXER, "022", &[], &path), MIB);
-        if makes {
-            let said = end.succeeds();
-            assert!(said.ends_with(INSTEAD) && said.contains("No such file"), "{said}");
-            ground.is_film(&path, MIB);
-            assert_eq!(fs::metadata(open.join("a")).unwrap().uid(), DAEMON);
-        } else {
-            let said = end.fails();
-            assert!(said.contains("cannot open, in this process, "), "{said}");
-            assert!(!open.join("a").exists());
-        }
-        // A file that is to be there is not looked for by anybody else.
-        let options = RipFile::options().socket(ground.daemon.socket());
-        let error = options.open(open.join("none")).unwrap_err();
-        assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
-        assert!(error.to_string().contains("in this process"), "{error}");
-    }
-}
-
-#[test]
-#[ignore = "needs root: users, mounts, loop devices"]
-fn what_the_daemon_does_not_take_it_may_open_itself() {
-    let ground = Ground::new("ext4");
-    let memory = Place::new("tmpfs", 16);
-    fs::set_permissions(memory.dir(), Permissions::from_mode(0o1777)).unwrap();
-    let below = ground.directory("root/memory", DAEMON, 0o755);
-    let path = below.join("film");
-    // Of a daemon's own making, since what is mounted under it later it sees too.
-    let mounted = ground::Bound::new(memory.dir(), &below);
-    let said = ground.feed(ground.muxer(MUXER, "022", &[], &path), MIB).succeeds();
-    assert!(said.ends_with(INSTEAD) && said.contains("it lies in memory"), "{said}");
-    ground.is_film(&path, MIB);
-    assert_eq!(fs::metadata(&path).unwrap().uid(), DAEMON);
-    drop(mounted);
-}
-
-#[test]
-#[ignore = "needs root: users, loop devices"]
-fn a_directory_that_can_not_be_read_has_its_file_system_synced() {
-    for more in [&[][..], &["--publish"]] {
-        let ground = Ground::new("ext4");
-        let blind = ground.directory("blind", MUXER, 0o300);
-        let path = blind.join("film");
-        let said = ground.feed(ground.muxer(MUXER, "022", more, &path), 3 * MIB).succeeds();
-        assert!(said.ends_with(BY_DESCRIPTOR), "{said}");
-        ground.is_film(&path, 3 * MIB);
-    }
-}
-
-#[test]
-#[ignore = "needs root: loop devices"]
-fn a_disk_that_hangs_holds_up_no_open_for_longer_than_it_may_take() {
-    let ground = Ground::new("ext4");
-    let path = ground.directory("films", 0, 0o755).join("film");
-    let frozen = Frozen::new(&super::mount("ext4"));
+/// Somebody else's whole rip, and how long it took.
+fn elsewhere(daemon: &Daemon) -> Duration {
+    let dir = tempfile::tempdir_in(mount("xfs")).unwrap();
     let since = Instant::now();
-    let options = RipFile::options().socket(ground.daemon.socket()).open_by(OpenBy::Descriptor);
-    let error = options.connect_timeout(Duration::from_secs(2)).create(&path).unwrap_err();
-    let took = since.elapsed();
-    drop(frozen);
-    assert!(matches!(error, Error::TimedOut { .. }), "{error}");
-    assert!(took < Duration::from_secs(4), "{took:?}");
-    let is_over = || {
-        !fs::read_dir("/proc/self/task").unwrap().flatten().any(|task| {
-            fs::read_to_string(task.path().join("comm"))
-                .is_ok_and(|name| name.starts_with("freemkv-open"))
+    let mut file = daemon.options().create(dir.path().join("film")).unwrap();
+    write_pattern(&mut file, 1, 0, MIB).unwrap();
+    file.finish().unwrap();
+    let _ = daemon.status();
+    since.elapsed()
+}
+
+/// Two descriptors of each of so many files.
+fn files(pool: &Pool, count: usize) -> Vec<[File; 2]> {
+    let name = |number: usize| pool.dir().join(number.to_string());
+    (0..count)
+        .map(|number| {
+            let data = File::create(name(number)).unwrap();
+            [data, File::options().write(true).open(name(number)).unwrap()]
         })
+        .collect()
+}
+
+#[test]
+#[ignore = "needs root: a FUSE mount"]
+fn files_of_a_server_that_hangs_cost_a_few_threads_and_nobody_else_any_time() {
+    let below = Place::new("ext4", 128);
+    let pool = Pool::over(below.dir());
+    let daemon = Daemon::start(&work(), "");
+    let threads = daemon.threads().len();
+    let files = files(&pool, CLIENTS);
+    // What the kernel has been told of them is old by then, and it asks again.
+    std::thread::sleep(Duration::from_millis(1500));
+    let stopped = pool.stop();
+    let mut peers: Vec<_> = files
+        .iter()
+        .map(|[data, sentinel]| {
+            let mut peer = Peer::greet(daemon.socket());
+            let open = OpenGiven { empties: true, ..giving("film") };
+            peer.give(open, &[data.as_fd(), sentinel.as_fd()]);
+            peer
+        })
+        .collect();
+    daemon.wait_for("all of them", |status| status.streams.len() == CLIENTS);
+    let calls = |status: &freemkvd_proto::status::Status| {
+        status.streams.iter().filter(|stream| stream.state == StreamState::Opening).count()
     };
-    assert!(wait_until(is_over), "it still opens");
-    assert!(!path.exists(), "what was opened in vain is taken away");
+    let status = daemon.status();
+    assert_eq!(calls(&status), CLIENTS, "{status:?}");
+    let longest = (0..10).map(|_| elsewhere(&daemon)).max().unwrap();
+    assert!(longest < Duration::from_secs(5), "{longest:?}");
+    // Those that hang in a call are few; the others have a thread only while their client is there.
+    let stay = peers.split_off(CLIENTS - 1);
+    drop(peers);
+    let few = || daemon.threads().len() <= threads + HANGING + stay.len();
+    assert!(wait_until(few), "{:?}", daemon.threads());
+    eprintln!(
+        "given, hung server: {threads} threads, {} then; elsewhere {longest:.1?}",
+        daemon.threads().len()
+    );
+    drop(stopped);
+    drop(stay);
+    drop(files);
+    assert!(wait_until(|| daemon.threads().len() <= threads + 1), "{:?}", daemon.threads());
+}
+
+#[test]
+#[ignore = "needs root: a FUSE mount"]
+fn what_is_refused_and_can_not_be_closed_keeps_nobody_waiting() {
+    let below = Place::new("ext4", 128);
+    let pool = Pool::over(below.dir());
+    let daemon = Daemon::start(&work(), "");
+    let (threads, descriptors) = (daemon.threads().len(), daemon.descriptors());
+    let files = files(&pool, CLIENTS);
+    std::thread::sleep(Duration::from_millis(1500));
+    let stopped = pool.stop();
+    let memory = Slots::new(1);
+    for [data, sentinel] in &files {
+        // A file is no memory, a request has no use for one, and three are too many.
+        let mut peer = Peer::greet(daemon.socket());
+        let shared = OpenGiven { transfer: memory.transfer(), ..giving("film") };
+        peer.give(shared, &[data.as_fd(), sentinel.as_fd(), data.as_fd()]);
+        peer.failure();
+        let mut peer = Peer::greet(daemon.socket());
+        peer.send_with(&Command::Status.encode(1).unwrap(), &[data.as_fd()]);
+        peer.failure();
+        let mut peer = Peer::greet(daemon.socket());
+        peer.give(giving("film"), &[data.as_fd(), sentinel.as_fd(), data.as_fd()]);
+        peer.failure();
+    }
+    let longest = (0..10).map(|_| elsewhere(&daemon)).max().unwrap();
+    assert!(longest < Duration::from_secs(5), "{longest:?}");
+    let closing = daemon.threads();
+    assert_eq!(closing.iter().filter(|(name, _)| name.starts_with("close:")).count(), 1);
+    eprintln!(
+        "refused, hung server: {descriptors} descriptors, {} wait; elsewhere {longest:.1?}",
+        daemon.descriptors()
+    );
+    drop(stopped);
+    drop(files);
+    let is_as_before =
+        || daemon.threads().len() <= threads + 1 && daemon.descriptors() <= descriptors + 1;
+    assert!(wait_until(is_as_before), "{:?}", daemon.threads());
+    let mut peer = Peer::greet(daemon.socket());
+    peer.command(1, &Command::Status);
+    assert!(matches!(peer.reply(), Some((1, Reply::StatusReport(_)))));
+}
+
+/// A stream on a file below `dir`, whose mount goes away before the daemon sees the file.
+fn opened_on_what_was_mounted(daemon: &Daemon, dir: &Path) -> (Peer, [File; 2]) {
+    let data = File::create(dir.join("film")).unwrap();
+    let sentinel = File::options().write(true).open(dir.join("film")).unwrap();
+    run(Program::new("umount").arg("--lazy").arg(dir));
+    let mut peer = Peer::greet(daemon.socket());
+    peer.give(giving("/no/such/place/film"), &[data.as_fd(), sentinel.as_fd()]);
+    peer.opened();
+    (peer, [data, sentinel])
+}
+
+fn write_and_finish(mut peer: Peer, bytes: u64) {
+    let piece = vec![7; 1 << 20];
+    let count = bytes / MIB;
+    (1..=count).for_each(|sequence| peer.content(sequence, &piece));
+    peer.command(count + 1, &Command::Finish);
+    let len = peer.until(|_, reply| match reply {
+        Reply::Finished(finished) => Some(finished.len_bytes),
+        Reply::Failed(failure) => panic!("{failure:?}"),
+        _ => None,
+    });
+    assert_eq!(len, count * MIB);
+}
+
+/// Where a mount of the client's is none of the daemon's: a mount that is gone is in nobody's table, and its files
+/// are still there for whoever has them open.
+#[test]
+#[ignore = "needs root: mounts"]
+fn a_file_on_a_mount_that_the_daemon_can_not_see_is_on_the_device_that_it_is_on() {
+    let place = Place::new("ext4", 128);
+    let daemon = Daemon::start(&work(), "");
+    let home = tempfile::tempdir_in(work()).unwrap();
+    let other = home.path().join("other");
+    std::fs::create_dir(&other).unwrap();
+    run(Program::new("mount").arg("--bind").arg(place.dir()).arg(&other));
+    let (peer, files) = opened_on_what_was_mounted(&daemon, &other);
+    let mut by_path = daemon.options().create(place.dir().join("by path")).unwrap();
+    write_pattern(&mut by_path, 1, 0, MIB).unwrap();
+    let status = daemon.status();
+    let device = &status.devices[0];
+    assert_eq!((status.devices.len(), device.filesystem.as_str()), (1, "ext4"), "{status:?}");
+    assert_eq!(device.mount, place.dir().to_str().unwrap());
+    by_path.finish().unwrap();
+    write_and_finish(peer, 32 * MIB);
+    drop(files);
+
+    // And one of a device that is mounted nowhere here.
+    let file = home.path().join("image");
+    image("ext4", 128, &file);
+    run(Program::new("mount").args(["-o", "loop"]).arg(&file).arg(&other));
+    let (mut peer, files) = opened_on_what_was_mounted(&daemon, &other);
+    peer.content(1, &vec![7; 1 << 20]);
+    let status = daemon.wait_for("its drain", |status| {
+        status.devices.iter().any(|device| device.mount == "(mounted elsewhere)")
+    });
+    let device = &status.devices[0];
+    assert!(device.filesystem == "ext4" && device.id.starts_with("7:"), "{device:?}");
+    assert_ne!(
+        device.drain, "fdatasync",
+        "by what it is, and not by what nobody calls it: {device:?}"
+    );
+    peer.command(2, &Command::Finish);
+    peer.until(|_, reply| matches!(reply, Reply::Finished(_)).then_some(()));
+    drop(files);
 }

@@ -20,6 +20,7 @@ mod liar;
 mod lost;
 mod memory;
 mod no_space;
+mod own_files;
 mod place;
 mod power_cut;
 mod publish;

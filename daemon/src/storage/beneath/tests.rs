@@ -59,7 +59,7 @@ impl Place {
     }
 }
 
-fn is_outside(result: Result<File, OpenError>) -> bool {
+fn is_outside(result: &Result<File, OpenError>) -> bool {
     matches!(result, Err(OpenError::OutsideRoots { .. }))
 }
 
@@ -103,11 +103,11 @@ fn links_are_followed_below_the_root_and_never_out_of_it() {
         "to_directory/../../outside/secret",
     ];
     for (name, mode) in bad.iter().flat_map(|name| EVERY.map(|mode| (name, mode))) {
-        assert!(is_outside(place.open(name, mode)), "{name} {mode:?}");
+        assert!(is_outside(&place.open(name, mode)), "{name} {mode:?}");
     }
     for name in ["out_file", "out_file_absolute"] {
-        assert!(is_outside(place.open(name, OpenMode::Create)), "{name}");
-        assert!(is_outside(place.open(name, OpenMode::Existing)), "{name}");
+        assert!(is_outside(&place.open(name, OpenMode::Create)), "{name}");
+        assert!(is_outside(&place.open(name, OpenMode::Existing)), "{name}");
         let taken = place.open(name, OpenMode::CreateNew);
         assert!(matches!(taken, Err(OpenError::NotAFile { what: "a link", .. })));
     }
@@ -130,8 +130,8 @@ fn magic_links_lead_nowhere_and_views_into_the_kernel_are_no_files() {
         "self/exe".to_owned(),
     ];
     for name in &links {
-        assert!(is_outside(proc_below(name, OpenMode::Existing)), "{name}");
-        assert!(is_outside(proc_below(name, OpenMode::Create)), "{name}");
+        assert!(is_outside(&proc_below(name, OpenMode::Existing)), "{name}");
+        assert!(is_outside(&proc_below(name, OpenMode::Create)), "{name}");
     }
     for (name, mode) in [
         ("self/mem", OpenMode::Existing),
