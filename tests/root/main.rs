@@ -16,6 +16,7 @@ mod full;
 mod given_elsewhere;
 mod given_silent;
 mod group;
+mod immutable;
 mod kill_at;
 mod liar;
 mod lost;

@@ -5,6 +5,8 @@
 use std::path::{Path, PathBuf};
 
 use freemkvd_tests::fuzz;
+#[cfg(target_os = "linux")]
+use freemkvd_tests::trace::Random;
 
 /// The inputs that are kept of a target, in an order that is the same everywhere.
 fn inputs(target: &str) -> Vec<PathBuf> {
@@ -39,4 +41,17 @@ fn hello() {
 #[test]
 fn connection() {
     replay("connection", fuzz::connection);
+}
+
+/// Longer ones than a fuzzer keeps: peers that do a lot, in an order that nobody has thought of.
+#[cfg(target_os = "linux")]
+#[test]
+fn connection_by_chance() {
+    for seed in 0..200 {
+        println!("seed {seed}");
+        let mut random = Random::new(seed);
+        let len = random.between(100, 1500);
+        let input: Vec<u8> = (0..len).map(|_| random.below(256).to_le_bytes()[0]).collect();
+        fuzz::connection(&input);
+    }
 }
