@@ -26,7 +26,7 @@ pub enum OpenBy {
     /// alone, and where the path leads for the daemon.
     Path,
     /// This process opens the file and passes it on: with the rights, the umask and the mounts of this process.
-    /// Where that is not possible it is an error. Unix only.
+    /// Where that is not possible it is an error. A daemon on Linux takes such files.
     Descriptor,
 }
 

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::os::unix::fs::symlink;
+use std::path::Path;
 
 use freemkvd_proto::ErrorCode;
 use freemkvd_tests::daemon::Daemon;
@@ -18,21 +19,29 @@ fn a_file_that_is_being_written_is_refused_under_every_name_it_has() {
     file.flush().unwrap();
     let stream = file.stream_id().unwrap();
     let [hard, soft, directory] = ["hard", "soft", "dir"].map(|name| root.path().join(name));
-    std::fs::hard_link(&path, &hard).unwrap();
-    symlink("film.mkv", &soft).unwrap();
-    symlink(".", &directory).unwrap();
-    for name in [&path, &hard, &soft, &directory.join("film.mkv")] {
+    let refused = |name: &Path, code, why: &str| {
         for error in [daemon.options().create(name), daemon.options().open(name)] {
             let error = error.unwrap_err();
-            assert_eq!(error.code(), Some(ErrorCode::IN_USE), "{error}");
-            let text = error.to_string();
-            let by = format!("{} is already being written by stream {stream}", name.display());
-            assert!(text.contains(&by), "{text}");
+            assert_eq!(error.code(), Some(code), "{error}");
+            let why = format!("{} {why}", name.display());
+            assert!(error.to_string().contains(&why), "{error}");
         }
+    };
+    symlink("film.mkv", &soft).unwrap();
+    symlink(".", &directory).unwrap();
+    for name in [&path, &soft, &directory.join("film.mkv")] {
+        let by = format!("is already being written by stream {stream}");
+        refused(name, ErrorCode::IN_USE, &by);
+    }
+    // A second name is a reason by itself.
+    std::fs::hard_link(&path, &hard).unwrap();
+    for name in [&path, &hard] {
+        refused(name, ErrorCode::LINKED, "has 2 names");
     }
     file.write_all(b" and only").unwrap();
     file.finish().unwrap();
     assert_eq!(std::fs::read(&path).unwrap(), b"first and only");
+    std::fs::remove_file(&path).unwrap();
     daemon.options().open(&hard).unwrap().abort().unwrap();
 }
 

@@ -1,5 +1,5 @@
 //! Files that the client library opens itself and passes on: outside of all roots, with both ways of content,
-//! and over restarts of the daemon. What only several users can show is in `tests/root/given.rs`.
+//! and over restarts of the daemon. What only several users can show is in `tests/root/own_files.rs`.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Seek, SeekFrom, Write};

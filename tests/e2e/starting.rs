@@ -5,6 +5,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+use freemkvd_client::OpenBy;
 use freemkvd_tests::daemon::{self, Daemon, wait_until};
 use freemkvd_tests::programs;
 use rustix::process::Signal;
@@ -161,6 +162,7 @@ fn with_nothing_said_it_starts_and_names_what_is_missing() {
         let error = daemon.options().create("/srv/rips/film.mkv").unwrap_err();
         assert!(error.to_string().contains("/srv/rips/film.mkv"), "{error}");
     }
-    let outside = daemon.options().create("/tmp/film.mkv").unwrap_err();
+    let by_path = daemon.options().open_by(OpenBy::Path);
+    let outside = by_path.create("/tmp/film.mkv").unwrap_err();
     assert!(outside.to_string().contains("outside the daemon's roots (/srv/rips)"), "{outside}");
 }

@@ -26,5 +26,5 @@ try "use the network" perl -MSocket -e 'socket(my $s, PF_INET, SOCK_STREAM, 0) o
 try "use io_uring" exists 425
 try "write elsewhere" touch /srv/elsewhere/probe
 try "see the temporary files of others" test -e /var/tmp/of-the-host
-try "see homes" test -e /home/of-the-host
+try "see homes" test -e /home/.of-the-host
 try "see a device" test -e /dev/of-the-host

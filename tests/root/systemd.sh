@@ -34,7 +34,7 @@ make_ready
 
 # Everything of it but the daemon: what freemkv can do anyway, and what is left of that in there.
 within install -d -o freemkv -g freemkv /srv/elsewhere
-within touch /dev/of-the-host /var/tmp/of-the-host /home/of-the-host
+within touch /dev/of-the-host /var/tmp/of-the-host /home/.of-the-host
 install -D "$here/probe.sh" "$root/run/probe.sh"
 daemon_only='Type|NotifyAccess|Exec[A-Za-z]*|Restart[A-Za-z]*|Watchdog[A-Za-z]*|RuntimeDirectory[A-Za-z]*'
 daemon_only+='|FileDescriptorStore[A-Za-z]*|Requires|Also|WantedBy'

@@ -3,7 +3,7 @@
 //! that a link swapped in between is not excluded; the Linux sibling leaves that to the kernel.
 
 use std::ffi::OsStr;
-use std::fs::{DirBuilder, File as StdFile, OpenOptions};
+use std::fs::{File as StdFile, OpenOptions};
 use std::io;
 use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
@@ -218,12 +218,7 @@ fn make_directories(
         let above = reached.clone();
         reached.push(step);
         if reached.symlink_metadata().is_err() {
-            let mut builder = DirBuilder::new();
-            #[cfg(unix)]
-            std::os::unix::fs::DirBuilderExt::mode(&mut builder, mode);
-            #[cfg(not(unix))]
-            let _ = mode;
-            match builder.create(&reached) {
+            match make_directory(&reached, mode) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 made => made.map_err(io)?,
             }
@@ -235,6 +230,17 @@ fn make_directories(
         }
     }
     Ok(())
+}
+
+#[cfg(unix)]
+fn make_directory(path: &Path, mode: u32) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new().mode(mode).create(path)
+}
+
+#[cfg(not(unix))]
+fn make_directory(path: &Path, _mode: u32) -> io::Result<()> {
+    std::fs::create_dir(path)
 }
 
 /// How many names the file has, where that is told.

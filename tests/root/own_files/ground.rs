@@ -118,7 +118,7 @@ impl Ground {
         open_to_all(programs.path(), 0o755);
         for program in [programs::freemkvd(), programs::freemkvctl()] {
             let copy = programs.path().join(program.file_name().unwrap());
-            fs::copy(program, &copy).unwrap();
+            fs::hard_link(program, &copy).or_else(|_| fs::copy(program, &copy).map(drop)).unwrap();
         }
         let root = dir.path().join("root");
         fs::create_dir(&root).unwrap();
