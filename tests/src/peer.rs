@@ -21,6 +21,7 @@ use freemkvd_proto::{
 #[cfg(target_os = "linux")]
 use rustix::{
     cmsg_space,
+    io::Errno,
     net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg},
 };
 
@@ -163,6 +164,23 @@ impl Peer {
     /// When the system does not send them, or there are more than the kernel takes at once.
     #[cfg(target_os = "linux")]
     pub fn send_with(&mut self, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) {
+        let sent = self.try_send_with(bytes, descriptors);
+        assert_eq!(sent, Ok(bytes.len()), "what is so short goes in one piece");
+    }
+
+    /// The same, which tells how many bytes the system has sent: the daemon may have hung up.
+    ///
+    /// # Errors
+    /// What the system says.
+    ///
+    /// # Panics
+    /// When there are more than the kernel takes at once.
+    #[cfg(target_os = "linux")]
+    pub fn try_send_with(
+        &mut self,
+        bytes: &[u8],
+        descriptors: &[BorrowedFd<'_>],
+    ) -> rustix::io::Result<usize> {
         let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(253))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
         if !descriptors.is_empty() {
@@ -170,8 +188,16 @@ impl Peer {
             assert!(fits, "more descriptors than the kernel takes at once");
         }
         let slices = [io::IoSlice::new(bytes)];
-        let sent = sendmsg(&self.stream, &slices, &mut ancillary, SendFlags::NOSIGNAL);
-        assert_eq!(sent, Ok(bytes.len()), "what is so short goes in one piece");
+        let mut tries = 0;
+        loop {
+            let sent = sendmsg(&self.stream, &slices, &mut ancillary, SendFlags::NOSIGNAL);
+            // Of descriptors that are on their way nobody may have more than of open ones.
+            if sent != Err(Errno::TOOMANYREFS) || tries == 1000 {
+                return sent;
+            }
+            tries += 1;
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// Opens a stream.
