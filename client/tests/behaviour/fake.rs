@@ -10,6 +10,7 @@
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
@@ -18,7 +19,8 @@ use freemkvd_proto::{
     Command, Decoder, Kind, Mark, Open, OpenGiven, Progress, Reply, Resume, Sender, Step, Token,
 };
 use interprocess::local_socket::{
-    GenericFilePath, ListenerOptions, Stream, ToFsName, traits::Listener,
+    GenericFilePath, ListenerOptions, Stream, ToFsName,
+    traits::{Listener, Stream as _},
 };
 
 mod gate;
@@ -81,6 +83,8 @@ struct State {
     answering: Gate,
     syncing: Gate,
     file: Mutex<File>,
+    /// Nobody is served any more.
+    is_gone: AtomicBool,
 }
 
 /// See the module's page.
@@ -112,12 +116,16 @@ impl Daemon {
             answering: Gate::new(),
             syncing: Gate::new(),
             file: Mutex::new(file),
+            is_gone: AtomicBool::new(false),
         });
         let name = socket.as_path().to_fs_name::<GenericFilePath>().unwrap();
         let listener = ListenerOptions::new().name(name).create_sync().unwrap();
         let serving = Arc::clone(&state);
         thread::spawn(move || {
             while let Ok(stream) = listener.accept() {
+                if serving.is_gone.load(Ordering::Relaxed) {
+                    return;
+                }
                 let state = Arc::clone(&serving);
                 thread::spawn(move || {
                     // A client that hangs up is what some tests are about.
@@ -231,6 +239,16 @@ impl Daemon {
 fn is_first(command: &Command) -> bool {
     use Command::{Open, OpenFile, OpenGiven, OpenResumable, Resume};
     matches!(command, Open(_) | OpenResumable(_) | OpenFile(_) | OpenGiven(_) | Resume(_))
+}
+
+impl Drop for Daemon {
+    /// Ends the thread that accepts: the tests of one process are many, and its descriptors may be few.
+    fn drop(&mut self) {
+        self.state.is_gone.store(true, Ordering::Relaxed);
+        if let Ok(name) = self.socket.as_path().to_fs_name::<GenericFilePath>() {
+            let _ = Stream::connect(name);
+        }
+    }
 }
 
 impl State {
