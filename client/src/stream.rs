@@ -263,6 +263,13 @@ impl RipFile {
         Ok(aborted?)
     }
 
+    /// The error that has ended the stream, if one has: it is what every later call returns. Waits for
+    /// nothing, so that whoever waits for something else can look.
+    #[must_use]
+    pub fn failure(&self) -> Option<Error> {
+        self.outlet.failure()
+    }
+
     fn is_failed(&self) -> bool {
         self.outlet.is_failed()
     }

@@ -1,6 +1,7 @@
 //! Streams that are given up by somebody else than their muxers.
 
 use std::io::Write;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use freemkvd_client::control::Control;
@@ -9,6 +10,7 @@ use freemkvd_proto::ErrorCode;
 use freemkvd_proto::status::StreamState;
 use freemkvd_tests::daemon::{Daemon, wait_until};
 use freemkvd_tests::hold::Held;
+use freemkvd_tests::programs;
 
 use crate::support::{MIB, Neighbour, inside, scratch, write_pattern};
 
@@ -71,6 +73,26 @@ fn a_stream_whose_thread_hangs_is_aborted_at_once_and_ends_when_it_can() {
     drop(held);
     daemon.wait_for("no stream", |status| status.streams.is_empty());
     daemon.options().create(&path).unwrap().finish().unwrap();
+}
+
+#[test]
+fn a_command_whose_input_has_dried_up_hears_that_its_stream_was_aborted() {
+    let root = scratch();
+    let daemon = Daemon::start(root.path(), "");
+    let mut command = Command::new(programs::freemkvctl());
+    command.arg("--socket").arg(daemon.socket()).arg("write").arg(root.path().join("film.mkv"));
+    command.stdin(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    // It stays open, as that of a drive that hangs.
+    let mut input = child.stdin.take().unwrap();
+    input.write_all(&[7; 1 << 20]).unwrap();
+    let seen = daemon.wait_for("its stream", |status| !status.streams.is_empty());
+    abort(&daemon, seen.streams[0].id).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("was given up from outside"), "{said}");
+    drop(input);
 }
 
 #[test]

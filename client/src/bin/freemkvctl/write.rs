@@ -1,7 +1,7 @@
 //! `freemkvctl write`: standard input to a stream.
 //!
-//! 1. A thread reads, so that Ctrl-C is seen while nothing comes in, and so that reading goes on
-//!    while the stream waits for room.
+//! 1. A thread reads, so that Ctrl-C and the end of the stream are seen while nothing comes in, and so that
+//!    reading goes on while the stream waits for room.
 //! 2. Exit code 0 means durable. Everything else leaves the file where it is and says how much of it
 //!    is there.
 
@@ -119,7 +119,10 @@ fn copy(file: &mut RipFile, interrupt: &Interrupt, meter: &mut Meter) -> Result<
                 input.give_back(piece);
             }
             Ok(Err(error)) => return Err(Stop::Input(error)),
-            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Timeout) => {
+                // A drive that hangs brings nothing any more, and its stream may have been given up.
+                file.failure().map_or(Ok(()), |error| Err(Stop::Stream(error.into())))?;
+            }
             Err(RecvTimeoutError::Disconnected) => {
                 return Err(Stop::Input(io::ErrorKind::BrokenPipe.into()));
             }
