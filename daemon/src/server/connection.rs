@@ -79,13 +79,13 @@ pub(super) async fn serve(
             Some(config.access.refusal(&peer, "write through freemkvd"))
         }
         Ok(Ok((Received::Command(0, command), passed))) if is_opening(&command) => {
-            match opening::check(&server, command, passed) {
+            match opening::check(&server, client, command, passed) {
                 Ok(opening) => transfer::open(&server, &socket, receiver, client, opening).await,
                 Err(failure) => Some(failure),
             }
         }
         Ok(Ok((Received::Command(0, Command::Resume(from)), passed))) => {
-            match opening::check_resume(&server, from, passed) {
+            match opening::check_resume(&server, client, from, passed) {
                 Ok(from) => transfer::resume(&server, &socket, receiver, client, from).await,
                 Err(failure) => Some(failure),
             }

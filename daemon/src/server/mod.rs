@@ -110,6 +110,8 @@ pub struct Server {
     /// Closes what clients have passed and nobody takes.
     closer: Arc<Closer>,
     places: Arc<Places>,
+    /// The slots that clients share.
+    slots: Arc<Places>,
     paces: pace::Paces,
     streams: Streams,
     ended: resumed::Ended,
@@ -151,6 +153,7 @@ impl Server {
             descriptors,
             closer: Arc::default(),
             places: Arc::default(),
+            slots: Arc::default(),
             paces: pace::Paces::default(),
             streams: Streams::default(),
             ended: resumed::Ended::default(),

@@ -11,6 +11,8 @@ use std::path::{Component, Path, PathBuf};
 use freemkvd_proto::OpenMode;
 use freemkvd_proto::limits::SLOTS_MAX;
 
+use crate::access::Place;
+
 use super::{
     Abilities, BadSlots, Content, Creation, Device, FileId, Known, Manner, Medium, Open, OpenError,
     Opened, Pages, Storage, below, outside,
@@ -31,6 +33,12 @@ impl Slots {
     /// [`BadSlots::Count`].
     pub fn offered(_memory: Option<&Descriptor>, slots: u32) -> Result<Option<Self>, BadSlots> {
         if (1..=SLOTS_MAX).contains(&slots) { Ok(None) } else { Err(BadSlots::Count(slots)) }
+    }
+
+    /// As on Linux.
+    #[must_use]
+    pub fn in_place(self, _place: Place) -> Self {
+        match self {}
     }
 
     /// As on Linux.
