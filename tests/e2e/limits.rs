@@ -190,6 +190,27 @@ fn the_queues_of_a_user_are_no_more_than_it_may_have() {
     open(4).opened();
 }
 
+#[test]
+fn what_is_refused_without_a_pause_is_counted_in_the_log_and_no_longer_written_there() {
+    const TIMES: usize = 300;
+    let root = scratch();
+    let daemon = Daemon::start(root.path(), "");
+    for number in 0..TIMES {
+        let mut peer = Peer::greet(daemon.socket());
+        match number % 3 {
+            0 => peer.ask_to_open("film.mkv", OpenMode::Create),
+            1 => peer.ask_to_open("/elsewhere/film.mkv", OpenMode::Create),
+            _ => peer.command(1, &Command::Finish),
+        }
+        peer.failure();
+    }
+    daemon.wait_for_log(&["WARN", " more messages that user ", " has caused are left out"]);
+    let log = daemon.log();
+    let said = |line: &&str| line.contains("disconnected a client") || line.contains("refused: ");
+    let said = log.lines().filter(said).count();
+    assert!((50..TIMES / 2).contains(&said), "{said} lines:\n{log}");
+}
+
 /// Asks for a stream whose content comes in so many slots.
 fn sharing(daemon: &Daemon, path: &Path, count: u32) -> Peer {
     let slots = Slots::new(count);

@@ -46,6 +46,7 @@ use crate::descriptors::Table;
 use crate::device::Devices;
 use crate::foreign::Closer;
 use crate::ledger::Ledger;
+use crate::messages::Messages;
 use crate::sizes::Sizes;
 use crate::storage::Open;
 use crate::writer::{Gate, OpenFiles, Openings, Queues, Shop};
@@ -141,6 +142,7 @@ impl Server {
             files: Arc::new(OpenFiles::default()),
             openings: Openings::default(),
             ledger,
+            messages: Messages::default(),
             clock,
         };
         let queues = Queues::new(config.queue_bytes, sizes.queue_total_bytes);
@@ -192,6 +194,10 @@ impl Server {
         for stream in self.streams.forget_ended(now, config.keep_failed) {
             self.shop.ledger.forget(stream);
         }
+        for (client_uid, count) in self.shop.messages.left_out(now) {
+            let user = client_uid.map(|user| format!(" {user}")).unwrap_or_default();
+            warn!(client_uid, "{count} more messages that user{user} has caused are left out");
+        }
         systemd::alive(&status::sentence(&self.status()));
     }
 
@@ -234,7 +240,9 @@ impl Server {
         let claim = match self.descriptors.for_connection() {
             Ok(claim) => claim,
             Err(full) => {
-                warn!("closed a connection unheard: {full}");
+                if self.shop.may_say(peer.uid) {
+                    warn!("closed a connection unheard: {full}");
+                }
                 let claim = self.descriptors.for_one_too_many();
                 return connection::close(self, socket, peer.uid, claim);
             }
