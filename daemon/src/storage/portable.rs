@@ -12,6 +12,7 @@ use freemkvd_proto::OpenMode;
 use freemkvd_proto::limits::SLOTS_MAX;
 
 use crate::access::Place;
+use crate::storage::creation::{DIRECTORIES_MADE_MAX, too_many_missing};
 
 use super::{
     Abilities, BadSlots, Content, Creation, Device, FileId, Known, Manner, Medium, Open, OpenError,
@@ -218,6 +219,11 @@ fn make_directories(
     let operation = "create the directory of";
     let io = |source| OpenError::Io { path: path.to_owned(), operation, source };
     let (root, rest) = below(roots, path).ok_or_else(|| outside(roots, path))?;
+    let missing = path.ancestors().skip(1).take(DIRECTORIES_MADE_MAX + 1);
+    let missing = missing.take_while(|path| path.symlink_metadata().is_err());
+    if missing.count() > DIRECTORIES_MADE_MAX {
+        return Err(io(too_many_missing()));
+    }
     let mut reached = root.to_owned();
     for step in rest.parent().into_iter().flat_map(Path::components) {
         if !matches!(step, Component::Normal(_)) {
