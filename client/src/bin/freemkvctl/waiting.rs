@@ -10,6 +10,8 @@ use std::time::Duration;
 use freemkvd_client::control::Control;
 use freemkvd_proto::status::{Stream, StreamState};
 
+use crate::table::plain;
+
 /// How often the daemon is asked, and how long it may take.
 const TICK: Duration = Duration::from_secs(2);
 const TIMEOUT: Duration = Duration::from_secs(1);
@@ -71,5 +73,5 @@ fn of(stream: &Stream) -> Option<(String, String)> {
 fn say(text: &str) {
     // Over the line that shows how far it is.
     let erase = if io::stderr().is_terminal() { "\r\x1b[K" } else { "" };
-    let _ = writeln!(io::stderr(), "{erase}freemkvctl: {text}");
+    let _ = writeln!(io::stderr(), "{erase}freemkvctl: {}", plain(text));
 }
