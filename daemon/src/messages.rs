@@ -1,8 +1,8 @@
 //! How many lines of the log one user causes by what costs that user nothing: to connect once too often, to break
 //! a rule, to ask for what is refused. Whoever does so without a pause would fill a disk, and hide what matters.
 //!
-//! 1. After [`BURST`] lines a user causes one in [`EVERY`], whatever happens.
-//! 2. What was left out is counted, and told at most once in [`TOLD_EVERY`]; also when nothing more comes.
+//! 1. After `BURST` lines a user causes one in `EVERY`, whatever happens.
+//! 2. What was left out is counted, and told at most once in `TOLD_EVERY`; also when nothing more comes.
 //! 3. No user's lines are left out for another's, and who has been quiet for long enough is forgotten.
 //!
 //! Pure: the time is an argument.
