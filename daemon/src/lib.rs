@@ -11,6 +11,7 @@
 //! * [`storage`]: the operating system's verbs, behind a trait, with the only `unsafe`.
 //! * [`access`]: who may connect, and do what.
 //! * [`descriptors`], [`sizes`]: who may have how many of them open, and how much memory.
+//! * [`messages`]: how much one user can have said in the log.
 //! * [`config`], [`status`], [`systemd`], [`log`], [`signal`]: around it.
 //!
 //! Dependencies point downward only: `main`, `server`, `writer`, then `stream`, `budget` and
@@ -27,6 +28,7 @@ pub mod device;
 pub mod foreign;
 pub mod ledger;
 pub mod log;
+pub mod messages;
 pub mod platform;
 pub mod rate;
 pub mod server;

@@ -9,7 +9,8 @@ pub const WRITE_BYTES_MAX: u32 = 4 << 20;
 pub const SLOT_BYTES: u32 = 1 << 20;
 
 /// Most shared slots of one stream: 1 GiB. They cost the daemon addresses, and no memory as long as the
-/// client writes to them first: a page that nobody has written to is allocated by whoever reads it.
+/// client writes to them first: a page that nobody has written to is allocated by whoever reads it. So a daemon
+/// bounds all of them together, too.
 pub const SLOTS_MAX: u32 = 1024;
 
 /// Most parts of a `WriteSlots`: a range of 4 MiB touches five slots when it begins inside of one, and

@@ -82,6 +82,22 @@ fn nothing_but_a_regular_file_is_opened() {
 }
 
 #[test]
+fn a_line_feed_in_a_path_makes_no_line_in_the_log() {
+    let root = scratch();
+    let daemon = Daemon::start(root.path(), "");
+    let film = root.path().join("film\nERROR forged\r\u{9b}2J");
+    daemon.options().create(&film).unwrap().finish().unwrap();
+    let error = daemon.options().create(film.join("below")).unwrap_err();
+    assert!(error.code().is_some(), "{error}");
+    // As it is called, and quoted by its message; both times in one line.
+    daemon.wait_for_log(&["INFO", "finished: ", r"film\nERROR forged\r\u{9b}2J", "path="]);
+    daemon.wait_for_log(&["refused: ", r"film\nERROR forged\r\u{9b}2J/below"]);
+    let log = daemon.log();
+    assert!(!log.lines().any(|line| line.trim_start().starts_with("ERROR forged")), "{log}");
+    assert!(log.chars().all(|character| character == '\n' || !character.is_control()), "{log}");
+}
+
+#[test]
 fn a_missing_directory_or_file_is_named() {
     let root = scratch();
     let daemon = Daemon::start(root.path(), "");

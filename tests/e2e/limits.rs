@@ -3,13 +3,17 @@
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::AsFd;
+use std::path::Path;
 
 use freemkvd_proto::hello::{ClientHello, DaemonHello};
 use freemkvd_proto::limits::WRITE_BYTES_MAX;
-use freemkvd_proto::{Command, ErrorCode, Kind, OpenMode, Reply};
+use freemkvd_proto::{
+    Command, ErrorCode, Kind, Mark, OpenMode, OpenResumable, Reply, Resume, Token,
+};
 use freemkvd_tests::daemon::{Daemon, wait_until};
 use freemkvd_tests::pattern;
-use freemkvd_tests::peer::{Peer, giving};
+use freemkvd_tests::peer::{Peer, giving, opening};
+use freemkvd_tests::slots::Slots;
 
 use crate::support::{MIB, Neighbour, scratch, write_pattern};
 
@@ -184,6 +188,100 @@ fn the_queues_of_a_user_are_no_more_than_it_may_have() {
     assert_eq!(pattern::prefix_len(1, &root.path().join("1")).unwrap(), 8 * MIB);
     one.hang_up();
     open(4).opened();
+}
+
+#[test]
+fn what_is_refused_without_a_pause_is_counted_in_the_log_and_no_longer_written_there() {
+    const TIMES: usize = 300;
+    let root = scratch();
+    let daemon = Daemon::start(root.path(), "");
+    for number in 0..TIMES {
+        let mut peer = Peer::greet(daemon.socket());
+        match number % 3 {
+            0 => peer.ask_to_open("film.mkv", OpenMode::Create),
+            1 => peer.ask_to_open("/elsewhere/film.mkv", OpenMode::Create),
+            _ => peer.command(1, &Command::Finish),
+        }
+        peer.failure();
+    }
+    daemon.wait_for_log(&["WARN", " more messages that user ", " has caused are left out"]);
+    let log = daemon.log();
+    let said = |line: &&str| line.contains("disconnected a client") || line.contains("refused: ");
+    let said = log.lines().filter(said).count();
+    assert!((50..TIMES / 2).contains(&said), "{said} lines:\n{log}");
+}
+
+/// Asks for a stream whose content comes in so many slots.
+fn sharing(daemon: &Daemon, path: &Path, count: u32) -> Peer {
+    let slots = Slots::new(count);
+    let mut peer = Peer::greet(daemon.socket());
+    let open = opening(path, OpenMode::Create, slots.transfer());
+    peer.ask_to_open_with(open, &[slots.descriptor()]);
+    peer
+}
+
+#[test]
+fn one_slot_more_than_may_be_shared_is_refused_until_a_stream_ends() {
+    for (config, words) in [
+        (
+            "slots = \"5MiB\"\nslots_per_user = \"5MiB\"\n",
+            "all shared slots would be more than the 5.0 MiB that limits.slots allows",
+        ),
+        (
+            "slots = \"64MiB\"\nslots_per_user = \"5MiB\"\n",
+            "would be more than the 5.0 MiB that limits.slots_per_user allows",
+        ),
+    ] {
+        let root = scratch();
+        let daemon = Daemon::start(root.path(), &format!("[limits]\n{config}"));
+        let path = |number: u32| root.path().join(number.to_string());
+        let (mut two, mut three) = (sharing(&daemon, &path(2), 2), sharing(&daemon, &path(3), 3));
+        assert!(two.opened().shared && three.opened().shared);
+        let failure = sharing(&daemon, &path(1), 1).failure();
+        assert_eq!(failure.code, ErrorCode::NO_RESOURCES, "{failure:?}");
+        assert!(failure.message.contains(words), "{failure:?}");
+        assert!(!path(1).exists());
+        // Who shares nothing is not concerned, and who is there goes on.
+        daemon.options().shared_slots(false).create(path(0)).unwrap().finish().unwrap();
+        three.slots(1, &[(2, 0, 10)]);
+        three.command(2, &Command::Finish);
+        three.until(|_, reply| matches!(reply, Reply::Finished(_)).then_some(()));
+        // As many as have become free, and not one more.
+        let failure = sharing(&daemon, &path(1), 4).failure();
+        assert!(failure.message.contains(words), "{failure:?}");
+        assert!(sharing(&daemon, &path(1), 3).opened().shared);
+        two.hang_up();
+    }
+}
+
+#[test]
+fn a_stream_that_comes_back_where_there_is_no_place_for_its_slots_goes_on_inline() {
+    const TOKEN: Token = Token(*b"a streams secret");
+    let root = scratch();
+    let config = "[limits]\nslots = \"4MiB\"\nslots_per_user = \"4MiB\"\n";
+    let mut daemon = Daemon::start(root.path(), config);
+    let path = root.path().join("film.mkv");
+    let slots = Slots::new(2);
+    let mut peer = Peer::greet(daemon.socket());
+    let open = opening(&path, OpenMode::CreateNew, slots.transfer());
+    let open = Command::OpenResumable(OpenResumable { token: TOKEN, open });
+    peer.send_with(&open.encode(0).unwrap(), &[slots.descriptor()]);
+    assert_eq!(peer.reply(), Some((0, Reply::Resumable)));
+    assert!(peer.opened().shared);
+    daemon.kill();
+    daemon.start_again();
+    let mut neighbour = sharing(&daemon, &root.path().join("other"), 3);
+    assert!(neighbour.opened().shared);
+    let mut again = Peer::greet(daemon.socket());
+    let (written, durable) = (Mark::default(), Mark::default());
+    let transfer = slots.transfer();
+    let from = Resume { token: TOKEN, written, durable, position: 0, transfer };
+    again.give_again(from, &[slots.descriptor()]);
+    assert!(!again.resumed().shared);
+    again.content(1, b"content");
+    again.command(2, &Command::Finish);
+    again.until(|_, reply| matches!(reply, Reply::Finished(_)).then_some(()));
+    assert_eq!(std::fs::read(&path).unwrap(), b"content");
 }
 
 #[test]

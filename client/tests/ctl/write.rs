@@ -67,6 +67,20 @@ fn every_byte_arrives_and_is_durable() {
 }
 
 #[test]
+fn what_a_path_holds_is_shown_and_acts_on_no_terminal() {
+    let daemon = daemon();
+    let child = write(&daemon, &["/rips/a\nfreemkvctl: forged\u{1b}[2J"]).spawn().unwrap();
+    let said = stderr(&feed(child, b"content"));
+    assert!(said.contains(r"to /rips/a\nfreemkvctl: forged\u{1b}[2J in "), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    let socket = daemon.socket().with_file_name("none\nfreemkvctl: forged\u{1b}[2J");
+    let output = freemkvctl(&socket).args(["abort", "1"]).output().unwrap();
+    let said = stderr(&output);
+    assert!(said.starts_with("freemkvctl: no freemkvd at "), "{said}");
+    assert!(said.contains(r"none\nfreemkvctl: forged\u{1b}[2J: "), "{said}");
+}
+
+#[test]
 fn a_restart_of_the_daemon_is_not_noticed() {
     let daemon = daemon();
     daemon.restart_during_writes(3);

@@ -1,8 +1,9 @@
-//! How many connections there are, of each user and in all.
+//! How many of a thing are taken, by each user and in all: connections, and slots that clients share.
 //!
 //! 1. No user has more than its limit, and all together no more than theirs, whatever the order.
 //! 2. A place is free again when it is dropped, and a user who has none is forgotten.
-//! 3. Nobody is exempt. The limits of a user keep one program that goes wrong from taking what all others
+//! 3. Who takes several gets all of them or none.
+//! 4. Nobody is exempt. The limits of a user keep one program that goes wrong from taking what all others
 //!    need, and it is as likely to be root's: in most containers everybody is.
 
 use std::collections::BTreeMap;
@@ -20,11 +21,12 @@ struct Taken {
     by_user: BTreeMap<u32, u32>,
 }
 
-/// One of them.
+/// One of them, or several that are taken together.
 #[derive(Debug)]
 pub struct Place {
     places: Arc<Places>,
     user: Option<u32>,
+    count: u32,
 }
 
 /// Why there is none.
@@ -48,19 +50,34 @@ impl Places {
         most: u32,
         most_of_user: u32,
     ) -> Result<Place, Crowded> {
+        self.take_all(user, 1, most, most_of_user)
+    }
+
+    /// The same for `count` of them.
+    ///
+    /// # Errors
+    /// [`Crowded`]; then none was taken.
+    pub fn take_all(
+        self: &Arc<Self>,
+        user: Option<u32>,
+        count: u32,
+        most: u32,
+        most_of_user: u32,
+    ) -> Result<Place, Crowded> {
         let mut taken = self.lock();
         let of_user = user.map_or(0, |user| taken.by_user.get(&user).copied().unwrap_or(0));
-        if taken.all >= most {
+        let fits = |there: u32, most: u32| there.checked_add(count).is_some_and(|all| all <= most);
+        if !fits(taken.all, most) {
             return Err(Crowded::InAll);
         }
-        if user.is_some() && of_user >= most_of_user {
+        if user.is_some() && !fits(of_user, most_of_user) {
             return Err(Crowded::ForUser);
         }
-        taken.all += 1;
+        taken.all += count;
         if let Some(user) = user {
-            taken.by_user.insert(user, of_user + 1);
+            taken.by_user.insert(user, of_user + count);
         }
-        Ok(Place { places: Arc::clone(self), user })
+        Ok(Place { places: Arc::clone(self), user, count })
     }
 
     /// How many are taken.
@@ -77,10 +94,10 @@ impl Places {
 impl Drop for Place {
     fn drop(&mut self) {
         let mut taken = self.places.lock();
-        taken.all -= 1;
+        taken.all -= self.count;
         if let Some(user) = self.user {
             match taken.by_user.get_mut(&user) {
-                Some(count) if *count > 1 => *count -= 1,
+                Some(count) if *count > self.count => *count -= self.count,
                 _ => drop(taken.by_user.remove(&user)),
             }
         }
@@ -124,6 +141,24 @@ mod tests {
         drop(taken);
         assert_eq!(places.taken(), 0);
         assert!(places.lock().by_user.is_empty(), "nobody is remembered for ever");
+    }
+
+    #[test]
+    fn several_are_taken_up_to_the_edge_or_not_at_all() {
+        let places = Arc::new(Places::default());
+        let take = |user, count| places.take_all(Some(user), count, 10, 6);
+        let ours = take(1000, 4).unwrap();
+        assert_eq!(take(1000, 3).unwrap_err(), Crowded::ForUser);
+        assert_eq!(take(1000, u32::MAX).unwrap_err(), Crowded::InAll, "nothing overflows");
+        let ours_too = take(1000, 2).unwrap();
+        assert_eq!(take(1001, 5).unwrap_err(), Crowded::InAll);
+        let theirs = take(1001, 4).unwrap();
+        assert_eq!(places.taken(), 10);
+        drop(ours);
+        assert!(take(1000, 5).is_err() && take(1000, 4).is_ok());
+        drop((ours_too, theirs));
+        assert_eq!(places.taken(), 0);
+        assert!(places.lock().by_user.is_empty());
     }
 
     #[test]

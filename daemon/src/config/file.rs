@@ -79,6 +79,8 @@ pub(super) struct Limits {
     pub(super) streams: Option<Spanned<u32>>,
     pub(super) streams_per_user: Option<Spanned<u32>>,
     pub(super) queue_per_user: Option<Spanned<Size>>,
+    pub(super) slots: Option<Spanned<Size>>,
+    pub(super) slots_per_user: Option<Spanned<Size>>,
     pub(super) handshake_timeout: Option<Spanned<Span>>,
     pub(super) idle_timeout: Option<Spanned<Span>>,
     pub(super) path_length: Option<Spanned<u32>>,

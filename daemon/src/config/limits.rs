@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use freemkvd_proto::limits::{LABEL_BYTES_MAX, PATH_BYTES_MAX};
+use freemkvd_proto::limits::{LABEL_BYTES_MAX, PATH_BYTES_MAX, SLOT_BYTES};
 use toml::Spanned;
 
 use super::file;
@@ -24,6 +24,10 @@ pub struct Limits {
     pub streams_per_user_max: u32,
     /// Most bytes in all queues of one user.
     pub queue_per_user_bytes: u64,
+    /// Most bytes in slots that clients share.
+    pub slots_bytes: u64,
+    /// Most bytes in those of one user.
+    pub slots_per_user_bytes: u64,
     /// How long a client may take to say what it wants.
     pub handshake_timeout: Duration,
     /// How long a connection for requests may be silent, or not listen.
@@ -42,6 +46,8 @@ impl Default for Limits {
             streams_max: 256,
             streams_per_user_max: per_user(256),
             queue_per_user_bytes: 256 << 20,
+            slots_bytes: 16 << 30,
+            slots_per_user_bytes: slots_per_user(16 << 30),
             handshake_timeout: Duration::from_secs(5),
             idle_timeout: Duration::from_secs(60),
             path_bytes_max: PATH_BYTES_MAX,
@@ -52,13 +58,15 @@ impl Default for Limits {
 
 impl Limits {
     /// Each with its key, for saying what differs.
-    pub(super) fn rows(&self) -> [(&'static str, String); 9] {
+    pub(super) fn rows(&self) -> [(&'static str, String); 11] {
         [
             ("limits.connections", self.connections_max.to_string()),
             ("limits.connections_per_user", self.connections_per_user_max.to_string()),
             ("limits.streams", self.streams_max.to_string()),
             ("limits.streams_per_user", self.streams_per_user_max.to_string()),
             ("limits.queue_per_user", Size(self.queue_per_user_bytes).to_string()),
+            ("limits.slots", Size(self.slots_bytes).to_string()),
+            ("limits.slots_per_user", Size(self.slots_per_user_bytes).to_string()),
             ("limits.handshake_timeout", Span(self.handshake_timeout).to_string()),
             ("limits.idle_timeout", Span(self.idle_timeout).to_string()),
             ("limits.path_length", self.path_bytes_max.to_string()),
@@ -71,6 +79,13 @@ impl Limits {
 /// user's, and of more than a few never the last, with which somebody else can still look what is going on.
 fn per_user(all: u32) -> u32 {
     all - all / 8
+}
+
+/// The same of so many bytes in slots: whole slots.
+fn slots_per_user(all_bytes: u64) -> u64 {
+    let slot = u64::from(SLOT_BYTES);
+    let slots = all_bytes / slot;
+    (slots - slots / 8) * slot
 }
 
 impl Merge<'_> {
@@ -87,6 +102,10 @@ impl Merge<'_> {
             );
             return Err(self.invalid_or("limits.connections", connections.as_ref(), problem));
         }
+        let slots =
+            |key, size, default| self.size(u64::from(SLOT_BYTES)..=u64::MAX, key, size, default);
+        let slots_bytes = slots("limits.slots", &file.slots, default.slots_bytes)?;
+        let of_user = slots_per_user(slots_bytes);
         let length = |key, length: &Option<Spanned<u32>>, most: usize| {
             let most = u32::try_from(most).unwrap_or(u32::MAX);
             self.count(1..=most, key, length, most).map(|bytes| bytes as usize)
@@ -105,6 +124,8 @@ impl Merge<'_> {
                 &file.streams_per_user,
                 per_user(streams_max),
             )?,
+            slots_bytes,
+            slots_per_user_bytes: slots("limits.slots_per_user", &file.slots_per_user, of_user)?,
             handshake_timeout: self.patience(
                 "limits.handshake_timeout",
                 handshake.as_ref(),

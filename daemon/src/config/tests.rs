@@ -103,6 +103,8 @@ fn limits_are_refused_one_beyond_their_edge() {
         ("streams_per_user", "1", None),
         ("connections_per_user", "1", None),
         ("queue_per_user", "\"1MiB\"", None),
+        ("slots", "\"1MiB\"", None),
+        ("slots_per_user", "\"1MiB\"", None),
         ("path_length", "1", Some("4095")),
         ("label_length", "1", Some("4095")),
     ] {
@@ -116,6 +118,11 @@ fn limits_are_refused_one_beyond_their_edge() {
         (
             "queue_per_user = \"1023KiB\"",
             "limits.queue_per_user is 1023.0 KiB; it must be from 1.0 MiB",
+        ),
+        ("slots = \"1023KiB\"", "limits.slots is 1023.0 KiB; it must be from 1.0 MiB"),
+        (
+            "slots_per_user = \"1023KiB\"",
+            "limits.slots_per_user is 1023.0 KiB; it must be from 1.0 MiB",
         ),
         ("path_length = 0", "limits.path_length is 0; it must be from 1 to 4095"),
         ("path_length = 4096", "limits.path_length is 4096; it must be from 1 to 4095"),
@@ -131,6 +138,10 @@ fn limits_are_refused_one_beyond_their_edge() {
 fn a_user_may_have_almost_all_and_never_the_last_of_many() {
     let limits = parse("[limits]\nstreams = 3\nconnections = 16\n").unwrap().limits;
     assert_eq!((limits.streams_per_user_max, limits.connections_per_user_max), (3, 14));
+    for (all, of_user_bytes) in [("1MiB", 1 << 20), ("8MiB", 7 << 20), ("15MiB", 14 << 20)] {
+        let limits = parse(&format!("[limits]\nslots = \"{all}\"\n")).unwrap().limits;
+        assert_eq!(limits.slots_per_user_bytes, of_user_bytes, "whole slots of {all}");
+    }
     let config = parse("[stream]\nqueue_total = \"512MiB\"\n").unwrap();
     assert_eq!(config.limits.queue_per_user_bytes, 512 << 20, "as much as there is");
 }

@@ -36,12 +36,14 @@ pub(super) async fn refuse(
     let code = ErrorCode::TOO_MANY_CONNECTIONS;
     // The client gets the code alone: a hello has no room for more.
     let why = crowd::connections(crowded, peer.uid, &server.config().limits);
-    warn!(
-        client_pid = peer.pid,
-        client_uid = peer.uid,
-        code = code.0,
-        "refused a connection: {why}"
-    );
+    if server.shop.may_say(peer.uid) {
+        warn!(
+            client_pid = peer.pid,
+            client_uid = peer.uid,
+            code = code.0,
+            "refused a connection: {why}"
+        );
+    }
     let tell = async {
         if socket::refuse(&socket, code).await.is_ok() {
             socket::linger(&socket).await;
@@ -79,13 +81,13 @@ pub(super) async fn serve(
             Some(config.access.refusal(&peer, "write through freemkvd"))
         }
         Ok(Ok((Received::Command(0, command), passed))) if is_opening(&command) => {
-            match opening::check(&server, command, passed) {
+            match opening::check(&server, client, command, passed) {
                 Ok(opening) => transfer::open(&server, &socket, receiver, client, opening).await,
                 Err(failure) => Some(failure),
             }
         }
         Ok(Ok((Received::Command(0, Command::Resume(from)), passed))) => {
-            match opening::check_resume(&server, from, passed) {
+            match opening::check_resume(&server, client, from, passed) {
                 Ok(from) => transfer::resume(&server, &socket, receiver, client, from).await,
                 Err(failure) => Some(failure),
             }
@@ -111,29 +113,33 @@ pub(super) async fn serve(
         }
     };
     if let Some(failure) = failure {
-        tell(&socket, client, failure).await;
+        tell(&server, &socket, client, failure).await;
     }
 }
 
 /// Agrees on a version; `None` when there is nothing more to say.
 async fn greet(server: &Server, socket: &Socket, client: Client, deadline: Instant) -> Option<u16> {
     if server.closer.is_behind(client.uid) {
-        warn!(
-            client_pid = client.pid,
-            client_uid = client.uid,
-            "closed a connection unheard: what this user has passed takes long to be closed"
-        );
+        if server.shop.may_say(client.uid) {
+            warn!(
+                client_pid = client.pid,
+                client_uid = client.uid,
+                "closed a connection unheard: what this user has passed takes long to be closed"
+            );
+        }
         return None;
     }
     match timeout_at(deadline, socket::hello(socket)).await {
         Ok(Ok(Ok(version))) => Some(version),
         Ok(Ok(Err(code))) => {
-            warn!(
-                client_pid = client.pid,
-                client_uid = client.uid,
-                code = code.0,
-                "refused a connection: {code}"
-            );
+            if server.shop.may_say(client.uid) {
+                warn!(
+                    client_pid = client.pid,
+                    client_uid = client.uid,
+                    code = code.0,
+                    "refused a connection: {code}"
+                );
+            }
             None
         }
         Ok(Err(_)) | Err(_) => None,
@@ -141,9 +147,9 @@ async fn greet(server: &Server, socket: &Socket, client: Client, deadline: Insta
 }
 
 /// Tells a client what it did wrong, and waits for it to close.
-async fn tell(socket: &Socket, client: Client, failure: Failure) {
+async fn tell(server: &Server, socket: &Socket, client: Client, failure: Failure) {
     // A muxer that only asks whether its daemon is still there is no news.
-    if failure.code != ErrorCode::ATTACHED {
+    if failure.code != ErrorCode::ATTACHED && server.shop.may_say(client.uid) {
         warn!(
             client_pid = client.pid,
             client_uid = client.uid,

@@ -126,7 +126,10 @@ fn set_weight(server: &Server, asking: &Asking, set: SetWeight) -> Result<(), Fa
     record.set_weight(weight);
     let _ = server.shop.gate.set_weight(stream, weight);
     let _ = server.shop.ledger.change(stream, |entry| entry.weight = weight);
-    info!(stream, weight, client_uid = asking.peer.uid, "stream {stream} has weight {weight} now");
+    let client_uid = asking.peer.uid;
+    if server.shop.may_say(client_uid) {
+        info!(stream, weight, client_uid, "stream {stream} has weight {weight} now");
+    }
     Ok(())
 }
 

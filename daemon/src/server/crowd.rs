@@ -3,7 +3,7 @@
 use freemkvd_proto::{ErrorCode, Failure};
 
 use crate::access::Crowded;
-use crate::config::Limits;
+use crate::config::{Limits, Size};
 use crate::writer::Lacking;
 
 /// There are as many connections as may be.
@@ -33,6 +33,23 @@ pub(super) fn streams(crowded: Crowded, user: Option<u32>, limits: &Limits) -> F
         ),
     };
     Failure::new(ErrorCode::TOO_MANY_STREAMS, message)
+}
+
+/// Clients share as much memory as they may.
+pub(super) fn slots(crowded: Crowded, user: Option<u32>, limits: &Limits) -> Failure {
+    let (whose, most_bytes, key) = match (crowded, user) {
+        (Crowded::ForUser, Some(user)) => {
+            let whose = format!("the slots that user {user} shares");
+            (whose, limits.slots_per_user_bytes, "limits.slots_per_user")
+        }
+        _ => ("all shared slots".to_owned(), limits.slots_bytes, "limits.slots"),
+    };
+    let message = format!(
+        "{whose} would be more than the {} that {key} allows; share less memory, raise it, or wait until another \
+         stream has ended",
+        Size(most_bytes)
+    );
+    Failure::new(ErrorCode::NO_RESOURCES, message)
 }
 
 /// There is no queue for another stream.

@@ -131,9 +131,9 @@ fn report(server: &Server, records: &[Arc<Record>], why: Option<&str>) -> Ending
     for record in server.streams.open().into_iter().filter(is_awaited) {
         let seen = record.snapshot();
         let left = seen.progress.accepted.bytes - seen.progress.written.bytes;
-        let (stream, path) = (record.id, record.path.display());
+        let (stream, path) = (record.id, record.path.display().to_string());
         if !record.is_resumable() && seen.progress.accepted.sequence == 0 {
-            warn!(stream, %path, "stopped before stream {stream} had taken anything");
+            warn!(stream, path, "stopped before stream {stream} had taken anything");
             continue;
         }
         if record.is_resumable() {
@@ -147,7 +147,7 @@ fn report(server: &Server, records: &[Arc<Record>], why: Option<&str>) -> Ending
             };
             warn!(
                 stream,
-                %path,
+                path,
                 left_bytes = left,
                 "stopped while stream {stream} stood still ({call}): {} that were accepted will come again from its \
                  muxer",
@@ -158,7 +158,7 @@ fn report(server: &Server, records: &[Arc<Record>], why: Option<&str>) -> Ending
         ending = Ending::Lost;
         error!(
             stream,
-            %path,
+            path,
             lost_bytes = left,
             not_durable_bytes = seen.progress.accepted.bytes - seen.progress.durable.bytes,
             "stopped at once ({}): {} accepted from the muxer were never written",

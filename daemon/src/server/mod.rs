@@ -46,6 +46,7 @@ use crate::descriptors::Table;
 use crate::device::Devices;
 use crate::foreign::Closer;
 use crate::ledger::Ledger;
+use crate::messages::Messages;
 use crate::sizes::Sizes;
 use crate::storage::Open;
 use crate::writer::{Gate, OpenFiles, Openings, Queues, Shop};
@@ -110,6 +111,8 @@ pub struct Server {
     /// Closes what clients have passed and nobody takes.
     closer: Arc<Closer>,
     places: Arc<Places>,
+    /// The slots that clients share.
+    slots: Arc<Places>,
     paces: pace::Paces,
     streams: Streams,
     ended: resumed::Ended,
@@ -139,6 +142,7 @@ impl Server {
             files: Arc::new(OpenFiles::default()),
             openings: Openings::default(),
             ledger,
+            messages: Messages::default(),
             clock,
         };
         let queues = Queues::new(config.queue_bytes, sizes.queue_total_bytes);
@@ -151,6 +155,7 @@ impl Server {
             descriptors,
             closer: Arc::default(),
             places: Arc::default(),
+            slots: Arc::default(),
             paces: pace::Paces::default(),
             streams: Streams::default(),
             ended: resumed::Ended::default(),
@@ -188,6 +193,10 @@ impl Server {
         resumed::expire(self, now, config.resume_grace);
         for stream in self.streams.forget_ended(now, config.keep_failed) {
             self.shop.ledger.forget(stream);
+        }
+        for (client_uid, count) in self.shop.messages.left_out(now) {
+            let user = client_uid.map(|user| format!(" {user}")).unwrap_or_default();
+            warn!(client_uid, "{count} more messages that user{user} has caused are left out");
         }
         systemd::alive(&status::sentence(&self.status()));
     }
@@ -231,7 +240,9 @@ impl Server {
         let claim = match self.descriptors.for_connection() {
             Ok(claim) => claim,
             Err(full) => {
-                warn!("closed a connection unheard: {full}");
+                if self.shop.may_say(peer.uid) {
+                    warn!("closed a connection unheard: {full}");
+                }
                 let claim = self.descriptors.for_one_too_many();
                 return connection::close(self, socket, peer.uid, claim);
             }

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use freemkvd_proto::limits::WEIGHTS;
+use freemkvd_proto::limits::{SLOT_BYTES, SLOTS_MAX, WEIGHTS};
 use freemkvd_proto::{
     Command, ErrorCode, Failure, Leftover, Open, OpenFile, OpenGiven, OpenResumable, Resume, Token,
     Transfer,
@@ -11,9 +11,10 @@ use freemkvd_proto::{
 
 use super::guarded::unexpected;
 use super::socket::Passed;
-use super::{Server, control};
+use super::{Server, control, crowd};
+use crate::access::{Crowded, Place};
 use crate::storage::{BadSlots, Descriptors, Slots};
-use crate::writer::{By, Ending, going_away};
+use crate::writer::{By, Client, Ending, going_away};
 
 /// A stream that is to be opened.
 pub(super) struct Opening {
@@ -51,22 +52,32 @@ pub(super) fn is_opening(command: &Command) -> bool {
 ///
 /// # Errors
 /// What to tell the client.
-pub(super) fn check(server: &Server, command: Command, passed: Passed) -> Result<Opening, Failure> {
+pub(super) fn check(
+    server: &Server,
+    client: Client,
+    command: Command,
+    passed: Passed,
+) -> Result<Opening, Failure> {
     refuse_while_draining(server)?;
     let plain = |token, open| OpenFile { token, open, publish: false, leftover: Leftover::Keep };
     match command {
-        Command::Open(open) => by_path(server, plain(None, open), passed),
+        Command::Open(open) => by_path(server, client, plain(None, open), passed),
         Command::OpenResumable(OpenResumable { token, open }) => {
-            by_path(server, plain(Some(token), open), passed)
+            by_path(server, client, plain(Some(token), open), passed)
         }
-        Command::OpenFile(file) => by_path(server, file, passed),
-        Command::OpenGiven(given) => by_descriptor(server, given, passed),
+        Command::OpenFile(file) => by_path(server, client, file, passed),
+        Command::OpenGiven(given) => by_descriptor(server, client, given, passed),
         _ => Err(Failure::new(ErrorCode::INTERNAL, "a command that opens nothing")),
     }
 }
 
 /// Of the ways to open a stream by a path the most general one says all.
-fn by_path(server: &Server, file: OpenFile, passed: Passed) -> Result<Opening, Failure> {
+fn by_path(
+    server: &Server,
+    client: Client,
+    file: OpenFile,
+    passed: Passed,
+) -> Result<Opening, Failure> {
     let ending = Ending::of(&file);
     let OpenFile { token, open, .. } = file;
     let Open { path, mode, size_hint_bytes, transfer, weight, window_bytes } = open;
@@ -88,12 +99,18 @@ fn by_path(server: &Server, file: OpenFile, passed: Passed) -> Result<Opening, F
     let path = ending.opened_path(path);
     let most = usize::from(transfer != Transfer::Inline);
     none_beside_slots(transfer, passed.files.count().saturating_sub(most))?;
-    let slots = slots(transfer, passed)?.0;
+    let place = place(server, client, transfer)?;
+    let slots = slots(transfer, passed, place)?.0;
     let by = By::Path(mode);
     Ok(Opening { by, path, ending, token, size_hint_bytes, weight, window_bytes, transfer, slots })
 }
 
-fn by_descriptor(server: &Server, given: OpenGiven, passed: Passed) -> Result<Opening, Failure> {
+fn by_descriptor(
+    server: &Server,
+    client: Client,
+    given: OpenGiven,
+    passed: Passed,
+) -> Result<Opening, Failure> {
     let OpenGiven { token, label, empties, passes_directory, .. } = given;
     let OpenGiven { size_hint_bytes, transfer, weight, window_bytes, .. } = given;
     let most = server.config().limits.label_bytes_max;
@@ -114,23 +131,27 @@ fn by_descriptor(server: &Server, given: OpenGiven, passed: Passed) -> Result<Op
     let is_shared = transfer != Transfer::Inline;
     let files = if passes_directory { 3 } else { 2 };
     expect(usize::from(is_shared) + files, is_shared, &passed)?;
-    let (slots, rest) = slots(transfer, passed)?;
+    let place = place(server, client, transfer)?;
+    let (slots, rest) = slots(transfer, passed, place)?;
     let by = By::Descriptor { files: rest.files, empties };
     let ending = Ending::default();
     Ok(Opening { by, path, ending, token, size_hint_bytes, weight, window_bytes, transfer, slots })
 }
 
-/// The same for a `Resume`. What came beside the slots is counted when it is known which stream it is.
+/// The same for a `Resume`. A stream that is there goes on: where there is no place for its slots its content goes
+/// inline. What came beside the slots is counted when it is known which stream it is.
 ///
 /// # Errors
 /// What to tell the client.
 pub(super) fn check_resume(
     server: &Server,
+    client: Client,
     from: Resume,
     passed: Passed,
 ) -> Result<Resuming, Failure> {
     refuse_while_draining(server)?;
-    let (slots, rest) = slots(from.transfer, passed)?;
+    let place = take_place(server, client, from.transfer).ok().flatten();
+    let (slots, rest) = slots(from.transfer, passed, place)?;
     Ok(Resuming { from, slots, rest })
 }
 
@@ -157,8 +178,34 @@ pub(super) fn none_beside_slots(transfer: Transfer, rest: usize) -> Result<(), F
     }
 }
 
-/// The memory of shared slots, which comes first, and what comes after it.
-fn slots(transfer: Transfer, mut passed: Passed) -> Result<(Option<Slots>, Passed), Failure> {
+/// A place for the slots among all that are shared; `None` for a stream that has none.
+fn place(server: &Server, client: Client, transfer: Transfer) -> Result<Option<Place>, Failure> {
+    take_place(server, client, transfer)
+        .map_err(|crowded| crowd::slots(crowded, client.uid, &server.config().limits))
+}
+
+fn take_place(
+    server: &Server,
+    client: Client,
+    transfer: Transfer,
+) -> Result<Option<Place>, Crowded> {
+    let count = match transfer {
+        Transfer::Inline => return Ok(None),
+        // More are refused, and for that.
+        Transfer::Shared { slots } => slots.min(SLOTS_MAX),
+    };
+    let limits = &server.config().limits;
+    let most = |bytes: u64| u32::try_from(bytes / u64::from(SLOT_BYTES)).unwrap_or(u32::MAX);
+    let (most, most_of_user) = (most(limits.slots_bytes), most(limits.slots_per_user_bytes));
+    server.slots.take_all(client.uid, count, most, most_of_user).map(Some)
+}
+
+/// The memory of shared slots, which comes first, and what comes after it. Without a place none is mapped.
+fn slots(
+    transfer: Transfer,
+    mut passed: Passed,
+    place: Option<Place>,
+) -> Result<(Option<Slots>, Passed), Failure> {
     let Transfer::Shared { slots } = transfer else {
         return Ok((None, passed));
     };
@@ -166,8 +213,11 @@ fn slots(transfer: Transfer, mut passed: Passed) -> Result<(Option<Slots>, Passe
         return Err(no_descriptor());
     }
     let rest = Passed { files: passed.files.split_off(1), is_cut: passed.is_cut };
-    let slots = Slots::offered(passed.files.first(), slots);
-    Ok((slots.map_err(|bad| bad.failure())?, rest))
+    let Some(place) = place else {
+        return Ok((None, rest));
+    };
+    let slots = Slots::offered(passed.files.first(), slots).map_err(|bad| bad.failure())?;
+    Ok((slots.map(|slots| slots.in_place(place)), rest))
 }
 
 fn expect(wanted: usize, is_shared: bool, passed: &Passed) -> Result<(), Failure> {

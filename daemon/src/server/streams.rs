@@ -14,9 +14,12 @@ use crate::budget::StreamId;
 use crate::config::Limits;
 use crate::writer::Record;
 
-/// Streams that ended badly and are remembered: enough for a night in which a disk fails, and a bound
+/// Streams of one user that ended badly and are remembered: enough for a night in which a disk fails, and a bound
 /// for a client that fails on purpose.
 const ENDED_MAX: usize = 64;
+
+/// The same for all users. There are a few, or somebody has a range of numbers; then each has less.
+const ALL_ENDED_MAX: usize = 1024;
 
 /// See the module's documentation.
 #[derive(Default)]
@@ -66,7 +69,7 @@ impl Streams {
     #[must_use]
     pub fn forget_ended(&self, now: Duration, keep: Duration) -> Vec<StreamId> {
         let mut by_id = self.lock();
-        let (mut gone, mut kept) = (Vec::new(), Vec::new());
+        let (mut gone, mut kept) = (Vec::new(), BTreeMap::<_, Vec<_>>::new());
         for record in by_id.values() {
             let seen = record.snapshot();
             let Some(ended) = seen.ended else { continue };
@@ -75,11 +78,11 @@ impl Streams {
             }
             let badly = matches!(seen.activity, StreamState::Failed | StreamState::Abandoned);
             match badly && seen.was_opened && now.saturating_sub(ended) < keep {
-                true => kept.push(record.id),
+                true => kept.entry(record.client.uid).or_default().push(record.id),
                 false => gone.push(record.id),
             }
         }
-        gone.extend(&kept[..kept.len().saturating_sub(ENDED_MAX)]);
+        gone.extend(too_many(kept.into_values().collect()));
         by_id.retain(|id, _| !gone.contains(id));
         gone
     }
@@ -117,6 +120,23 @@ impl Streams {
     }
 }
 
+/// What is forgotten of the streams of each user, of which the last one ended last: the oldest of those who have most.
+fn too_many(by_user: Vec<Vec<StreamId>>) -> Vec<StreamId> {
+    let mut most = ENDED_MAX;
+    while most > 1 && by_user.iter().map(|ids| ids.len().min(most)).sum::<usize>() > ALL_ENDED_MAX {
+        most -= 1;
+    }
+    let (mut gone, mut left) = (Vec::new(), Vec::new());
+    for mut ids in by_user {
+        left.extend(ids.split_off(ids.len().saturating_sub(most)));
+        gone.append(&mut ids);
+    }
+    // More users than that.
+    left.sort_unstable();
+    gone.extend(&left[..left.len().saturating_sub(ALL_ENDED_MAX)]);
+    gone
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -141,6 +161,38 @@ mod tests {
         assert_eq!(streams.insert(&record(5, 1001), &limits), Err(Crowded::InAll));
         first.end(None);
         assert_eq!(streams.insert(&record(6, 1000), &limits), Ok(()), "a place is free again");
+    }
+
+    /// How many streams of each user are remembered, when each had so many that failed.
+    fn remembered(counts: &[usize]) -> Vec<usize> {
+        let mut id = 0;
+        let all: Vec<Vec<_>> = counts
+            .iter()
+            .map(|&count| {
+                id += count as u64;
+                (id - count as u64..id).collect()
+            })
+            .collect();
+        let gone = too_many(all.clone());
+        let kept = |ids: &Vec<_>| {
+            let kept: Vec<_> = ids.iter().copied().filter(|id| !gone.contains(id)).collect();
+            assert!(ids.ends_with(&kept), "the newest are kept");
+            kept.len()
+        };
+        all.iter().map(kept).collect()
+    }
+
+    #[test]
+    fn nobody_makes_the_daemon_forget_the_failures_of_another() {
+        assert_eq!(remembered(&[64, 2]), [64, 2]);
+        assert_eq!(remembered(&[5000, 2, 65]), [64, 2, 64]);
+        // 100 numbers of one user have less each, who has few has all.
+        let mut counts = vec![64; 100];
+        counts.push(3);
+        let kept = remembered(&counts);
+        assert!(kept.iter().sum::<usize>() <= ALL_ENDED_MAX && kept[0] >= 9, "{kept:?}");
+        assert_eq!(kept[100], 3);
+        assert_eq!(remembered(&vec![2; 2000]).iter().sum::<usize>(), ALL_ENDED_MAX);
     }
 
     #[test]

@@ -149,13 +149,15 @@ async fn serve(
         },
         Stopped::Gone => {}
         Stopped::Rule(failure) => {
-            warn!(
-                stream = record.id,
-                client_pid = record.client.pid,
-                code = failure.code.0,
-                "disconnected a muxer: {}",
-                failure.message
-            );
+            if server.shop.may_say(record.client.uid) {
+                warn!(
+                    stream = record.id,
+                    client_pid = record.client.pid,
+                    code = failure.code.0,
+                    "disconnected a muxer: {}",
+                    failure.message
+                );
+            }
             record.queue.end(End::ClientGone);
             record.answer(0, Reply::Failed(failure));
             // It may not be listening either.

@@ -11,6 +11,9 @@ use std::path::{Component, Path, PathBuf};
 use freemkvd_proto::OpenMode;
 use freemkvd_proto::limits::SLOTS_MAX;
 
+use crate::access::Place;
+use crate::storage::creation::{DIRECTORIES_MADE_MAX, too_many_missing};
+
 use super::{
     Abilities, BadSlots, Content, Creation, Device, FileId, Known, Manner, Medium, Open, OpenError,
     Opened, Pages, Storage, below, outside,
@@ -31,6 +34,12 @@ impl Slots {
     /// [`BadSlots::Count`].
     pub fn offered(_memory: Option<&Descriptor>, slots: u32) -> Result<Option<Self>, BadSlots> {
         if (1..=SLOTS_MAX).contains(&slots) { Ok(None) } else { Err(BadSlots::Count(slots)) }
+    }
+
+    /// As on Linux.
+    #[must_use]
+    pub fn in_place(self, _place: Place) -> Self {
+        match self {}
     }
 
     /// As on Linux.
@@ -210,6 +219,11 @@ fn make_directories(
     let operation = "create the directory of";
     let io = |source| OpenError::Io { path: path.to_owned(), operation, source };
     let (root, rest) = below(roots, path).ok_or_else(|| outside(roots, path))?;
+    let missing = path.ancestors().skip(1).take(DIRECTORIES_MADE_MAX + 1);
+    let missing = missing.take_while(|path| path.symlink_metadata().is_err());
+    if missing.count() > DIRECTORIES_MADE_MAX {
+        return Err(io(too_many_missing()));
+    }
     let mut reached = root.to_owned();
     for step in rest.parent().into_iter().flat_map(Path::components) {
         if !matches!(step, Component::Normal(_)) {

@@ -24,6 +24,7 @@ use crate::clock::Clock;
 use crate::descriptors;
 use crate::device::{Device, Devices};
 use crate::ledger::{Entry, Ledger};
+use crate::messages::Messages;
 use crate::space::Announcement;
 use crate::storage::{self, Descriptors, Medium, Open};
 
@@ -44,8 +45,18 @@ pub struct Shop {
     pub openings: Openings,
     /// What the next daemon has to know.
     pub ledger: Ledger,
+    /// How many lines of the log users have caused.
+    pub messages: Messages,
     /// The time.
     pub clock: Clock,
+}
+
+impl Shop {
+    /// Whether one more line of the log that `user` has caused is said.
+    #[must_use]
+    pub fn may_say(&self, user: Option<u32>) -> bool {
+        self.messages.may_say(user, self.clock.now())
+    }
 }
 
 /// Starts the writer thread of `record`, which opens `target` and answers the client's `Open`. It may have
@@ -106,6 +117,7 @@ fn live(
             match is_new {
                 // What has failed before is known; nothing is left to be made of its file.
                 _ if record.failure().is_some() => {}
+                true if !shop.may_say(record.client.uid) => {}
                 true => info!(stream, path, code, "refused: {message}"),
                 false => error!(
                     stream,

@@ -79,7 +79,7 @@ impl Writer<'_> {
     }
 
     fn tell_no_space(&self, error: &io::Error, missing_bytes: u64) {
-        let (stream, path) = (self.record.id, self.record.path.display());
+        let (stream, path) = (self.record.id, self.record.path.display().to_string());
         // Nobody knows how much, where some is free and yet not for this file: a quota, or the file system's own.
         let missing = match missing_bytes {
             0 => String::new(),
@@ -87,7 +87,7 @@ impl Writer<'_> {
         };
         warn!(
             stream,
-            %path,
+            path,
             missing_bytes,
             errno = error.raw_os_error(),
             "stream {stream} waits for space{missing} and gives up after {}: {path}; free some",

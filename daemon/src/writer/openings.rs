@@ -298,6 +298,7 @@ mod tests {
     use crate::config::RootSettings;
     use crate::device::Devices;
     use crate::ledger::Ledger;
+    use crate::messages::Messages;
     use crate::storage::{Creation, Descriptors, Known, Open, OpenError, Opened};
     use crate::writer::{End, Ending, Gate, OpenFiles, Queue, Queues};
 
@@ -345,6 +346,7 @@ mod tests {
             files: Arc::new(OpenFiles::default()),
             openings: Openings::default(),
             ledger: Ledger::default(),
+            messages: Messages::default(),
             clock,
         };
         (shop, table)

@@ -408,16 +408,17 @@ impl Record {
     /// whoever reads the answer may open the file again, and counts as one stream less.
     pub fn end(&self, last: Option<(u64, Reply)>) {
         self.queue.close();
+        // Without the lock: unmapping may take a moment, and status must not wait for it. Before the answer:
+        // whoever reads that may share as much again.
+        let slots = self.lock().slots.take();
+        drop(slots);
         let mut inner = self.lock();
         inner.answers.extend(last);
         inner.ended = Some(self.clock.now());
         inner.device = None;
         inner.charged_bytes = 0;
         inner.kernel_dirty_bytes = None;
-        let slots = inner.slots.take();
         drop(inner);
-        // Unmapping may take a moment, and status must not wait for it.
-        drop(slots);
         self.wake();
     }
 

@@ -5,6 +5,8 @@ use std::process::ExitCode;
 
 use freemkvd_client::Error;
 
+use crate::table::plain;
+
 /// The exit codes. Their numbers are fixed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
@@ -54,7 +56,8 @@ impl Failed {
 
     /// Tells the person, with what they can do about it.
     pub(crate) fn print(&self) {
-        let mut text = format!("freemkvctl: {self}\n");
+        // What the daemon says quotes paths, which others may have chosen.
+        let mut text = format!("freemkvctl: {}\n", plain(&self.to_string()));
         match self {
             Self::Client(Error::NoDaemon { source, .. })
             | Self::Open(Error::NoDaemon { source, .. })

@@ -13,6 +13,7 @@ use crate::exit::{Exit, Failed, in_words};
 use crate::interrupt::Interrupt;
 use crate::report::{Look, report};
 use crate::screen::Screen;
+use crate::table::plain;
 use crate::units::Sizes;
 
 /// A daemon answers from memory in milliseconds. Longer than this a person would not wait, and a
@@ -138,7 +139,7 @@ impl Output {
     /// On a terminal the message takes the picture's place: figures that are no longer true must
     /// not stay. Elsewhere it is said once, and not among the figures.
     fn show_absence(&mut self, error: &Error, json: bool) -> Result<Reader, Failed> {
-        let text = format!("{}; trying again, Ctrl-C ends\n", in_words(error));
+        let text = format!("{}; trying again, Ctrl-C ends\n", plain(&in_words(error)));
         let screen = Screen::of_stdout();
         if screen.terminal && !json {
             self.pictures += 1;

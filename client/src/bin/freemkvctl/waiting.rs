@@ -11,6 +11,8 @@ use freemkvd_client::Error;
 use freemkvd_client::control::Control;
 use freemkvd_proto::status::{Status, Stream, StreamState};
 
+use crate::table::plain;
+
 /// How often the daemon is asked, and how long it may take.
 const TICK: Duration = Duration::from_secs(2);
 const TIMEOUT: Duration = Duration::from_secs(1);
@@ -82,7 +84,7 @@ fn of(stream: &Stream) -> Option<(String, String)> {
 fn say(text: &str) {
     // Over the line that shows how far it is.
     let erase = if io::stderr().is_terminal() { "\r\x1b[K" } else { "" };
-    let _ = writeln!(io::stderr(), "{erase}freemkvctl: {text}");
+    let _ = writeln!(io::stderr(), "{erase}freemkvctl: {}", plain(text));
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ use crate::cli::{LeftoverChoice, WriteOptions};
 use crate::exit::{Exit, Failed};
 use crate::input::Input;
 use crate::interrupt::Interrupt;
+use crate::table::plain;
 use crate::units::{human, seconds};
 use crate::waiting::Waiting;
 
@@ -52,7 +53,7 @@ pub(crate) fn run(socket: Option<&Path>, options: &WriteOptions) -> Result<Exit,
         let text = format!(
             "wrote {} to {} in {}, durable; opened {opened_by}\n",
             human(finished.len_bytes),
-            path.display(),
+            plain(&path.display().to_string()),
             match took.as_secs() {
                 0..60 => format!("{:.1} s", took.as_secs_f64()),
                 whole => seconds(whole),

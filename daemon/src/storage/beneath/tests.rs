@@ -226,6 +226,24 @@ fn directories_are_made_only_if_wanted_and_only_below_the_root() {
 }
 
 #[test]
+fn sixteen_directories_are_made_for_one_file_and_of_more_none() {
+    let place = Place::new();
+    let made = Creation { directory_mode: Some(0o777), ..Creation::default() };
+    let deep = |name: &str, count: usize| format!("{}film", format!("{name}/").repeat(count));
+    let error = place.make(&deep("a", 17), OpenMode::Create, made).err().unwrap();
+    assert!(error.to_string().contains("more than 16 directories are missing"), "{error}");
+    assert!(!place.root.join("a").exists());
+    let deepest = deep("d", 2000);
+    assert!(place.make(&deepest, OpenMode::Create, made).is_err());
+    assert!(!place.root.join("d").exists());
+    assert!(place.make(&deep("a", 16), OpenMode::Create, made).is_ok());
+    assert!(place.make(&deep("a", 32), OpenMode::Create, made).is_ok(), "16 are there");
+    assert!(place.make(&deep("a", 49), OpenMode::Create, made).is_err());
+    let a = place.root.join(deep("a", 33));
+    assert!(!a.parent().unwrap().exists());
+}
+
+#[test]
 fn the_group_of_a_directory_is_that_of_what_is_made_in_it() {
     let place = Place::new();
     fs::set_permissions(&place.root, fs::Permissions::from_mode(0o2775)).unwrap();

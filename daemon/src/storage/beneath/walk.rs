@@ -18,6 +18,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::Refused;
+use crate::storage::creation::{DIRECTORIES_MADE_MAX, too_many_missing};
 use crate::storage::steps;
 
 /// How often a walk is begun again after a rename somewhere on the host that may have led it out. Somebody
@@ -50,12 +51,15 @@ pub(super) fn directory_of(
 }
 
 /// Makes the directories of `path` below `root` that are missing, each durable before the next, and enters
-/// the last one.
+/// the last one. Where too many are missing none is made.
 fn make(root: &OwnedFd, path: &Path, mode: Mode) -> Result<OwnedFd, Refused> {
     let io = |errno: Errno| Refused::Io("create the directory of", errno.into());
     // Of what a ".." after a missing directory means, there is no common opinion.
     if !path.components().all(|step| matches!(step, Component::Normal(_))) {
         return Err(io(Errno::NOENT));
+    }
+    if missing(root, path, DIRECTORIES_MADE_MAX + 1) > DIRECTORIES_MADE_MAX {
+        return Err(Refused::Io("create the directory of", too_many_missing()));
     }
     let mut above = root.try_clone().map_err(|error| Refused::Io("open", error))?;
     let mut reached = PathBuf::new();
@@ -78,6 +82,15 @@ fn make(root: &OwnedFd, path: &Path, mode: Mode) -> Result<OwnedFd, Refused> {
         .map_err(|errno| refused("enter the directory of", errno))?;
     }
     Ok(above)
+}
+
+/// How many directories of `path` are missing at its end, counted up to `most`. That one is not entered for another reason is found out
+/// by whoever makes them.
+fn missing(root: &OwnedFd, path: &Path, most: usize) -> usize {
+    let is_missing = |path: &&Path| {
+        !path.as_os_str().is_empty() && matches!(enter(root, path), Err(Errno::NOENT))
+    };
+    path.ancestors().take(most).take_while(is_missing).count()
 }
 
 fn enter(root: &OwnedFd, path: &Path) -> rustix::io::Result<OwnedFd> {

@@ -13,6 +13,7 @@ use rustix::fs::{SealFlags, fcntl_get_seals, fstat};
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
+use crate::access::Place;
 use crate::storage::BadSlots;
 
 /// What comes with an `Open`.
@@ -24,6 +25,8 @@ pub struct Slots {
     /// Where it is mapped. A number and not a pointer: nobody may follow it (rule 1).
     address: usize,
     len: usize,
+    /// Given back after it was unmapped.
+    place: Option<Place>,
 }
 
 impl Slots {
@@ -55,10 +58,18 @@ impl Slots {
             return Err(BadSlots::Size { found_bytes, slots });
         }
         match map(memory, len) {
-            Ok(address) => Ok(Some(Self { address, len })),
+            Ok(address) => Ok(Some(Self { address, len, place: None })),
             Err(Errno::NOMEM | Errno::PERM) => Ok(None),
             Err(errno) => Err(BadSlots::Map(errno.into())),
         }
+    }
+
+    /// The same, with the place that it takes among all that is shared, for as long as it is mapped.
+    #[must_use]
+    pub fn in_place(self, place: Place) -> Self {
+        let mut slots = self;
+        slots.place = Some(place);
+        slots
     }
 
     /// How many there are.
