@@ -196,6 +196,10 @@ impl Options {
     ///
     /// * A file that this process opens is the file that its user, its umask and its mounts make of the path.
     ///   The daemon's roots and rights do not matter, only whether the file is a regular one.
+    /// * With [`OpenBy::Auto`] this process opens nothing that others may have planted on the way: no file whose
+    ///   name is a symbolic link, none that exists with several names (hard links), and, on Linux, no directory
+    ///   behind a link that is neither root's nor this user's. Each is an error, also for root, who could
+    ///   otherwise be led to any file of the host. With [`OpenBy::Descriptor`] links lead where they always do.
     /// * With [`OpenBy::Auto`] the daemon opens a file that this process may not open (permission denied, or
     ///   read-only here), that the daemon does not take, or whose directory is missing, which the daemon may be
     ///   configured to make; if the path is known to lead to the same place for it. That is said on standard

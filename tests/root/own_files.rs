@@ -1,13 +1,13 @@
 //! Files that their muxers open, where that makes a difference: the daemon is another user, or a path means
 //! something else to it.
 //!
-//! Injected: users, umasks, directories that one of them may not enter, read or change, mounts that only the
-//! muxer has, a file system that stands still, and kill -9 of the daemon.
+//! Injected: users, umasks, directories that one of them may not enter, read or change, links that somebody has
+//! planted, mounts that only the muxer has, a file system that stands still, and kill -9 of the daemon.
 
 mod ground;
 
 use std::fs::{self, Permissions};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown, symlink};
 use std::time::{Duration, Instant};
 
 use freemkvd_client::{Error, OpenBy, RipFile};
@@ -241,4 +241,57 @@ fn a_disk_that_hangs_holds_up_no_open_for_longer_than_it_may_take() {
     };
     assert!(wait_until(is_over), "it still opens");
     assert!(!path.exists(), "what was opened in vain is taken away");
+}
+
+#[test]
+#[ignore = "needs root: users, loop devices"]
+fn nobody_is_led_by_planted_links_to_files_that_the_planter_may_not_write() {
+    let ground = Ground::new("ext4");
+    let open = ground.directory("root/open", DAEMON, 0o777);
+    let secret = ground.directory("secret", 0, 0o700);
+    let victim = secret.join("victim");
+    fs::write(&victim, "content").unwrap();
+    let planted = |target: &str, name: &str, owner: u32| {
+        symlink(target, open.join(name)).unwrap();
+        lchown(open.join(name), Some(owner), None).unwrap();
+    };
+    planted("../../secret/victim", "link", MUXER);
+    planted("../../secret/victim", "film.partial", MUXER);
+    planted("../../secret/new", "dangling", MUXER);
+    planted("../../secret", "season", MUXER);
+    // The kernel has this one made only by somebody who may write the file, if it protects hard links.
+    fs::hard_link(&victim, open.join("second")).unwrap();
+    for (name, more, why) in [
+        ("link", &["--overwrite"][..], "it is a symbolic link, and is opened only by"),
+        ("film", &["--overwrite", "--publish"], "it is a symbolic link, and is opened only by"),
+        ("dangling", &["--overwrite"], "it is a symbolic link, and is opened only by"),
+        ("second", &["--overwrite"], "it has other names, too (hard links), and is opened only by"),
+        ("season/victim", &["--overwrite"], "the link season on the way to it is user 20702's"),
+        ("season/new", &[], "the link season on the way to it is user 20702's"),
+    ] {
+        let muxer = ground.muxer(0, "022", more, &open.join(name));
+        let said = ground.feed(muxer, MIB).fails();
+        assert!(said.contains("cannot open, in this process, ") && said.contains(why), "{said}");
+        assert_eq!(fs::read(&victim).unwrap(), b"content", "{name}");
+        assert_eq!(fs::read_dir(&secret).unwrap().count(), 1, "{name}");
+    }
+
+    // Root's own layout goes on working, and the user's own one for that user.
+    let theirs = ground.directory("theirs", MUXER, 0o755);
+    planted("../../secret", "roots", 0);
+    planted("../../theirs", "users", MUXER);
+    for (user, name, there) in [(0, "roots/film", &secret), (MUXER, "users/film", &theirs)] {
+        let said = ground.feed(ground.muxer(user, "022", &[], &open.join(name)), MIB).succeeds();
+        assert!(said.ends_with(BY_DESCRIPTOR), "{said}");
+        ground.is_film(&there.join("film"), MIB);
+    }
+    // And whoever is told to open it himself does, as any program.
+    for name in ["link", "season/new", "second"] {
+        let by_descriptor = ["--overwrite", "--open-by", "descriptor"];
+        let muxer = ground.muxer(0, "022", &by_descriptor, &open.join(name));
+        let said = ground.feed(muxer, MIB).succeeds();
+        assert!(said.ends_with(BY_DESCRIPTOR), "{said}");
+    }
+    ground.is_film(&victim, MIB);
+    ground.is_film(&secret.join("new"), MIB);
 }

@@ -5,13 +5,15 @@ use std::path::Path;
 
 use freemkvd_proto::OpenMode;
 
+use crate::OpenBy;
+
 /// There is none.
 #[derive(Debug)]
 pub(crate) enum Given {}
 
 impl Given {
     /// Fails.
-    pub(crate) fn open(_path: &Path, _mode: OpenMode) -> io::Result<Self> {
+    pub(crate) fn open(_path: &Path, _mode: OpenMode, _by: OpenBy) -> io::Result<Self> {
         Err(io::ErrorKind::Unsupported.into())
     }
 
