@@ -202,8 +202,8 @@ impl Options {
     ///   otherwise be led to any file of the host. With [`OpenBy::Descriptor`] links lead where they always do.
     /// * With [`OpenBy::Auto`] the daemon opens a file that this process may not open (permission denied, or
     ///   read-only here), that the daemon does not take, or whose directory is missing, which the daemon may be
-    ///   configured to make; if the path is known to lead to the same place for it. That is said on standard
-    ///   error, once. All other errors are those of this process.
+    ///   configured to make; if the path is known to lead to the same place for it: this process can look at all of it,
+    ///   and no other mount begins on the way, nor behind a link. That is said on standard error, once. All other errors are those of this process.
     /// * [`publish`](Self::publish) and [`leftover`](Self::leftover) are done by whoever opened the file. A
     ///   process that dies in the middle of a file that it opened itself leaves it as it is: nobody else has the
     ///   right to remove it, or to give it another name. Nor does anybody look whether the `NAME` that a

@@ -123,10 +123,10 @@ fn a_daemon_that_can_not_be_seen_may_be_anywhere() {
 fn the_daemon_opens_what_its_muxer_may_not_only_if_the_path_is_the_same_to_both() {
     let ground = Ground::new("ext4");
     let closed = ground.directory("root/closed", DAEMON, 0o755);
-    let hidden = ground.directory("root/hidden", DAEMON, 0o700);
-    let deep = ground.directory("root/hidden/deep", DAEMON, 0o700);
-    for directory in [&closed, &hidden, &deep] {
-        let path = directory.join("film");
+    let deep = ground.directory("root/closed/deep", DAEMON, 0o755);
+    let ways = ground.directory("root/ways", DAEMON, 0o755);
+    symlink("../closed", ways.join("way")).unwrap();
+    for path in [closed.join("film"), deep.join("film"), ways.join("way/linked")] {
         let said = ground.feed(ground.muxer(MUXER, "022", &[], &path), MIB).succeeds();
         assert!(said.ends_with(INSTEAD), "{said}");
         let why = format!(
@@ -162,6 +162,49 @@ fn the_daemon_opens_what_its_muxer_may_not_only_if_the_path_is_the_same_to_both(
         assert!(said.contains("cannot open, in this process, "), "{said}");
         assert!(!path.exists());
     }
+}
+
+#[test]
+#[ignore = "needs root: users, mounts, loop devices"]
+fn the_daemon_is_not_told_a_path_of_which_something_may_lead_it_elsewhere() {
+    let ground = Ground::new("ext4");
+    let directory = |name: &str| ground.directory(name, DAEMON, 0o755);
+    let (open, new) = (directory("root/open"), directory("root/open/new"));
+    fs::write(new.join("film"), "content").unwrap();
+    // To the muxer `new` is another directory, which is read-only. A link leads there.
+    let inner = directory("inner");
+    fs::write(inner.join("film"), "inner").unwrap();
+    symlink("new/film", open.join("film")).unwrap();
+    let (from, to) = (inner.display(), new.display());
+    let read_only = format!("mount --bind {from} {to} && mount -o remount,bind,ro {to}");
+    let more = ["--overwrite"];
+    let muxer = ground.muxer_after(&read_only, MUXER, "022", &more, &open.join("film"));
+    let said = ground.feed(muxer, MIB).fails();
+    assert!(said.contains("it is a symbolic link"), "{said}");
+    assert_eq!(fs::read(new.join("film")).unwrap(), b"content");
+
+    // What may not be looked at may be a link: that could lead anywhere below the root.
+    let hidden = ground.directory("root/hidden", DAEMON, 0o700);
+    symlink("../open/new/film", hidden.join("film")).unwrap();
+    for name in ["film", "new", "deep/film"] {
+        let muxer = ground.muxer(MUXER, "022", &more, &hidden.join(name));
+        let said = ground.feed(muxer, MIB).fails();
+        assert!(said.contains("cannot open, in this process, "), "{said}");
+        assert!(said.contains("Permission denied"), "{said}");
+    }
+    assert_eq!(fs::read(new.join("film")).unwrap(), b"content");
+    assert_eq!(fs::read_dir(&hidden).unwrap().count(), 1);
+
+    // The muxer goes through a link of its own mount to what it may not write; the daemon would go elsewhere.
+    let (closed, theirs) = (directory("root/closed"), directory("theirs"));
+    symlink(&closed, theirs.join("way")).unwrap();
+    let way = directory("root/open/way");
+    let over = format!("mount --bind {} {}", theirs.display(), open.display());
+    let muxer = ground.muxer_after(&over, MUXER, "022", &[], &open.join("way/film"));
+    let said = ground.feed(muxer, MIB).fails();
+    assert!(said.contains("Permission denied"), "{said}");
+    assert_eq!(fs::read_dir(&closed).unwrap().count(), 0);
+    assert_eq!(fs::read_dir(&way).unwrap().count(), 0);
 }
 
 #[test]
