@@ -6,6 +6,7 @@ use std::path::Path;
 use freemkvd_proto::OpenMode;
 
 use crate::OpenBy;
+use crate::directory::Directory;
 
 /// There is none.
 #[derive(Debug)]
@@ -18,6 +19,10 @@ impl Given {
     }
 
     pub(crate) fn has_directory(&self) -> bool {
+        match *self {}
+    }
+
+    pub(crate) fn directory(&self) -> &Directory {
         match *self {}
     }
 

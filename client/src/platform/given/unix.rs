@@ -112,6 +112,11 @@ impl Given {
         self.files.len() > 2
     }
 
+    /// Where its name is.
+    pub(crate) fn directory(&self) -> &Directory {
+        &self.place.directory
+    }
+
     /// The name under which it was opened.
     pub(crate) fn path(&self) -> &Path {
         &self.path
