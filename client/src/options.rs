@@ -230,7 +230,8 @@ impl Options {
     /// * [`open`](Self::open) goes on with a `NAME.partial`, and replaces nothing either.
     ///
     /// What is replaced is replaced whatever it is, as by any rename: the right to write in the directory is
-    /// enough. But never a file that another stream of the daemon is writing.
+    /// enough. But where the file is opened by path, never one that another stream of the daemon is writing; by
+    /// descriptor nobody looks (see [`open_by`](Self::open_by)).
     /// Needs a daemon of protocol version 4, or none. Default: no.
     pub fn publish(mut self, publish: bool) -> Self {
         self.publish = publish;
