@@ -349,7 +349,8 @@ mod tests {
         let (memory, _pieces) = crate::memory::allocate(1, 1 << 20).unwrap();
         let dir = tempfile::tempdir().unwrap();
         let mode = freemkvd_proto::OpenMode::CreateNew;
-        let given = crate::given::Given::open(&dir.path().join("film"), mode).unwrap();
+        let given =
+            crate::given::Given::open(&dir.path().join("film"), mode, crate::OpenBy::Auto).unwrap();
         let luggage = Luggage::of(Some(memory), Some(Arc::new(given))).unwrap();
         thread::scope(|scope| {
             let reading = scope.spawn(|| {

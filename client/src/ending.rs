@@ -1,10 +1,12 @@
 //! What becomes of a file that this process has opened itself: the same as the daemon makes of one.
 
-use std::fs;
+use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use freemkvd_proto::{Leftover, OpenMode, partial_path};
+
+use crate::directory::Directory;
 
 /// See the module's documentation.
 #[derive(Clone, Debug)]
@@ -50,30 +52,35 @@ impl Ending {
         Ok(())
     }
 
-    /// Gives a complete file its name. True when its directory has to be synced for that.
-    pub(crate) fn publish(&self) -> io::Result<bool> {
+    /// Gives a complete file its name, in the directory that it is in. True when that has to be synced for it.
+    pub(crate) fn publish(&self, directory: &Directory) -> io::Result<bool> {
         if self.publish {
-            self.rename(&self.opened_path(), &self.path)?;
+            self.rename(directory, &self.opened_path(), &self.path)?;
         }
         Ok(self.publish)
     }
 
-    /// Makes of a file that will not be complete what was chosen.
-    pub(crate) fn dispose(&self) -> io::Result<()> {
+    /// Makes of a file that will not be complete what was chosen, in the directory that it is in.
+    pub(crate) fn dispose(&self, directory: &Directory) -> io::Result<()> {
         let opened = self.opened_path();
         match self.leftover {
-            Leftover::Partial if !self.publish => self.rename(&opened, &partial_path(&self.path)),
+            Leftover::Partial if !self.publish => {
+                self.rename(directory, &opened, &partial_path(&self.path))
+            }
             Leftover::Keep | Leftover::Partial => Ok(()),
-            Leftover::Remove => fs::remove_file(&opened),
+            Leftover::Remove => directory.remove(name(&opened)),
         }
     }
 
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+    fn rename(&self, directory: &Directory, from: &Path, to: &Path) -> io::Result<()> {
         if self.mode == OpenMode::Create {
-            return fs::rename(from, to);
+            return directory.rename(name(from), name(to));
         }
-        // A link never replaces anything. For a moment the file has both names.
-        fs::hard_link(from, to)?;
-        fs::remove_file(from)
+        directory.rename_to_free(name(from), name(to))
     }
+}
+
+/// Of a file that was opened there is one.
+fn name(path: &Path) -> &OsStr {
+    path.file_name().unwrap_or_default()
 }

@@ -35,6 +35,9 @@
 //! 5. A file that this process opens for the daemon ([`OpenBy`]) goes with every connection of its stream, and
 //!    stays open here until that has ended. Its name is changed by nobody else.
 
+#[cfg_attr(unix, path = "platform/directory/unix.rs")]
+#[cfg_attr(not(unix), path = "platform/directory/none.rs")]
+mod directory;
 #[cfg_attr(unix, path = "platform/given/unix.rs")]
 #[cfg_attr(not(unix), path = "platform/given/none.rs")]
 mod given;

@@ -24,6 +24,7 @@ use freemkvd_proto::{Mark, OpenMode};
 
 use self::syncs::Syncs;
 use crate::connection::io_error;
+use crate::directory::Directory;
 use crate::ending::Ending;
 use crate::journal::Journal;
 use crate::outlet::{Outlet, Patience};
@@ -129,9 +130,16 @@ impl Local {
         }
     }
 
+    fn directory(&self) -> io::Result<Directory> {
+        Directory::at(self.path.parent().unwrap_or(Path::new("")))
+    }
+
     /// The file will not be complete.
     fn dispose(&mut self) {
-        if let Some(Err(cause)) = self.ending.take().map(|ending| ending.dispose()) {
+        let Some(ending) = self.ending.take().filter(Ending::is_work) else {
+            return;
+        };
+        if let Err(cause) = self.directory().and_then(|directory| ending.dispose(&directory)) {
             self.fail("dispose of", None, cause);
         }
     }
@@ -277,8 +285,8 @@ impl Outlet for Local {
         }
         synced?;
         // Whatever comes now, a complete file is not removed.
-        if let Some(ending) = self.ending.take() {
-            match ending.publish() {
+        if let Some(ending) = self.ending.take().filter(Ending::is_work) {
+            match self.directory().and_then(|directory| ending.publish(&directory)) {
                 Ok(false) => {}
                 Ok(true) => {
                     self.syncs.borrow_mut().name_is_new(self.path.parent());

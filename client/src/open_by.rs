@@ -19,14 +19,16 @@ use std::fmt;
 pub enum OpenBy {
     /// By descriptor where the daemon is another user, or in another mount namespace, or where that can't be
     /// told, and it knows how (protocol version 5). Else by path, and also where the daemon can open a file
-    /// that this process can't.
+    /// that this process can't. What somebody else may have planted on the way is refused:
+    /// [`Options::open_by`](crate::Options::open_by) says what.
     #[default]
     Auto,
     /// The daemon opens the file, by its path: with the rights of the daemon's user, below the configured roots
     /// alone, and where the path leads for the daemon.
     Path,
     /// This process opens the file and passes it on: with the rights, the umask and the mounts of this process.
-    /// Where that is not possible it is an error. A daemon on Linux takes such files.
+    /// Where that is not possible it is an error. A daemon on Linux takes such files. Links are followed, whoever
+    /// made them, and a file may have several names, as with any program's own open.
     Descriptor,
 }
 

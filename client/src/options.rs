@@ -196,10 +196,14 @@ impl Options {
     ///
     /// * A file that this process opens is the file that its user, its umask and its mounts make of the path.
     ///   The daemon's roots and rights do not matter, only whether the file is a regular one.
+    /// * With [`OpenBy::Auto`] this process opens nothing that others may have planted on the way: no file whose
+    ///   name is a symbolic link, none that exists with several names (hard links), and, on Linux, no directory
+    ///   behind a link that is neither root's nor this user's. Each is an error, also for root, who could
+    ///   otherwise be led to any file of the host. With [`OpenBy::Descriptor`] links lead where they always do.
     /// * With [`OpenBy::Auto`] the daemon opens a file that this process may not open (permission denied, or
     ///   read-only here), that the daemon does not take, or whose directory is missing, which the daemon may be
-    ///   configured to make; if the path is known to lead to the same place for it. That is said on standard
-    ///   error, once. All other errors are those of this process.
+    ///   configured to make; if the path is known to lead to the same place for it: this process can look at all of it,
+    ///   and no other mount begins on the way, nor behind a link. That is said on standard error, once. All other errors are those of this process.
     /// * [`publish`](Self::publish) and [`leftover`](Self::leftover) are done by whoever opened the file. A
     ///   process that dies in the middle of a file that it opened itself leaves it as it is: nobody else has the
     ///   right to remove it, or to give it another name. Nor does anybody look whether the `NAME` that a
@@ -226,7 +230,8 @@ impl Options {
     /// * [`open`](Self::open) goes on with a `NAME.partial`, and replaces nothing either.
     ///
     /// What is replaced is replaced whatever it is, as by any rename: the right to write in the directory is
-    /// enough. But never a file that another stream of the daemon is writing.
+    /// enough. But where the file is opened by path, never one that another stream of the daemon is writing; by
+    /// descriptor nobody looks (see [`open_by`](Self::open_by)).
     /// Needs a daemon of protocol version 4, or none. Default: no.
     pub fn publish(mut self, publish: bool) -> Self {
         self.publish = publish;

@@ -144,6 +144,33 @@ fn a_file_that_was_renamed_meanwhile_is_gone_on_with() {
 }
 
 #[test]
+fn a_name_is_changed_where_the_file_was_opened_wherever_the_path_leads_by_then() {
+    for create_new in [false, true] {
+        let ground = Ground::new();
+        let (films, moved, others) =
+            (ground.path("films"), ground.path("moved"), ground.path("others"));
+        fs::create_dir(&films).unwrap();
+        fs::create_dir(&others).unwrap();
+        let options = ground.options(Way::Shared).publish(true).create_new(create_new);
+        let mut file = options.create(films.join("film")).unwrap();
+        write_pattern(&mut file, 1, 0, 2 * MIB).unwrap();
+        // The same file, so that looking at it by its path tells nothing.
+        fs::hard_link(films.join("film.partial"), others.join("film.partial")).unwrap();
+        fs::rename(&films, &moved).unwrap();
+        std::os::unix::fs::symlink(&others, &films).unwrap();
+        file.finish().unwrap();
+        let names = |directory: &PathBuf| -> Vec<_> {
+            fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name()).collect()
+        };
+        assert_eq!(
+            (names(&moved), names(&others)),
+            (vec!["film".into()], vec!["film.partial".into()])
+        );
+        ground.is_film("moved/film", 2 * MIB);
+    }
+}
+
+#[test]
 fn a_file_that_is_being_written_is_refused_and_not_emptied() {
     let ground = Ground::new();
     let mut file = ground.options(Way::Shared).create(ground.path("film")).unwrap();

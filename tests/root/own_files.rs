@@ -1,13 +1,13 @@
 //! Files that their muxers open, where that makes a difference: the daemon is another user, or a path means
 //! something else to it.
 //!
-//! Injected: users, umasks, directories that one of them may not enter, read or change, mounts that only the
-//! muxer has, a file system that stands still, and kill -9 of the daemon.
+//! Injected: users, umasks, directories that one of them may not enter, read or change, links that somebody has
+//! planted, mounts that only the muxer has, a file system that stands still, and kill -9 of the daemon.
 
 mod ground;
 
 use std::fs::{self, Permissions};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown, symlink};
 use std::time::{Duration, Instant};
 
 use freemkvd_client::{Error, OpenBy, RipFile};
@@ -123,10 +123,10 @@ fn a_daemon_that_can_not_be_seen_may_be_anywhere() {
 fn the_daemon_opens_what_its_muxer_may_not_only_if_the_path_is_the_same_to_both() {
     let ground = Ground::new("ext4");
     let closed = ground.directory("root/closed", DAEMON, 0o755);
-    let hidden = ground.directory("root/hidden", DAEMON, 0o700);
-    let deep = ground.directory("root/hidden/deep", DAEMON, 0o700);
-    for directory in [&closed, &hidden, &deep] {
-        let path = directory.join("film");
+    let deep = ground.directory("root/closed/deep", DAEMON, 0o755);
+    let ways = ground.directory("root/ways", DAEMON, 0o755);
+    symlink("../closed", ways.join("way")).unwrap();
+    for path in [closed.join("film"), deep.join("film"), ways.join("way/linked")] {
         let said = ground.feed(ground.muxer(MUXER, "022", &[], &path), MIB).succeeds();
         assert!(said.ends_with(INSTEAD), "{said}");
         let why = format!(
@@ -162,6 +162,49 @@ fn the_daemon_opens_what_its_muxer_may_not_only_if_the_path_is_the_same_to_both(
         assert!(said.contains("cannot open, in this process, "), "{said}");
         assert!(!path.exists());
     }
+}
+
+#[test]
+#[ignore = "needs root: users, mounts, loop devices"]
+fn the_daemon_is_not_told_a_path_of_which_something_may_lead_it_elsewhere() {
+    let ground = Ground::new("ext4");
+    let directory = |name: &str| ground.directory(name, DAEMON, 0o755);
+    let (open, new) = (directory("root/open"), directory("root/open/new"));
+    fs::write(new.join("film"), "content").unwrap();
+    // To the muxer `new` is another directory, which is read-only. A link leads there.
+    let inner = directory("inner");
+    fs::write(inner.join("film"), "inner").unwrap();
+    symlink("new/film", open.join("film")).unwrap();
+    let (from, to) = (inner.display(), new.display());
+    let read_only = format!("mount --bind {from} {to} && mount -o remount,bind,ro {to}");
+    let more = ["--overwrite"];
+    let muxer = ground.muxer_after(&read_only, MUXER, "022", &more, &open.join("film"));
+    let said = ground.feed(muxer, MIB).fails();
+    assert!(said.contains("it is a symbolic link"), "{said}");
+    assert_eq!(fs::read(new.join("film")).unwrap(), b"content");
+
+    // What may not be looked at may be a link: that could lead anywhere below the root.
+    let hidden = ground.directory("root/hidden", DAEMON, 0o700);
+    symlink("../open/new/film", hidden.join("film")).unwrap();
+    for name in ["film", "new", "deep/film"] {
+        let muxer = ground.muxer(MUXER, "022", &more, &hidden.join(name));
+        let said = ground.feed(muxer, MIB).fails();
+        assert!(said.contains("cannot open, in this process, "), "{said}");
+        assert!(said.contains("Permission denied"), "{said}");
+    }
+    assert_eq!(fs::read(new.join("film")).unwrap(), b"content");
+    assert_eq!(fs::read_dir(&hidden).unwrap().count(), 1);
+
+    // The muxer goes through a link of its own mount to what it may not write; the daemon would go elsewhere.
+    let (closed, theirs) = (directory("root/closed"), directory("theirs"));
+    symlink(&closed, theirs.join("way")).unwrap();
+    let way = directory("root/open/way");
+    let over = format!("mount --bind {} {}", theirs.display(), open.display());
+    let muxer = ground.muxer_after(&over, MUXER, "022", &[], &open.join("way/film"));
+    let said = ground.feed(muxer, MIB).fails();
+    assert!(said.contains("Permission denied"), "{said}");
+    assert_eq!(fs::read_dir(&closed).unwrap().count(), 0);
+    assert_eq!(fs::read_dir(&way).unwrap().count(), 0);
 }
 
 #[test]
@@ -241,4 +284,57 @@ fn a_disk_that_hangs_holds_up_no_open_for_longer_than_it_may_take() {
     };
     assert!(wait_until(is_over), "it still opens");
     assert!(!path.exists(), "what was opened in vain is taken away");
+}
+
+#[test]
+#[ignore = "needs root: users, loop devices"]
+fn nobody_is_led_by_planted_links_to_files_that_the_planter_may_not_write() {
+    let ground = Ground::new("ext4");
+    let open = ground.directory("root/open", DAEMON, 0o777);
+    let secret = ground.directory("secret", 0, 0o700);
+    let victim = secret.join("victim");
+    fs::write(&victim, "content").unwrap();
+    let planted = |target: &str, name: &str, owner: u32| {
+        symlink(target, open.join(name)).unwrap();
+        lchown(open.join(name), Some(owner), None).unwrap();
+    };
+    planted("../../secret/victim", "link", MUXER);
+    planted("../../secret/victim", "film.partial", MUXER);
+    planted("../../secret/new", "dangling", MUXER);
+    planted("../../secret", "season", MUXER);
+    // The kernel has this one made only by somebody who may write the file, if it protects hard links.
+    fs::hard_link(&victim, open.join("second")).unwrap();
+    for (name, more, why) in [
+        ("link", &["--overwrite"][..], "it is a symbolic link, and is opened only by"),
+        ("film", &["--overwrite", "--publish"], "it is a symbolic link, and is opened only by"),
+        ("dangling", &["--overwrite"], "it is a symbolic link, and is opened only by"),
+        ("second", &["--overwrite"], "it has other names, too (hard links), and is opened only by"),
+        ("season/victim", &["--overwrite"], "the link season on the way to it is user 20702's"),
+        ("season/new", &[], "the link season on the way to it is user 20702's"),
+    ] {
+        let muxer = ground.muxer(0, "022", more, &open.join(name));
+        let said = ground.feed(muxer, MIB).fails();
+        assert!(said.contains("cannot open, in this process, ") && said.contains(why), "{said}");
+        assert_eq!(fs::read(&victim).unwrap(), b"content", "{name}");
+        assert_eq!(fs::read_dir(&secret).unwrap().count(), 1, "{name}");
+    }
+
+    // Root's own layout goes on working, and the user's own one for that user.
+    let theirs = ground.directory("theirs", MUXER, 0o755);
+    planted("../../secret", "roots", 0);
+    planted("../../theirs", "users", MUXER);
+    for (user, name, there) in [(0, "roots/film", &secret), (MUXER, "users/film", &theirs)] {
+        let said = ground.feed(ground.muxer(user, "022", &[], &open.join(name)), MIB).succeeds();
+        assert!(said.ends_with(BY_DESCRIPTOR), "{said}");
+        ground.is_film(&there.join("film"), MIB);
+    }
+    // And whoever is told to open it himself does, as any program.
+    for name in ["link", "season/new", "second"] {
+        let by_descriptor = ["--overwrite", "--open-by", "descriptor"];
+        let muxer = ground.muxer(0, "022", &by_descriptor, &open.join(name));
+        let said = ground.feed(muxer, MIB).succeeds();
+        assert!(said.ends_with(BY_DESCRIPTOR), "{said}");
+    }
+    ground.is_film(&victim, MIB);
+    ground.is_film(&secret.join("new"), MIB);
 }

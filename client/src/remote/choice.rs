@@ -107,7 +107,8 @@ pub(super) fn choose(
     }
     let ending = opening.ending();
     let (path, mode) = (ending.opened_path(), opening.mode);
-    let open = move || open_here(&ending, mode, peer);
+    let open_by = opening.open_by;
+    let open = move || open_here(&ending, mode, open_by, peer);
     let undo = |late: Opened| late.here.iter().for_each(Given::take_back);
     let Opened { here, or_daemon } = aside::run("freemkv-open", &path, patience, open, undo)?;
     match here {
@@ -144,9 +145,9 @@ fn meet(opening: &Opening<'_>, connection: &mut Connection) -> Result<Peer, Atte
     Ok(Peer::of(&connection.stream))
 }
 
-fn open_here(ending: &Ending, mode: OpenMode, peer: Option<Peer>) -> Opened {
+fn open_here(ending: &Ending, mode: OpenMode, open_by: OpenBy, peer: Option<Peer>) -> Opened {
     let path = ending.opened_path();
-    let here = ending.check().and_then(|()| Given::open(&path, mode));
+    let here = ending.check().and_then(|()| Given::open(&path, mode, open_by));
     // Rule 2.
     Opened { here, or_daemon: peer.is_some_and(|peer| peer.finds_the_same(&path)) }
 }

@@ -3,7 +3,7 @@
 //!
 //! 1. Nothing happens to it before the stream has ended: until then the daemon may go on with it.
 //! 2. A complete file is never removed.
-//! 3. Only the file itself is renamed or removed, not one that somebody has put in its place; and it is not
+//! 3. It happens in the directory in which the file was opened, wherever its path leads by then. Only the file itself is renamed or removed, not one that somebody has put in its place; and it is not
 //!    removed if somebody has given it another name.
 //! 4. It may wait for a disk, and for a daemon: it happens in a thread of its own, which goes on when nobody
 //!    waits any more.
@@ -36,7 +36,7 @@ impl Naming {
     pub(super) fn publish(self) -> Result<(), Error> {
         let publish = || {
             self.check()?;
-            if self.ending.publish()? {
+            if self.ending.publish(self.given.directory())? {
                 self.given.sync_name()?;
             }
             Ok(())
@@ -51,7 +51,7 @@ impl Naming {
             if self.ending.removes() && !self.given.has_no_other_name() {
                 return Err(io::Error::other("somebody has given it another name, too"));
             }
-            self.ending.dispose()
+            self.ending.dispose(self.given.directory())
         };
         let disposed = dispose();
         disposed.map_err(|cause| io_error(&self.ending.opened_path(), "dispose of", cause))

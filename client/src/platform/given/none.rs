@@ -5,17 +5,24 @@ use std::path::Path;
 
 use freemkvd_proto::OpenMode;
 
+use crate::OpenBy;
+use crate::directory::Directory;
+
 /// There is none.
 #[derive(Debug)]
 pub(crate) enum Given {}
 
 impl Given {
     /// Fails.
-    pub(crate) fn open(_path: &Path, _mode: OpenMode) -> io::Result<Self> {
+    pub(crate) fn open(_path: &Path, _mode: OpenMode, _by: OpenBy) -> io::Result<Self> {
         Err(io::ErrorKind::Unsupported.into())
     }
 
     pub(crate) fn has_directory(&self) -> bool {
+        match *self {}
+    }
+
+    pub(crate) fn directory(&self) -> &Directory {
         match *self {}
     }
 

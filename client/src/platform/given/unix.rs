@@ -9,19 +9,26 @@
 //!    errors for each of them.
 //! 4. A file that this process has made is taken away again when nothing comes of it, if it is still the same
 //!    and still empty.
-//! 5. Everything here may wait for a dead disk, closing too, and belongs into a thread of its own.
+//! 5. Whoever was not told to open it himself ([`OpenBy::Auto`]) opens what the name in its directory is: no link
+//!    is followed there (and only own ones on the way: `directory`), and a file with several names is none for
+//!    him. Either may be the work of somebody who may make names there, and lead to what he may not write.
+//! 6. Everything here may wait for a dead disk, closing too, and belongs into a thread of its own.
 
-use std::fs::{self, File, Metadata};
+use std::ffi::OsString;
+use std::fs::{File, Metadata};
 use std::io;
 use std::mem;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::thread;
 
 use freemkvd_proto::OpenMode;
-use rustix::fs::{Mode, OFlags, open as open_file};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, openat, statat};
 use rustix::io::Errno;
+
+use crate::OpenBy;
+use crate::directory::Directory;
 
 /// How often a file may appear and disappear again while it is opened.
 const TRIES: u32 = 10;
@@ -30,6 +37,7 @@ const TRIES: u32 = 10;
 #[derive(Debug)]
 pub(crate) struct Given {
     path: PathBuf,
+    place: Place,
     /// Device and inode.
     identity: (u64, u64),
     /// It was made by opening it.
@@ -39,19 +47,23 @@ pub(crate) struct Given {
 }
 
 impl Given {
-    /// Opens the file.
+    /// Opens the file at `path`, which is absolute.
     ///
     /// # Errors
-    /// Those of the system, and `InvalidInput` for what is no regular file. Rule 4 holds.
-    pub(crate) fn open(path: &Path, mode: OpenMode) -> io::Result<Self> {
-        refuse_other_kinds(path)?;
-        let (data, is_new) = open_data(path, mode)?;
+    /// Those of the system, and `InvalidInput` for what is no regular file, or not one by rule 5. Rule 4 holds.
+    pub(crate) fn open(path: &Path, mode: OpenMode, open_by: OpenBy) -> io::Result<Self> {
+        let place = Place::of(path, open_by)?;
+        place.refuse_other_kinds()?;
+        let (data, is_new) = place.open_data(mode)?;
         let metadata = data.metadata()?;
         if !metadata.is_file() {
             return Err(not_regular());
         }
-        let identity = identity(&metadata);
-        let mut given = Self { path: path.to_owned(), identity, is_new, files: vec![data] };
+        if !is_new && !place.follows && metadata.nlink() > 1 {
+            return Err(unasked("it has other names, too (hard links)"));
+        }
+        let (path, identity) = (path.to_owned(), identity(&metadata));
+        let mut given = Self { path, place, identity, is_new, files: vec![data] };
         given.open_rest().inspect_err(|_| given.take_back())?;
         Ok(given)
     }
@@ -62,11 +74,7 @@ impl Given {
             return Err(io::Error::other("somebody has put another file in its place"));
         }
         self.files.push(sentinel);
-        let Some(directory) = self.path.parent() else {
-            return Ok(());
-        };
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        match open_file(directory, flags, Mode::empty()) {
+        match self.place.directory.read() {
             Ok(directory) => self.files.push(directory.into()),
             // One that may be written and not read: then its file system is synced.
             Err(Errno::ACCESS | Errno::PERM) if cfg!(target_os = "linux") => {
@@ -85,13 +93,13 @@ impl Given {
         {
             use std::os::fd::AsRawFd;
             let same = format!("/proc/self/fd/{}", self.files[0].as_raw_fd());
-            match open_file(same, FLAGS, Mode::empty()) {
+            match rustix::fs::open(same, FLAGS, Mode::empty()) {
                 // There is no /proc here.
                 Err(Errno::NOENT) => {}
                 result => return Ok(result?.into()),
             }
         }
-        Ok(open_file(&self.path, FLAGS, Mode::empty())?.into())
+        Ok(self.place.open(OFlags::empty())?.into())
     }
 
     /// In the order in which the daemon wants them; the last one is the directory, if it is passed.
@@ -102,6 +110,11 @@ impl Given {
     /// True when its directory is among them.
     pub(crate) fn has_directory(&self) -> bool {
         self.files.len() > 2
+    }
+
+    /// Where its name is.
+    pub(crate) fn directory(&self) -> &Directory {
+        &self.place.directory
     }
 
     /// The name under which it was opened.
@@ -129,8 +142,7 @@ impl Given {
 
     /// True when the file still has the name under which it was opened.
     pub(crate) fn has_its_name(&self) -> bool {
-        let found = self.path.symlink_metadata();
-        found.is_ok_and(|found| identity(&found) == self.identity)
+        self.place.has(&self.files[0])
     }
 
     /// True when it has no other name than that.
@@ -142,13 +154,13 @@ impl Given {
     pub(crate) fn take_back(&self) {
         let is_empty = || self.files[0].metadata().is_ok_and(|found| found.len() == 0);
         if self.is_new && is_empty() && self.has_its_name() {
-            let _ = fs::remove_file(&self.path);
+            let _ = self.place.directory.remove(&self.place.name);
         }
     }
 }
 
 impl Drop for Given {
-    /// Rule 5: on a network closing writes back, and a muxer waits for no disk.
+    /// Rule 6: on a network closing writes back, and a muxer waits for no disk.
     fn drop(&mut self) {
         let files = mem::take(&mut self.files);
         // Without a thread the closure, and what is in it, is dropped here.
@@ -160,37 +172,81 @@ impl Drop for Given {
 const FLAGS: OFlags =
     OFlags::WRONLY.union(OFlags::CLOEXEC).union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
 
-/// Opens the file for writing, and says whether it was made for that.
-fn open_data(path: &Path, mode: OpenMode) -> io::Result<(File, bool)> {
-    let with = |more: OFlags| open_file(path, FLAGS | more, Mode::from_raw_mode(0o666));
-    let (created, existing) = (OFlags::CREATE | OFlags::EXCL, OFlags::empty());
-    match mode {
-        OpenMode::CreateNew => return Ok((with(created)?.into(), true)),
-        OpenMode::Existing => return Ok((with(existing)?.into(), false)),
-        OpenMode::Create => {}
-    }
-    // One or the other, so that it is known which.
-    for _ in 0..TRIES {
-        match with(created) {
-            Err(Errno::EXIST) => {}
-            result => return Ok((result?.into(), true)),
-        }
-        match with(existing) {
-            Err(Errno::NOENT) => {}
-            result => return Ok((result?.into(), false)),
-        }
-    }
-    // A link to what does not exist.
-    Ok((with(OFlags::CREATE)?.into(), false))
+/// A name in a directory.
+#[derive(Debug)]
+struct Place {
+    directory: Directory,
+    name: OsString,
+    /// Rule 5 is not for this one.
+    follows: bool,
 }
 
-/// Rule 1.
-fn refuse_other_kinds(path: &Path) -> io::Result<()> {
-    match path.metadata() {
-        Ok(found) if !found.is_file() => Err(not_regular()),
-        // Whatever keeps it from being looked at, opening it knows it better.
-        _ => Ok(()),
+impl Place {
+    fn of(path: &Path, open_by: OpenBy) -> io::Result<Self> {
+        let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(not_regular());
+        };
+        let follows = open_by == OpenBy::Descriptor;
+        let directory =
+            if follows { Directory::at(directory) } else { Directory::at_own(directory) }?;
+        Ok(Self { directory, name: name.to_owned(), follows })
     }
+
+    fn open(&self, more: OFlags) -> rustix::io::Result<OwnedFd> {
+        let links = if self.follows { OFlags::empty() } else { OFlags::NOFOLLOW };
+        let mode = Mode::from_raw_mode(0o666);
+        openat(&self.directory, &self.name, FLAGS | links | more, mode)
+    }
+
+    /// Opens the file for writing, and says whether it was made for that.
+    fn open_data(&self, mode: OpenMode) -> io::Result<(File, bool)> {
+        let (created, existing) = (OFlags::CREATE | OFlags::EXCL, OFlags::empty());
+        match mode {
+            OpenMode::CreateNew => return Ok((self.open(created)?.into(), true)),
+            OpenMode::Existing => return Ok((self.open(existing)?.into(), false)),
+            OpenMode::Create => {}
+        }
+        // One or the other, so that it is known which.
+        for _ in 0..TRIES {
+            match self.open(created) {
+                Err(Errno::EXIST) => {}
+                result => return Ok((result?.into(), true)),
+            }
+            match self.open(existing) {
+                Err(Errno::NOENT) => {}
+                result => return Ok((result?.into(), false)),
+            }
+        }
+        // A link to what does not exist.
+        Ok((self.open(OFlags::CREATE)?.into(), false))
+    }
+
+    /// Rules 1 and 5.
+    fn refuse_other_kinds(&self) -> io::Result<()> {
+        let flags = if self.follows { AtFlags::empty() } else { AtFlags::SYMLINK_NOFOLLOW };
+        // Whatever keeps it from being looked at, opening it knows it better.
+        let Ok(found) = statat(&self.directory, &self.name, flags) else {
+            return Ok(());
+        };
+        match FileType::from_raw_mode(found.st_mode) {
+            FileType::RegularFile => Ok(()),
+            FileType::Symlink => Err(unasked("it is a symbolic link")),
+            _ => Err(not_regular()),
+        }
+    }
+
+    /// True when the name is that file's.
+    fn has(&self, file: &File) -> bool {
+        let named = statat(&self.directory, &self.name, AtFlags::SYMLINK_NOFOLLOW);
+        let is_same =
+            |named: &Stat, file: &Stat| (named.st_dev, named.st_ino) == (file.st_dev, file.st_ino);
+        named.is_ok_and(|named| rustix::fs::fstat(file).is_ok_and(|file| is_same(&named, &file)))
+    }
+}
+
+fn unasked(what: &str) -> io::Error {
+    let message = format!("{what}, and is opened only by OpenBy::Descriptor");
+    io::Error::new(io::ErrorKind::InvalidInput, message)
 }
 
 fn not_regular() -> io::Error {

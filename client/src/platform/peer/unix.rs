@@ -65,8 +65,10 @@ impl Peer {
     pub(crate) fn finds_the_same(self, path: &Path) -> bool {
         let of = |process: &str| fs::read_to_string(format!("/proc/{process}/mountinfo")).ok();
         let daemons = self.process.and_then(|process| of(&process.to_string()));
-        match (of("self"), daemons, crate::mounts::real(path)) {
-            (Some(ours), Some(daemons), Some(path)) => crate::mounts::same(&ours, &daemons, &path),
+        match (of("self"), daemons, crate::mounts::stations(path)) {
+            (Some(ours), Some(daemons), Some(stations)) => {
+                stations.iter().all(|path| crate::mounts::same(&ours, &daemons, path))
+            }
             _ => false,
         }
     }
