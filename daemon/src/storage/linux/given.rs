@@ -45,6 +45,9 @@ pub(super) fn check(given: Descriptors, label: &Path) -> Result<beneath::Opened,
     if (stat.st_dev, stat.st_ino) != (other.st_dev, other.st_ino) {
         return Err(bad("they are two different files"));
     }
+    if beneath::is_set_id(&stat) {
+        return Err(OpenError::SetId { path: label.to_owned() });
+    }
     if is_one_description(&data, &sentinel).map_err(|errno| io("ask about", errno))? {
         return Err(bad("the second one is a copy of the first"));
     }
@@ -131,7 +134,7 @@ fn reopened(data: &OwnedFd, stat: &Stat) -> Option<OwnedFd> {
 #[cfg(test)]
 mod tests {
     use std::fs::File;
-    use std::os::unix::fs::OpenOptionsExt;
+    use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
     use std::path::Path;
 
     use freemkvd_proto::{ErrorCode, OpenMode};
@@ -252,6 +255,21 @@ mod tests {
         let again = opened(Path::new(&link), OFlags::WRONLY);
         let message = refusal(memory, again);
         assert!(message.contains("lies in memory"), "{message}");
+    }
+
+    #[test]
+    fn a_file_that_runs_as_another_is_refused() {
+        let (_dir, path) = place();
+        let is_refused = |mode| {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            let (data, sentinel) = (opened(&path, OFlags::WRONLY), opened(&path, OFlags::WRONLY));
+            adopt(data, sentinel).err().is_some_and(|error| {
+                assert!(matches!(error, OpenError::SetId { .. }), "{error}");
+                error.failure().code == ErrorCode::BAD_FILE
+            })
+        };
+        let refused = [0o644, 0o4644, 0o4755, 0o2775, 0o2664].map(is_refused);
+        assert_eq!(refused, [false, true, true, true, false]);
     }
 
     #[test]
