@@ -51,8 +51,16 @@ pub(super) fn check(given: Descriptors, label: &Path) -> Result<beneath::Opened,
     if is_one_description(&data, &sentinel).map_err(|errno| io("ask about", errno))? {
         return Err(bad("the second one is a copy of the first"));
     }
-    if Kind::of(kind::magic(&data)) == Kind::Memory {
+    let magic = kind::magic(&data);
+    if Kind::of(magic) == Kind::Memory {
         return Err(bad("it lies in memory, which would count as freemkvd's"));
+    }
+    // A user may mount one over memory in a namespace of his own. One that is mounted here, root has mounted.
+    let is_elsewhere = || mount::of_number(&data, &device_number(stat.st_dev)).is_none();
+    if kind::is_overlay(magic) && is_elsewhere() {
+        return Err(bad(
+            "it lies on an overlay that is mounted elsewhere, and its content may lie in memory",
+        ));
     }
     if let Some(directory) = &directory {
         let flags = fcntl_getfl(directory).map_err(|errno| io("ask about", errno))?;
@@ -254,6 +262,13 @@ mod tests {
         let link = format!("/proc/self/fd/{}", memory.as_raw_fd());
         let again = opened(Path::new(&link), OFlags::WRONLY);
         let message = refusal(memory, again);
+        assert!(message.contains("lies in memory"), "{message}");
+        // Pages of another size, where the kernel has them. None is taken.
+        let Ok(memory) = memfd_create("film", MemfdFlags::CLOEXEC | MemfdFlags::HUGETLB) else {
+            return;
+        };
+        let link = format!("/proc/self/fd/{}", memory.as_raw_fd());
+        let message = refusal(memory, opened(Path::new(&link), OFlags::WRONLY));
         assert!(message.contains("lies in memory"), "{message}");
     }
 
