@@ -110,7 +110,8 @@ fn open_place(
     let (data, created) = choose(&place)?;
     let twins = twins(&data, |extra| place.again(&data, extra));
     let (sentinel, direct, stat) = twins.inspect_err(|_| {
-        if created {
+        let is_ours = |stat: Stat| names(&directory, name, (stat.st_dev, stat.st_ino));
+        if created && fstat(&data).is_ok_and(is_ours) {
             // The refusal is what the client has to hear; an empty file is no harm.
             let _ = unlinkat(&directory, name, AtFlags::empty());
         }
