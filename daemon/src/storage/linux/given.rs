@@ -3,7 +3,9 @@
 //! 1. Whatever is asked here may never return: the file may be one of a server that is dead, or that its client
 //!    runs itself. It is asked in the stream's own thread.
 //! 2. Nothing is opened that the client has not open. (The one more for direct writes is the same file again.)
-//! 3. What comes later is found out by writing: a file that became immutable, a swap file, a sealed memfd.
+//! 3. What comes later is found out by writing: a file that became immutable, a swap file, a sealed memfd. What the
+//!    client does later to the open description, which it shares, is not found out: with `O_APPEND` set then, all lands
+//!    at the end. It spoils its own file, as it could without the daemon.
 
 use std::ffi::OsString;
 use std::os::fd::{AsRawFd, OwnedFd};
