@@ -54,18 +54,20 @@ pub struct Passed {
     pub socket: Option<std::os::fd::OwnedFd>,
     /// The files of streams that it is to go on with.
     pub files: BTreeMap<StreamId, Descriptors>,
+    /// What nobody needs. Nobody may wait for the close of one: it may be the file of a server that is dead.
+    pub rest: Vec<crate::storage::Descriptor>,
 }
 
 impl Passed {
     /// How many descriptors there are of files.
     #[must_use]
     pub fn count(&self) -> u64 {
-        self.files.values().map(Descriptors::count).sum()
+        let of_files: u64 = self.files.values().map(Descriptors::count).sum();
+        of_files + self.rest.len() as u64
     }
 }
 
-/// Takes what this process was started with. Descriptors that nobody knows any more are closed, and
-/// forgotten by whoever kept them.
+/// Takes what this process was started with.
 ///
 /// # Errors
 /// It can't be taken.
@@ -79,24 +81,25 @@ pub fn passed() -> std::io::Result<Passed> {
         for (name, descriptor) in crate::storage::passed()? {
             match stream_of(&name) {
                 Some((stream, role)) => {
-                    halves
-                        .entry(stream)
-                        .or_insert_with(BTreeMap::new)
-                        .insert(role.to_owned(), descriptor);
+                    let roles = halves.entry(stream).or_insert_with(BTreeMap::new);
+                    passed.rest.extend(roles.insert(role.to_owned(), descriptor));
                 }
                 None if passed.socket.is_none() => passed.socket = Some(descriptor),
-                None => {}
+                None => passed.rest.push(descriptor),
             }
         }
         for (stream, mut roles) in halves {
             match (roles.remove("data"), roles.remove("sentinel")) {
                 (Some(data), Some(sentinel)) => {
-                    let directory = roles.remove("directory");
-                    passed.files.insert(stream, Descriptors { data, sentinel, directory });
+                    passed.files.insert(stream, Descriptors { data, sentinel, directory: None });
                 }
                 // It was killed between the two, before the client had a token.
-                _ => forget(stream),
+                (data, sentinel) => {
+                    passed.rest.extend(data.into_iter().chain(sentinel));
+                    forget(stream);
+                }
             }
+            passed.rest.extend(roles.into_values());
         }
         Ok(passed)
     }
@@ -133,7 +136,7 @@ pub fn keep(stream: StreamId, lent: &Lent<'_>) {
 /// The file of a stream need not be kept open any longer.
 pub fn forget(stream: StreamId) {
     #[cfg(target_os = "linux")]
-    for role in ["data", "sentinel", "directory"] {
+    for role in ["data", "sentinel"] {
         notify(&[NotifyState::FdStoreRemove, NotifyState::FdName(&name_of(stream, role))]);
     }
     #[cfg(not(target_os = "linux"))]

@@ -104,7 +104,8 @@ codes! {
     /// The daemon has not all the descriptors, threads or memory that the stream would need.
     NO_RESOURCES = 218, "not enough descriptors, threads or memory";
 
-    /// A file that came with its stream is missing, no regular file, not open for writing, or not one file.
+    /// A file that came with its stream is missing, no regular file, not open for writing, or not one file; or one,
+    /// however it was opened, has a set-user-id bit.
     BAD_FILE = 219, "not usable as the file of a stream";
 
     /// The file has other names (hard links), which may be anybody's.

@@ -1,8 +1,11 @@
 //! Files that their client has opened itself, after a daemon was killed: the client brings them again.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
+use std::thread;
 
 use freemkvd_proto::status::StreamState;
 use freemkvd_proto::{
@@ -220,7 +223,7 @@ fn a_planned_stop_is_no_other_matter() {
     assert_eq!(finish(&mut peer, 3), 7);
 }
 
-/// Starts the daemon as systemd does that has kept the file of stream 1: once that is there under this name.
+/// Starts the daemon as a systemd does that was given a file under the name of stream 1: once that is there.
 const WITH_KEPT_FILE: &str = r#"
     kept=$0/kept
     if [ -e "$kept" ]; then
@@ -231,23 +234,63 @@ const WITH_KEPT_FILE: &str = r#"
     exec "$@""#;
 
 #[test]
-fn a_file_that_systemd_has_kept_is_not_taken_from_the_client() {
+fn a_file_that_systemd_has_is_not_written_in_the_place_of_the_clients() {
     let mut begun = begun_under(&["sh", "-c", WITH_KEPT_FILE], "");
     assert_eq!(begun.stream, 1);
-    fs::hard_link(&begun.path, begun.root.path().join("kept")).unwrap();
-    begun.kill();
-    begun.daemon.wait_for_log(&["goes on by descriptor"]);
     let before = begun.daemon.descriptors();
-    let other = begun.path.with_file_name("other");
+    let other = begun.root.path().join("kept");
     fs::write(&other, b"dear").unwrap();
-    let (data, sentinel) = (open(&other), open(&other));
-    let mut peer = begun.come_back_with(&[data.as_fd(), sentinel.as_fd()]);
+    begun.kill();
+    let mut peer = begun.come_back_with(&begun.both());
     assert!(peer.resumed().watched);
-    // Its connection is one more.
-    let are_closed = wait_until(|| begun.daemon.descriptors() <= before + 1);
-    assert!(are_closed, "{} descriptors, and {before} before", begun.daemon.descriptors());
     peer.content(3, b"world");
     assert_eq!(finish(&mut peer, 4), 12);
+    drop(peer);
     assert_eq!(fs::read(&begun.path).unwrap(), b"hello, world");
     assert_eq!(fs::read(&other).unwrap(), b"dear");
+    let are_closed = wait_until(|| begun.daemon.descriptors() < before);
+    assert!(are_closed, "{} descriptors, and {before} before", begun.daemon.descriptors());
+}
+
+/// The names of all that is put into the store of a systemd that listens on `socket`, until it hears `end`.
+fn stored(socket: &UnixDatagram) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    let mut buffer = [0; 4096];
+    loop {
+        let len = socket.recv(&mut buffer).unwrap();
+        let message = String::from_utf8_lossy(&buffer[..len]);
+        if message == "end" {
+            return names;
+        }
+        if message.lines().any(|line| line == "FDSTORE=1") {
+            let name = message.lines().find_map(|line| line.strip_prefix("FDNAME="));
+            names.insert(name.unwrap().to_owned());
+        }
+    }
+}
+
+#[test]
+fn systemd_is_given_no_file_that_its_client_has_opened() {
+    let home = freemkvd_tests::daemon::home();
+    let address = home.path().join("systemd");
+    let socket = UnixDatagram::bind(&address).unwrap();
+    let listens = thread::spawn(move || stored(&socket));
+    let variable = format!("NOTIFY_SOCKET={}", address.display());
+    let mut begun = begun_under(&["env", &variable, "sh", "-c", "exec \"$@\""], "");
+    let mut by_path = Peer::greet(begun.daemon.socket());
+    let path = begun.path.with_file_name("by path");
+    let open = opening(&path, OpenMode::Create, Transfer::Inline);
+    let token = Token(*b"another's secret");
+    by_path.command(0, &Command::OpenResumable(OpenResumable { token, open }));
+    assert_eq!(by_path.reply(), Some((0, Reply::Resumable)));
+    let stream = by_path.opened().stream;
+    begun.daemon.kill();
+    begun.daemon.start_again();
+    let mut peer = begun.come_back_with(&begun.both());
+    assert!(peer.resumed().watched);
+    assert_eq!(finish(&mut peer, 3), 7);
+    begun.daemon.kill();
+    UnixDatagram::unbound().unwrap().send_to(b"end", &address).unwrap();
+    let of_path = ["data", "sentinel"].map(|role| format!("stream-{stream}-{role}"));
+    assert_eq!(listens.join().unwrap(), BTreeSet::from(of_path));
 }

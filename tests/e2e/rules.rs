@@ -5,6 +5,7 @@ use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
+use freemkvd_client::OpenBy;
 use freemkvd_proto::ErrorCode;
 use freemkvd_tests::daemon::Daemon;
 
@@ -26,7 +27,7 @@ fn what_exists_is_emptied_refused_or_gone_on_with_and_stays_the_file_that_it_was
     let daemon = start(root.path(), "[files]\nmode = \"0666\"\n");
     let path = root.path().join("film.mkv");
     fs::write(&path, b"precious").unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o4604)).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o604)).unwrap();
     let before = fs::metadata(&path).unwrap();
 
     let refused = daemon.options().create_new(true).create(&path).unwrap_err();
@@ -42,8 +43,14 @@ fn what_exists_is_emptied_refused_or_gone_on_with_and_stays_the_file_that_it_was
     assert_eq!(fs::read(&path).unwrap(), b"");
     let after = fs::metadata(&path).unwrap();
     assert_eq!((after.ino(), after.uid(), after.gid()), (before.ino(), before.uid(), before.gid()));
-    // Whoever writes a file loses its set-user-id bit, says the kernel; nobody has changed the rest.
-    assert_eq!(after.mode() & 0o777, 0o604);
+    assert_eq!(after.mode() & 0o7777, 0o604);
+
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o4755)).unwrap();
+    for open_by in [OpenBy::Path, OpenBy::Descriptor] {
+        let refused = daemon.options().open_by(open_by).open(&path).unwrap_err();
+        assert_eq!(refused.code(), Some(ErrorCode::BAD_FILE), "{refused}");
+        assert!(refused.to_string().contains("chmod ug-s"), "{refused}");
+    }
 
     fs::remove_file(&path).unwrap();
     let missing = daemon.options().open(&path).unwrap_err();

@@ -9,7 +9,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::Command as Program;
 
-use freemkvd_proto::{Command, Reply};
+use freemkvd_proto::{Command, ErrorCode, Reply};
 use freemkvd_tests::daemon::Daemon;
 use freemkvd_tests::peer::{Peer, giving};
 
@@ -79,4 +79,41 @@ fn a_file_on_a_mount_that_the_daemon_can_not_see_is_on_the_device_that_it_is_on(
     peer.command(2, &Command::Finish);
     peer.until(|_, reply| matches!(reply, Reply::Finished(_)).then_some(()));
     drop(files);
+}
+
+#[test]
+#[ignore = "needs root: mounts"]
+fn an_overlay_that_the_daemon_can_not_see_is_refused_since_it_may_lie_in_memory() {
+    let daemon = Daemon::start(&work(), "");
+    let home = tempfile::tempdir_in(work()).unwrap();
+    let (memory, other) = (home.path().join("memory"), home.path().join("other"));
+    for dir in [&memory, &other] {
+        std::fs::create_dir(dir).unwrap();
+    }
+    run(Program::new("mount").args(["-t", "tmpfs", "tmpfs"]).arg(&memory));
+    let [lower, upper, scratch] = ["lower", "upper", "work"].map(|name| {
+        std::fs::create_dir(memory.join(name)).unwrap();
+        memory.join(name).display().to_string()
+    });
+    let layers = format!("lowerdir={lower},upperdir={upper},workdir={scratch}");
+    run(Program::new("mount").args(["-t", "overlay", "overlay", "-o", &layers]).arg(&other));
+    let open = || File::options().write(true).create(true).truncate(false).open(other.join("film"));
+    let (data, sentinel) = (open().unwrap(), open().unwrap());
+    let give = || {
+        let mut peer = Peer::greet(daemon.socket());
+        peer.give(giving("film"), &[data.as_fd(), sentinel.as_fd()]);
+        peer
+    };
+    // Who may mount where the daemon is, is root.
+    let mut peer = give();
+    peer.opened();
+    peer.command(1, &Command::Abort);
+    peer.hang_up();
+    daemon.wait_for("its end", |status| status.devices.is_empty());
+    run(Program::new("umount").arg("--lazy").arg(&other));
+    let failure = give().failure();
+    assert_eq!(failure.code, ErrorCode::BAD_FILE, "{failure:?}");
+    assert!(failure.message.contains("overlay that is mounted elsewhere"), "{failure:?}");
+    drop((data, sentinel));
+    run(Program::new("umount").arg(&memory));
 }

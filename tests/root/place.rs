@@ -200,6 +200,11 @@ impl Pool {
         let _ = rustix::process::kill_process(pid, signal);
     }
 
+    /// The server's process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.server.id()
+    }
+
     /// It answers nothing, as long as what this returns lives.
     pub(crate) fn stop(&self) -> Stopped<'_> {
         self.signal(rustix::process::Signal::STOP);

@@ -63,25 +63,42 @@ pub fn adopt(server: &Arc<Server>, entries: Vec<Entry>, mut passed: Passed) {
     numbers.for_each(|stream| server.streams.begin_after(stream));
     for entry in entries {
         let stream = entry.stream;
-        let descriptors = passed.files.remove(&stream);
+        let mut kept = passed.files.remove(&stream);
         if entry.outcome.is_some() && !is_still_to_end(&entry) {
-            if descriptors.is_some() {
-                systemd::forget(stream);
-            }
             server.ended.put(entry);
-        } else if let Err(problem) = adopt_one(server, entry, descriptors) {
-            error!(stream, "stream {stream} of the daemon before can't go on: {problem}");
-            server.shop.ledger.forget(stream);
-            systemd::forget(stream);
+        } else if entry.is_given {
+            // Its client brings it; this may hang, and who has put it there is unknown.
+            adopt_or_forget(server, entry, &mut None);
+        } else {
+            adopt_or_forget(server, entry, &mut kept);
+        }
+        if let Some(kept) = kept {
+            let_go(server, stream, kept);
         }
     }
     // Streams of which nothing else is known: what they were written is the kernel's business now.
-    for stream in passed.files.into_keys() {
+    for (stream, kept) in passed.files {
         warn!(
             stream,
             "nothing is known any more of stream {stream}, whose file systemd has kept open; its muxer will \
              be told that it can't go on"
         );
+        let_go(server, stream, kept);
+    }
+    passed.rest.into_iter().for_each(|rest| server.closer.close(None, rest));
+}
+
+/// What was kept of a stream is of no use. To close it asks its file system, which may not answer.
+fn let_go(server: &Server, stream: StreamId, kept: impl Send + 'static) {
+    systemd::forget(stream);
+    server.closer.close(None, kept);
+}
+
+fn adopt_or_forget(server: &Arc<Server>, entry: Entry, kept: &mut Option<Descriptors>) {
+    let stream = entry.stream;
+    if let Err(problem) = adopt_one(server, entry, kept) {
+        error!(stream, "stream {stream} of the daemon before can't go on: {problem}");
+        server.shop.ledger.forget(stream);
         systemd::forget(stream);
     }
 }
@@ -94,10 +111,11 @@ fn is_still_to_end(entry: &Entry) -> bool {
     is_failed && (entry.ending.disposes() || hangs())
 }
 
+/// Takes what was kept only when nothing can go wrong any more.
 fn adopt_one(
     server: &Arc<Server>,
     entry: Entry,
-    descriptors: Option<Descriptors>,
+    kept: &mut Option<Descriptors>,
 ) -> Result<(), String> {
     let stream = entry.stream;
     let path = entry.path.clone().into_path().ok_or("its path is none of this platform")?;
@@ -110,9 +128,9 @@ fn adopt_one(
     // Whatever comes of it: the stream is there.
     let _ = record.queue.reserve();
     // Of a file that its client has opened, the client has kept the same descriptors open, which it passes again.
-    let watched = (descriptors.is_some() || entry.is_given) && !entry.is_unwatched;
+    let watched = (kept.is_some() || entry.is_given) && !entry.is_unwatched;
     record.suspend(entry.token, watched, (entry.len_bytes, entry.window_bytes));
-    if entry.is_given && descriptors.is_none() {
+    if entry.is_given {
         record.lacks_file();
     }
     if let Some(Outcome::Failed(failure)) = &entry.outcome {
@@ -136,7 +154,7 @@ fn adopt_one(
         no_space_wait: config.no_space_wait,
         silent_device: config.silent_device,
     };
-    let origin = Origin::Kept { entry: Box::new(entry), descriptors, claim };
+    let origin = Origin::Kept { entry: Box::new(entry), descriptors: kept.take(), claim };
     let shop = Arc::clone(&server.shop);
     let descriptors = server.descriptors.for_stream_of_before();
     writer::spawn(shop, Arc::clone(&record), target, origin, descriptors).map_err(|error| {

@@ -7,7 +7,9 @@
 //!    path meanwhile.
 //! 3. A file with several names is not opened by one of them, because another may lie outside of the root:
 //!    whoever may make links below a root must not have other people's files emptied.
-//! 4. No owner and no mode is changed.
+//! 4. A file that runs with the rights of its owner or group is not opened: a daemon with CAP_FSETID would leave it
+//!    that bit, and it would run what a muxer has written.
+//! 5. No owner and no mode is changed.
 
 mod walk;
 
@@ -54,6 +56,8 @@ pub(super) enum Refused {
     NotAFile(&'static str),
     /// It has so many names.
     Linked(u64),
+    /// It has a set-user-id or set-group-id bit.
+    SetId,
     /// The system said no while doing this.
     Io(&'static str, io::Error),
 }
@@ -106,7 +110,8 @@ fn open_place(
     let (data, created) = choose(&place)?;
     let twins = twins(&data, |extra| place.again(&data, extra));
     let (sentinel, direct, stat) = twins.inspect_err(|_| {
-        if created {
+        let is_ours = |stat: Stat| names(&directory, name, (stat.st_dev, stat.st_ino));
+        if created && fstat(&data).is_ok_and(is_ours) {
             // The refusal is what the client has to hear; an empty file is no harm.
             let _ = unlinkat(&directory, name, AtFlags::empty());
         }
@@ -141,6 +146,9 @@ impl Place<'_> {
         let names = u64::from(stat.st_nlink);
         if names > names_max {
             return Err(Refused::Linked(names));
+        }
+        if is_set_id(&stat) {
+            return Err(Refused::SetId);
         }
         refuse_views(&pinned)?;
         let data = self.again(&pinned, OFlags::empty()).map_err(io)?;
@@ -241,7 +249,7 @@ pub(super) fn adopt(
     let directory = match directory_of(root, rest, None) {
         Ok((_, directory)) => Some(directory),
         // It was moved with its directory, or that is another one now: there is no name to make durable.
-        Err(Refused::Outside | Refused::NotAFile(_) | Refused::Linked(_)) => None,
+        Err(Refused::Outside | Refused::NotAFile(_) | Refused::Linked(_) | Refused::SetId) => None,
         Err(Refused::Io(_, error)) if error.kind() == io::ErrorKind::NotFound => None,
         Err(refused) => return Err(refused),
     };
@@ -262,6 +270,13 @@ pub(super) fn is_called(root: &Path, rest: &Path, id: FileId) -> bool {
 pub(super) fn names(directory: &OwnedFd, name: &OsStr, id: (u64, u64)) -> bool {
     let named = statat(directory, name, AtFlags::SYMLINK_NOFOLLOW);
     named.is_ok_and(|named| (named.st_dev, named.st_ino) == id)
+}
+
+/// True when the file runs with the rights of its owner or its group. The latter's bit, without the group's right to
+/// run it, means mandatory locks.
+pub(super) fn is_set_id(stat: &Stat) -> bool {
+    let mode = Mode::from_raw_mode(stat.st_mode);
+    mode.contains(Mode::SUID) || mode.contains(Mode::SGID | Mode::XGRP)
 }
 
 /// The file's sentinel, the descriptor for direct writes, and what the file is.

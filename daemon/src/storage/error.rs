@@ -37,6 +37,15 @@ pub enum OpenError {
         /// How many.
         names: u64,
     },
+    /// A file that runs as somebody else.
+    #[error(
+        "{path} has a set-user-id or set-group-id bit, which a write of freemkvd's might leave where one of yours \
+         would take it away; remove the bit (chmod ug-s) or choose another name"
+    )]
+    SetId {
+        /// What the client calls it.
+        path: PathBuf,
+    },
     /// The descriptors that came for it are not those of one regular file, opened twice to be written.
     #[error(
         "{path} can't be written by the descriptors that came for it: {what}; open the file twice, for writing and \
@@ -116,7 +125,7 @@ impl OpenError {
             Self::OutsideRoots { .. } => (ErrorCode::OUTSIDE_ROOTS, None),
             Self::NotAFile { .. } => (ErrorCode::NOT_A_FILE, None),
             Self::Linked { .. } => (ErrorCode::LINKED, None),
-            Self::BadGiven { .. } => (ErrorCode::BAD_FILE, None),
+            Self::SetId { .. } | Self::BadGiven { .. } => (ErrorCode::BAD_FILE, None),
             Self::Changed { .. } => (ErrorCode::FILE_CHANGED, None),
             Self::Io { source, .. } => {
                 let code = match source.kind() {

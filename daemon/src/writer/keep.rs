@@ -1,5 +1,6 @@
 //! What a stream leaves to the daemon that comes next, from its opening to its end: an entry in the ledger,
-//! and its file's descriptors with systemd.
+//! and its file's descriptors with systemd. What its client has opened is not passed on: systemd asks each
+//! descriptor what it is, and must not wait for a server that a client runs. The client brings it again.
 
 use std::io;
 use std::path::Path;
@@ -84,7 +85,9 @@ pub(super) fn begin(
         shop.ledger.forget(record.id);
         return Err(cannot_keep(shop, target, &error));
     }
-    systemd::keep(record.id, &opened.storage.lend());
+    if !record.is_given {
+        systemd::keep(record.id, &opened.storage.lend());
+    }
     record.resumable(token);
     Ok(())
 }
@@ -100,7 +103,7 @@ pub(super) fn take_over(shop: &Shop, record: &Record, opened: &Opened, was_kept:
         // The next daemon would not know for whom to wait.
         shop.ledger.forget(record.id);
     }
-    if !was_kept {
+    if !was_kept && !record.is_given {
         systemd::keep(record.id, &opened.storage.lend());
     }
 }
@@ -132,5 +135,7 @@ pub(super) fn ended(shop: &Shop, record: &Record, last: Option<&(u64, Reply)>) {
         }
         None => shop.ledger.forget(record.id),
     }
-    systemd::forget(record.id);
+    if !record.is_given {
+        systemd::forget(record.id);
+    }
 }

@@ -225,7 +225,6 @@ pub(super) fn reopen(
     };
     let path = &target.path;
     let opened = match from {
-        Kept::Systemd(file) if entry.is_given => shop.disk.adopt(file, path, Some(known)),
         Kept::Client(files) => adopt(shop, files, path, Some(known)),
         Kept::Systemd(file) => {
             let known = Known { descriptors: Some(file), ..known };

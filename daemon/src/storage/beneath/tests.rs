@@ -164,6 +164,47 @@ fn a_file_with_another_name_is_left_alone() {
 }
 
 #[test]
+fn what_has_taken_the_name_of_a_file_that_could_not_be_opened_twice_stays() {
+    let place = Place::new();
+    let path = place.root.join("film");
+    let failed = |is_replaced: bool| {
+        let made = open_place(&place.root, Path::new("film"), None, |place| {
+            // No file, which is refused like a second open for which there is no descriptor.
+            mknodat(place.directory, place.name, FileType::Fifo, Mode::RWXU, 0).unwrap();
+            let made = open_at(place.directory, place.name, LOOK, NO_MODE).unwrap();
+            if is_replaced {
+                fs::remove_file(&path).unwrap();
+                fs::write(&path, PRECIOUS).unwrap();
+            }
+            Ok((made, true))
+        });
+        assert!(made.is_err());
+    };
+    failed(false);
+    assert!(!path.exists(), "its own is removed");
+    failed(true);
+    assert_eq!(fs::read(&path).unwrap(), PRECIOUS);
+}
+
+#[test]
+fn a_file_that_runs_as_another_is_left_alone() {
+    let place = Place::new();
+    let path = place.root.join("program");
+    fs::write(&path, PRECIOUS).unwrap();
+    for (mode, is_refused) in
+        [(0o644, false), (0o4644, true), (0o4755, true), (0o2775, true), (0o2664, false)]
+    {
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        for open in [OpenMode::Create, OpenMode::Existing] {
+            let refused = matches!(place.open("program", open), Err(OpenError::SetId { .. }));
+            assert_eq!(refused, is_refused, "{mode:o} {open:?}");
+        }
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, mode);
+    }
+    assert_eq!(fs::read(&path).unwrap(), PRECIOUS);
+}
+
+#[test]
 fn a_stream_goes_on_with_a_file_that_got_another_name() {
     let place = Place::new();
     let (path, roots) = (place.root.join("film"), [place.root.clone()]);

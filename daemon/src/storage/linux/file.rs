@@ -263,11 +263,8 @@ impl Storage for File {
     }
 
     fn lend(&self) -> Lent<'_> {
-        let mut lent = vec![("data", self.data.as_fd()), ("sentinel", self.sentinel.as_fd())];
-        // That of another file is found again by its path.
-        let directory = self.directory.as_ref().filter(|_| self.is_given());
-        lent.extend(directory.map(|directory| ("directory", directory.as_fd())));
-        lent
+        // The directory is found again by the file's path.
+        vec![("data", self.data.as_fd()), ("sentinel", self.sentinel.as_fd())]
     }
 
     fn has_reserved(&mut self, bytes: u64) {

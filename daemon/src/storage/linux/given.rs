@@ -3,7 +3,9 @@
 //! 1. Whatever is asked here may never return: the file may be one of a server that is dead, or that its client
 //!    runs itself. It is asked in the stream's own thread.
 //! 2. Nothing is opened that the client has not open. (The one more for direct writes is the same file again.)
-//! 3. What comes later is found out by writing: a file that became immutable, a swap file, a sealed memfd.
+//! 3. What comes later is found out by writing: a file that became immutable, a swap file, a sealed memfd. What the
+//!    client does later to the open description, which it shares, is not found out: with `O_APPEND` set then, all lands
+//!    at the end. It spoils its own file, as it could without the daemon.
 
 use std::ffi::OsString;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -45,11 +47,22 @@ pub(super) fn check(given: Descriptors, label: &Path) -> Result<beneath::Opened,
     if (stat.st_dev, stat.st_ino) != (other.st_dev, other.st_ino) {
         return Err(bad("they are two different files"));
     }
+    if beneath::is_set_id(&stat) {
+        return Err(OpenError::SetId { path: label.to_owned() });
+    }
     if is_one_description(&data, &sentinel).map_err(|errno| io("ask about", errno))? {
         return Err(bad("the second one is a copy of the first"));
     }
-    if Kind::of(kind::magic(&data)) == Kind::Memory {
+    let magic = kind::magic(&data);
+    if Kind::of(magic) == Kind::Memory {
         return Err(bad("it lies in memory, which would count as freemkvd's"));
+    }
+    // A user may mount one over memory in a namespace of his own. One that is mounted here, root has mounted.
+    let is_elsewhere = || mount::of_number(&data, &device_number(stat.st_dev)).is_none();
+    if kind::is_overlay(magic) && is_elsewhere() {
+        return Err(bad(
+            "it lies on an overlay that is mounted elsewhere, and its content may lie in memory",
+        ));
     }
     if let Some(directory) = &directory {
         let flags = fcntl_getfl(directory).map_err(|errno| io("ask about", errno))?;
@@ -131,7 +144,7 @@ fn reopened(data: &OwnedFd, stat: &Stat) -> Option<OwnedFd> {
 #[cfg(test)]
 mod tests {
     use std::fs::File;
-    use std::os::unix::fs::OpenOptionsExt;
+    use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
     use std::path::Path;
 
     use freemkvd_proto::{ErrorCode, OpenMode};
@@ -188,8 +201,6 @@ mod tests {
         assert_eq!(file.storage.abilities(), by_path.storage.abilities(), "direct writes too");
         file.storage.write_at(4, Content::Bytes(b" film"), Manner::Cached).unwrap();
         file.storage.sync().unwrap();
-        let roles: Vec<_> = file.storage.lend().into_iter().map(|(role, _)| role).collect();
-        assert_eq!(roles, ["data", "sentinel", "directory"]);
         file.storage.unlink().unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"dear film", "its name is its client's");
         std::fs::remove_file(&path).unwrap();
@@ -254,6 +265,28 @@ mod tests {
         let again = opened(Path::new(&link), OFlags::WRONLY);
         let message = refusal(memory, again);
         assert!(message.contains("lies in memory"), "{message}");
+        // Pages of another size, where the kernel has them. None is taken.
+        let Ok(memory) = memfd_create("film", MemfdFlags::CLOEXEC | MemfdFlags::HUGETLB) else {
+            return;
+        };
+        let link = format!("/proc/self/fd/{}", memory.as_raw_fd());
+        let message = refusal(memory, opened(Path::new(&link), OFlags::WRONLY));
+        assert!(message.contains("lies in memory"), "{message}");
+    }
+
+    #[test]
+    fn a_file_that_runs_as_another_is_refused() {
+        let (_dir, path) = place();
+        let is_refused = |mode| {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            let (data, sentinel) = (opened(&path, OFlags::WRONLY), opened(&path, OFlags::WRONLY));
+            adopt(data, sentinel).err().is_some_and(|error| {
+                assert!(matches!(error, OpenError::SetId { .. }), "{error}");
+                error.failure().code == ErrorCode::BAD_FILE
+            })
+        };
+        let refused = [0o644, 0o4644, 0o4755, 0o2775, 0o2664].map(is_refused);
+        assert_eq!(refused, [false, true, true, true, false]);
     }
 
     #[test]

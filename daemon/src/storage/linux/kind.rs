@@ -9,6 +9,7 @@ const BTRFS: FsWord = 0x9123_683e_u32 as FsWord;
 const EXT: FsWord = 0xef53;
 const F2FS: FsWord = 0xf2f5_2010_u32 as FsWord;
 const FUSE: FsWord = 0x6573_5546;
+const HUGETLBFS: FsWord = 0x9584_58f6_u32 as FsWord;
 const NFS: FsWord = NFS_SUPER_MAGIC;
 const OVERLAY: FsWord = 0x794c_7630;
 const RAMFS: FsWord = 0x8584_58f6_u32 as FsWord;
@@ -29,6 +30,7 @@ pub(super) fn name(magic: FsWord) -> String {
         EXT => "ext4",
         F2FS => "f2fs",
         FUSE => "fuse",
+        HUGETLBFS => "hugetlbfs",
         NFS => "nfs",
         OVERLAY => "overlay",
         RAMFS => "ramfs",
@@ -44,6 +46,11 @@ pub(super) fn name(magic: FsWord) -> String {
 /// network file systems return success and do nothing.
 pub(super) fn is_trusted_by_range(magic: FsWord) -> bool {
     matches!(magic, EXT | XFS | BTRFS | F2FS)
+}
+
+/// True for an overlay, whose content lies wherever its upper layer does, which may be memory.
+pub(super) fn is_overlay(magic: FsWord) -> bool {
+    magic == OVERLAY
 }
 
 /// What can't be found out by trying, since it looks as if it had worked.
@@ -65,7 +72,7 @@ impl Kind {
     /// That of a file system with this number.
     pub(super) fn of(magic: FsWord) -> Self {
         match magic {
-            TMPFS | RAMFS => Self::Memory,
+            TMPFS | RAMFS | HUGETLBFS => Self::Memory,
             FUSE => Self::Fuse,
             NFS => Self::Nfs,
             _ => Self::Other,

@@ -167,6 +167,7 @@ fn error(refused: Refused, roots: &[PathBuf], path: &Path) -> OpenError {
         Refused::Outside => outside(roots, &path),
         Refused::NotAFile(what) => OpenError::NotAFile { path, what },
         Refused::Linked(names) => OpenError::Linked { path, names },
+        Refused::SetId => OpenError::SetId { path },
         Refused::Io(operation, source) => OpenError::Io { path, operation, source },
     }
 }
