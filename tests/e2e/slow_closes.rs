@@ -1,6 +1,7 @@
 //! Descriptors that take as long to be closed as their sender likes. Here they are TCP connections with bytes that
 //! nobody reads and `SO_LINGER`: whoever closes the last descriptor of one waits. A file that its sender serves
-//! himself, by FUSE, does as well. Passed at any moment of a connection, they must keep nobody waiting.
+//! himself, by FUSE, does as well. Passed at any moment of a connection, with a byte like any other or with an urgent
+//! one, they must keep nobody waiting.
 
 use std::fs::File;
 use std::io::Write;
@@ -54,9 +55,21 @@ fn assert_serves(daemon: &Daemon, root: &Path) {
     assert!(since.elapsed() < LINGER / 4, "{:?}", since.elapsed());
 }
 
+/// Sends bytes, and descriptors with the first one.
+type Pass = fn(&mut Peer, &[u8], &[BorrowedFd<'_>]);
+
 /// Passes such descriptors by `send`, on connections that have come as far as `begin`, and looks how others are
 /// served meanwhile.
-fn check(begin: impl Fn(&Daemon) -> Peer, send: impl Fn(&mut Peer, BorrowedFd<'_>)) {
+fn check(begin: impl Fn(&Daemon) -> Peer, send: impl Fn(&mut Peer, Pass, BorrowedFd<'_>)) {
+    check_by(Peer::send_with, &begin, &send);
+    check_by(Peer::send_urgently_with, &begin, &send);
+}
+
+fn check_by(
+    pass: Pass,
+    begin: impl Fn(&Daemon) -> Peer,
+    send: impl Fn(&mut Peer, Pass, BorrowedFd<'_>),
+) {
     let root = scratch();
     let daemon = Daemon::start(root.path(), "");
     let before = daemon.descriptors();
@@ -65,7 +78,7 @@ fn check(begin: impl Fn(&Daemon) -> Peer, send: impl Fn(&mut Peer, BorrowedFd<'_
     // While it can't receive: it is to be the last one that has them.
     daemon.signal(Signal::STOP);
     for peer in &mut peers {
-        send(peer, unread.socket().as_fd());
+        send(peer, pass, unread.socket().as_fd());
     }
     daemon.signal(Signal::CONT);
     assert_serves(&daemon, root.path());
@@ -84,7 +97,7 @@ fn check(begin: impl Fn(&Daemon) -> Peer, send: impl Fn(&mut Peer, BorrowedFd<'_
 fn with_the_hello() {
     check(
         |daemon| Peer::connect(daemon.socket()),
-        |peer, socket| peer.send_with(&ClientHello::THIS.encode(), &[socket]),
+        |peer, pass, socket| pass(peer, &ClientHello::THIS.encode(), &[socket]),
     );
 }
 
@@ -92,7 +105,7 @@ fn with_the_hello() {
 fn with_a_request() {
     check(
         |daemon| Peer::greet(daemon.socket()),
-        |peer, socket| peer.send_with(&Command::Status.encode(1).unwrap(), &[socket]),
+        |peer, pass, socket| pass(peer, &Command::Status.encode(1).unwrap(), &[socket]),
     );
 }
 
@@ -100,10 +113,10 @@ fn with_a_request() {
 fn in_the_middle_of_a_first_frame_and_more_than_there_is_room_for() {
     check(
         |daemon| Peer::greet(daemon.socket()),
-        |peer, socket| {
+        |peer, pass, socket| {
             let frame = Command::OpenGiven(giving("film")).encode(0).unwrap();
             peer.send(&frame[..20]);
-            peer.send_with(&frame[20..], &[socket; 8]);
+            pass(peer, &frame[20..], &[socket; 8]);
         },
     );
 }
@@ -112,7 +125,10 @@ fn in_the_middle_of_a_first_frame_and_more_than_there_is_room_for() {
 fn as_a_file() {
     check(
         |daemon| Peer::greet(daemon.socket()),
-        |peer, socket| peer.give(giving("film"), &[socket, socket]),
+        |peer, pass, socket| {
+            let frame = Command::OpenGiven(giving("film")).encode(0).unwrap();
+            pass(peer, &frame, &[socket, socket]);
+        },
     );
 }
 
@@ -125,7 +141,7 @@ fn with_a_later_request() {
             peer.reply().unwrap();
             peer
         },
-        |peer, socket| peer.send_with(&Command::Status.encode(2).unwrap(), &[socket]),
+        |peer, pass, socket| pass(peer, &Command::Status.encode(2).unwrap(), &[socket]),
     );
 }
 
@@ -144,9 +160,9 @@ fn with_content() {
             peer.reply().unwrap();
             peer
         },
-        |peer, socket| {
+        |peer, pass, socket| {
             peer.header(Kind::Write as u16, 0, 4, 1);
-            peer.send_with(b"film", &[socket]);
+            pass(peer, b"film", &[socket]);
         },
     );
 }
@@ -160,10 +176,10 @@ fn where_nobody_reads_any_more() {
             peer.failure();
             peer
         },
-        |peer, socket| {
+        |peer, pass, socket| {
             // The daemon hangs up at the first one, and does not read the second.
-            peer.send_with(b"a", &[socket]);
-            peer.send_with(b"b", &[socket]);
+            pass(peer, b"a", &[socket]);
+            pass(peer, b"b", &[socket]);
         },
     );
 }

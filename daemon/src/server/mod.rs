@@ -236,6 +236,12 @@ impl Server {
                 return connection::close(self, socket, peer.uid, claim);
             }
         };
+        if let Err(error) = passed::in_line(&socket) {
+            warn!(
+                "closed a connection unheard, as its urgent bytes cannot be had in line: {error}"
+            );
+            return connection::close(self, socket, peer.uid, claim);
+        }
         let limits = &self.config().limits;
         let (most, most_of_user) = (limits.connections_max, limits.connections_per_user_max);
         let server = Arc::clone(self);

@@ -7,6 +7,12 @@ use tokio::io::AsyncReadExt;
 
 use super::guarded::Arrived;
 
+/// Nothing comes with an urgent byte here.
+#[expect(clippy::unnecessary_wraps, reason = "as on the platform where it can fail")]
+pub(in crate::server) fn in_line(_socket: &Stream) -> io::Result<()> {
+    Ok(())
+}
+
 /// Reads what is there into `space`.
 pub(in crate::server) async fn read(socket: &Stream, space: &mut [u8]) -> io::Result<Arrived> {
     let mut socket = socket;
