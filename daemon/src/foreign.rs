@@ -8,12 +8,15 @@
 //! 2. What nobody takes is closed by a thread for each user who has left something to be closed. Who passes what
 //!    can't be closed has only his own wait for it.
 //! 3. Until they are closed they count in the table of descriptors, and nothing more is received from a user who
-//!    has left too many. So one user's do not fill it.
+//!    has left too many, on none of its connections. So one user's do not fill it: they are never more than
+//!    `WAITING_MAX` and one message for each thread of the runtime.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
+use tokio::sync::Notify;
 use tracing::warn;
 
 use crate::descriptors::Claim;
@@ -95,6 +98,8 @@ const WAITING_MAX: usize = 512;
 #[derive(Debug, Default)]
 pub struct Closer {
     by_user: Mutex<BTreeMap<Option<u32>, Waiting>>,
+    /// Some user is no longer behind.
+    caught_up: Notify,
 }
 
 /// What one user has left.
@@ -104,6 +109,12 @@ struct Waiting {
     /// Descriptors in them, and in the one that is being closed.
     count: usize,
     has_thread: bool,
+}
+
+impl Waiting {
+    fn is_too_much(&self) -> bool {
+        self.count > WAITING_MAX
+    }
 }
 
 impl std::fmt::Debug for Waiting {
@@ -127,7 +138,20 @@ impl Closer {
     /// True when nothing more is to be received from `user`.
     #[must_use]
     pub fn is_behind(&self, user: Option<u32>) -> bool {
-        self.lock().get(&user).is_some_and(|waiting| waiting.count > WAITING_MAX)
+        self.lock().get(&user).is_some_and(Waiting::is_too_much)
+    }
+
+    /// Waits until something may be received from `user`.
+    pub async fn until_caught_up(&self, user: Option<u32>) {
+        loop {
+            let mut caught_up = pin!(self.caught_up.notified());
+            // From here on it counts, so that what is looked at next can't change unseen.
+            caught_up.as_mut().enable();
+            if !self.is_behind(user) {
+                return;
+            }
+            caught_up.await;
+        }
     }
 
     fn push(self: &Arc<Self>, user: Option<u32>, batch: Batch) {
@@ -159,7 +183,11 @@ impl Closer {
     fn next(&self, user: Option<u32>, closed: usize) -> Option<Batch> {
         let mut by_user = self.lock();
         let waiting = by_user.get_mut(&user)?;
+        let was_too_much = waiting.is_too_much();
         waiting.count -= closed;
+        if was_too_much && !waiting.is_too_much() {
+            self.caught_up.notify_waiters();
+        }
         let batch = waiting.batches.pop_front();
         if batch.is_none() {
             by_user.remove(&user);
@@ -232,6 +260,27 @@ mod tests {
         assert!(closer.is_behind(ONE) && !closer.is_behind(OTHER));
         drop(end);
         assert!(soon(|| !closer.is_behind(ONE)));
+    }
+
+    #[test]
+    fn whoever_waits_for_a_user_goes_on_when_enough_is_closed_and_not_before() {
+        let closer = Arc::new(Closer::default());
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(closer.until_caught_up(ONE));
+        let (mut ends, slow_ones): (Vec<_>, Vec<_>) = (0..=WAITING_MAX).map(|_| slow()).unzip();
+        slow_ones.into_iter().for_each(|one| closer.close(ONE, one));
+        runtime.block_on(async {
+            closer.until_caught_up(OTHER).await;
+            let mut waits = pin!(closer.until_caught_up(ONE));
+            tokio::select! {
+                biased;
+                () = waits.as_mut() => panic!("it is behind"),
+                () = tokio::task::yield_now() => {}
+            }
+            // The first one is enough.
+            drop(ends.remove(0));
+            waits.await;
+        });
     }
 
     #[cfg(target_os = "linux")]

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use freemkvd_proto::hello::ClientHello;
-use freemkvd_proto::{Command, Kind};
+use freemkvd_proto::{Command, ErrorCode, Kind};
 use freemkvd_tests::daemon::{Daemon, wait_until};
 use freemkvd_tests::peer::{Peer, giving};
 use rustix::net::sockopt::set_socket_linger;
@@ -182,4 +182,42 @@ fn where_nobody_reads_any_more() {
             pass(peer, b"b", &[socket]);
         },
     );
+}
+
+#[test]
+fn one_user_does_not_fill_the_table_with_what_is_not_closed() {
+    const PEERS: usize = 32;
+    /// As many as the kernel takes at once.
+    const DESCRIPTORS: usize = 253;
+    /// So many of one user the daemon lets wait; a message for each of its two threads that receive comes on top.
+    const WAITING: usize = 512 + 2 * DESCRIPTORS;
+    const LOOKS: usize = 20;
+    let root = scratch();
+    let daemon = Daemon::start(root.path(), "[limits]\nhandshake_timeout = \"10min\"");
+    let before = daemon.descriptors();
+    let mut unread = Unread::default();
+    let mut peers: Vec<_> = (0..PEERS).map(|_| Peer::greet(daemon.socket())).collect();
+    let request = Command::Status.encode(1).unwrap();
+    daemon.signal(Signal::STOP);
+    peers[0].send_with(&request, &[unread.socket().as_fd()]);
+    daemon.signal(Signal::CONT);
+    let null = File::open("/dev/null").unwrap();
+    // The system allows some users only so many that are on their way.
+    let has_sent = |peer: &mut Peer| peer.try_send_with(&request, &[null.as_fd(); DESCRIPTORS]);
+    let sent = 1 + peers[1..].iter_mut().map(has_sent).take_while(Result::is_ok).count();
+    let is_behind = || Peer::connect(daemon.socket()).hello(&ClientHello::THIS.encode()).is_none();
+    assert!(wait_until(is_behind), "{sent} messages, {} descriptors", daemon.descriptors());
+    // All that there is to be received is ready, and others are served in their turn.
+    assert!((0..LOOKS).all(|_| is_behind()));
+    let most = before + PEERS + WAITING + 2 * LOOKS;
+    assert!(daemon.descriptors() <= most, "{} descriptors", daemon.descriptors());
+    drop(unread);
+    for peer in &mut peers[..sent] {
+        let code = peer.failure().code;
+        assert!(matches!(code, ErrorCode::BAD_SLOTS | ErrorCode::BAD_FILE), "{code:?}");
+    }
+    drop(peers);
+    assert_serves(&daemon, root.path());
+    let left = wait_until(|| daemon.descriptors() <= before);
+    assert!(left, "{} descriptors, and {before} before", daemon.descriptors());
 }

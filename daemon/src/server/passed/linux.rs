@@ -29,11 +29,26 @@ pub(in crate::server) fn in_line(socket: &Stream) -> io::Result<()> {
     Ok(set_socket_oobinline(socket.inner(), true)?)
 }
 
-/// Reads what is there into `space`.
-pub(in crate::server) async fn read(socket: &Stream, space: &mut [u8]) -> io::Result<Arrived> {
+/// Reads what is there into `space`. `None` when there is something, and `is_behind` says that it is not to be
+/// received yet.
+pub(in crate::server) async fn read(
+    socket: &Stream,
+    space: &mut [u8],
+    is_behind: impl Fn() -> bool,
+) -> io::Result<Option<Arrived>> {
     let Stream::UdSocket(socket) = socket;
     let socket = socket.inner();
-    socket.async_io(Interest::READABLE, || receive(socket, space)).await
+    loop {
+        socket.readable().await?;
+        // Not before: that may have been long ago.
+        if is_behind() {
+            return Ok(None);
+        }
+        match socket.try_io(Interest::READABLE, || receive(socket, space)) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            arrived => return arrived.map(Some),
+        }
+    }
 }
 
 fn receive(socket: &tokio::net::UnixStream, space: &mut [u8]) -> io::Result<Arrived> {

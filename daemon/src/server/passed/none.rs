@@ -14,10 +14,14 @@ pub(in crate::server) fn in_line(_socket: &Stream) -> io::Result<()> {
 }
 
 /// Reads what is there into `space`.
-pub(in crate::server) async fn read(socket: &Stream, space: &mut [u8]) -> io::Result<Arrived> {
+pub(in crate::server) async fn read(
+    socket: &Stream,
+    space: &mut [u8],
+    _is_behind: impl Fn() -> bool,
+) -> io::Result<Option<Arrived>> {
     let mut socket = socket;
     let count = socket.read(space).await?;
-    Ok(Arrived { count, descriptors: Vec::new(), is_cut: false })
+    Ok(Some(Arrived { count, descriptors: Vec::new(), is_cut: false }))
 }
 
 /// Nothing can be left in it that closing it would close.
