@@ -12,6 +12,7 @@ use freemkvd_proto::{
 use super::guarded::unexpected;
 use super::socket::Passed;
 use super::{Server, control};
+use crate::foreign::Mapped;
 use crate::storage::{BadSlots, Descriptors, Slots};
 use crate::writer::{By, Ending, going_away};
 
@@ -29,14 +30,14 @@ pub(super) struct Opening {
     pub(super) window_bytes: Option<u64>,
     pub(super) transfer: Transfer,
     /// `None` when content goes inline.
-    pub(super) slots: Option<Slots>,
+    pub(super) slots: Option<Mapped>,
 }
 
 /// A stream that is to go on.
 pub(super) struct Resuming {
     pub(super) from: Resume,
     /// `None` when content goes inline.
-    pub(super) slots: Option<Slots>,
+    pub(super) slots: Option<Mapped>,
     /// What came beside the slots: its file, if its client has opened that.
     pub(super) rest: Passed,
 }
@@ -158,7 +159,7 @@ pub(super) fn none_beside_slots(transfer: Transfer, rest: usize) -> Result<(), F
 }
 
 /// The memory of shared slots, which comes first, and what comes after it.
-fn slots(transfer: Transfer, mut passed: Passed) -> Result<(Option<Slots>, Passed), Failure> {
+fn slots(transfer: Transfer, mut passed: Passed) -> Result<(Option<Mapped>, Passed), Failure> {
     let Transfer::Shared { slots } = transfer else {
         return Ok((None, passed));
     };
@@ -166,8 +167,8 @@ fn slots(transfer: Transfer, mut passed: Passed) -> Result<(Option<Slots>, Passe
         return Err(no_descriptor());
     }
     let rest = Passed { files: passed.files.split_off(1), is_cut: passed.is_cut };
-    let slots = Slots::offered(passed.files.first(), slots);
-    Ok((slots.map_err(|bad| bad.failure())?, rest))
+    let slots = Slots::offered(passed.files.first(), slots).map_err(|bad| bad.failure())?;
+    Ok((slots.map(|slots| passed.files.mapped(slots)), rest))
 }
 
 fn expect(wanted: usize, is_shared: bool, passed: &Passed) -> Result<(), Failure> {

@@ -20,8 +20,8 @@ use super::queue::{End, Queue};
 use crate::budget::{Hold, StreamId};
 use crate::clock::Clock;
 use crate::device::Device;
+use crate::foreign::Mapped;
 use crate::rate::Rate;
-use crate::storage::Slots;
 use crate::stream::ladder::Rung;
 use crate::stream::marks::Marks;
 
@@ -64,7 +64,7 @@ struct Inner {
     /// Its content comes in shared slots, also after they were let go of.
     is_shared: bool,
     /// Here and not with the connection: the writer needs them also when the client is dead.
-    slots: Option<Arc<Slots>>,
+    slots: Option<Arc<Mapped>>,
     /// What the client was told last.
     told: Progress,
     answers: VecDeque<(u64, Reply)>,
@@ -93,7 +93,7 @@ struct Inner {
 }
 
 impl Inner {
-    fn attach(&mut self, slots: Option<Slots>, wake: impl Fn() + Send + Sync + 'static) {
+    fn attach(&mut self, slots: Option<Mapped>, wake: impl Fn() + Send + Sync + 'static) {
         self.is_shared = slots.is_some();
         self.slots = slots.map(Arc::new);
         self.wake = Some(Arc::new(wake));
@@ -191,7 +191,7 @@ impl Record {
     }
 
     /// Gives it a connection: what wakes that, and the slots that its client shares.
-    pub fn attach(&self, slots: Option<Slots>, wake: impl Fn() + Send + Sync + 'static) {
+    pub fn attach(&self, slots: Option<Mapped>, wake: impl Fn() + Send + Sync + 'static) {
         self.lock().attach(slots, wake);
     }
 
@@ -241,7 +241,7 @@ impl Record {
 
     /// The slots that its client shares, until the stream has ended.
     #[must_use]
-    pub fn slots(&self) -> Option<Arc<Slots>> {
+    pub fn slots(&self) -> Option<Arc<Mapped>> {
         self.lock().slots.clone()
     }
 
@@ -416,7 +416,7 @@ impl Record {
         inner.kernel_dirty_bytes = None;
         let slots = inner.slots.take();
         drop(inner);
-        // Unmapping may take a moment, and status must not wait for it.
+        // Status must not wait for it.
         drop(slots);
         self.wake();
     }
