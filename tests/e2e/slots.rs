@@ -273,7 +273,7 @@ fn nothing_is_left_of_two_hundred_clients_that_died_with_slots_in_flight() {
     // Though many of them are remembered.
     assert!(end.streams.iter().any(|stream| stream.shared));
     assert_lets_go(&daemon);
-    let settled = freemkvd_tests::daemon::wait_until(|| daemon.descriptors() <= baseline);
+    let settled = wait_until(|| daemon.descriptors() <= baseline);
     assert!(settled, "{} descriptors, {baseline} before", daemon.descriptors());
 }
 

@@ -15,7 +15,9 @@ use freemkvd_proto::hello::ClientHello;
 use freemkvd_proto::{Command, ErrorCode, Kind};
 use freemkvd_tests::daemon::{Daemon, wait_until};
 use freemkvd_tests::peer::{Peer, giving};
-use rustix::net::sockopt::set_socket_linger;
+use rustix::net::sockopt::{
+    set_socket_linger, set_socket_recv_buffer_size, set_socket_send_buffer_size,
+};
 use rustix::process::Signal;
 
 use crate::support::scratch;
@@ -34,7 +36,10 @@ impl Unread {
     /// The one end of one.
     fn socket(&mut self) -> OwnedFd {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        // Few bytes are as good as many.
+        set_socket_recv_buffer_size(&listener, 1).unwrap();
         let mut socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        set_socket_send_buffer_size(&socket, 1).unwrap();
         self.0.push(listener.accept().unwrap().0);
         socket.set_nonblocking(true).unwrap();
         while socket.write(&[0; 1 << 16]).is_ok() {}
@@ -220,4 +225,33 @@ fn one_user_does_not_fill_the_table_with_what_is_not_closed() {
     assert_serves(&daemon, root.path());
     let left = wait_until(|| daemon.descriptors() <= before);
     assert!(left, "{} descriptors, and {before} before", daemon.descriptors());
+}
+
+#[test]
+fn on_a_connection_that_is_still_to_be_accepted_when_the_daemon_stops() {
+    const PEERS: usize = 100;
+    let root = scratch();
+    let mut daemon = Daemon::start(root.path(), "");
+    let mut unread = Unread::default();
+    daemon.signal(Signal::STOP);
+    let peers: Vec<_> = (0..PEERS)
+        .map(|_| {
+            let mut peer = Peer::connect(daemon.socket());
+            peer.send_with(&ClientHello::THIS.encode(), &[unread.socket().as_fd()]);
+            peer
+        })
+        .collect();
+    // Both are there when it goes on, and the connections are more than it takes before it hears of the signal.
+    daemon.signal(Signal::TERM);
+    daemon.signal(Signal::CONT);
+    let since = Instant::now();
+    let end = daemon.wait_for_end();
+    assert!(
+        end.success() && since.elapsed() < LINGER / 4,
+        "{:?}: {}",
+        since.elapsed(),
+        daemon.log()
+    );
+    assert!(!daemon.socket().exists(), "its file is left");
+    drop((peers, unread));
 }
