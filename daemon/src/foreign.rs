@@ -14,11 +14,10 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Deref;
-use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 use std::thread;
 
-use tokio::sync::Notify;
 use tracing::warn;
 
 use crate::descriptors::Claim;
@@ -148,8 +147,8 @@ const WAITING_MAX: usize = 512;
 #[derive(Debug, Default)]
 pub struct Closer {
     waiting: Mutex<BTreeMap<Key, Waiting>>,
-    /// Some user is no longer behind.
-    caught_up: Notify,
+    /// Those who wait until some user is no longer behind.
+    wakers: Mutex<Vec<Waker>>,
 }
 
 /// What one user has left, in one lane.
@@ -193,17 +192,18 @@ impl Closer {
         is_too_much(Lane::Memory) || is_too_much(Lane::Other)
     }
 
-    /// Waits until something may be received from `user`.
-    pub async fn until_caught_up(&self, user: Option<u32>) {
-        loop {
-            let mut caught_up = pin!(self.caught_up.notified());
-            // From here on it counts, so that what is looked at next can't change unseen.
-            caught_up.as_mut().enable();
-            if !self.is_behind(user) {
-                return;
-            }
-            caught_up.await;
+    /// Ready when something may be received from `user`; else `cx` is woken to ask again.
+    pub fn poll_caught_up(&self, user: Option<u32>, cx: &Context<'_>) -> Poll<()> {
+        if !self.is_behind(user) {
+            return Poll::Ready(());
         }
+        let mut wakers = self.lock_wakers();
+        if !wakers.iter().any(|waker| waker.will_wake(cx.waker())) {
+            wakers.push(cx.waker().clone());
+        }
+        drop(wakers);
+        // It may have caught up before anybody knew that somebody waits.
+        if self.is_behind(user) { Poll::Pending } else { Poll::Ready(()) }
     }
 
     fn push(self: &Arc<Self>, key: Key, batch: Batch) {
@@ -242,18 +242,25 @@ impl Closer {
         let waiting = all.get_mut(&key)?;
         let was_too_much = waiting.is_too_much();
         waiting.count -= closed;
-        if was_too_much && !waiting.is_too_much() {
-            self.caught_up.notify_waiters();
-        }
+        let has_caught_up = was_too_much && !waiting.is_too_much();
         let batch = waiting.batches.pop_front();
         if batch.is_none() {
             all.remove(&key);
+        }
+        drop(all);
+        if has_caught_up {
+            let wakers = std::mem::take(&mut *self.lock_wakers());
+            wakers.into_iter().for_each(Waker::wake);
         }
         batch
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Key, Waiting>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_wakers(&self) -> MutexGuard<'_, Vec<Waker>> {
+        self.wakers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -268,7 +275,9 @@ fn name((user, lane): Key) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
     use std::sync::mpsc::{Receiver, Sender, channel};
+    use std::task::Wake;
     use std::time::{Duration, Instant};
 
     use super::*;
@@ -289,6 +298,16 @@ mod tests {
     fn slow() -> (Sender<()>, Slow) {
         let (end, slow) = channel();
         (end, Slow(slow))
+    }
+
+    /// Is set by being woken.
+    #[derive(Default)]
+    struct Flag(AtomicBool);
+
+    impl Wake for Flag {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::Relaxed);
+        }
     }
 
     fn soon(wanted: impl Fn() -> bool) -> bool {
@@ -331,22 +350,17 @@ mod tests {
     #[test]
     fn whoever_waits_for_a_user_goes_on_when_enough_is_closed_and_not_before() {
         let closer = Arc::new(Closer::default());
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        runtime.block_on(closer.until_caught_up(ONE));
+        let woken = Arc::new(Flag::default());
+        let waker = Waker::from(Arc::clone(&woken));
+        let is_ready = |user| closer.poll_caught_up(user, &Context::from_waker(&waker)).is_ready();
+        assert!(is_ready(ONE), "nothing was left yet");
         let (mut ends, slow_ones): (Vec<_>, Vec<_>) = (0..=WAITING_MAX).map(|_| slow()).unzip();
         slow_ones.into_iter().for_each(|one| closer.close(ONE, one));
-        runtime.block_on(async {
-            closer.until_caught_up(OTHER).await;
-            let mut waits = pin!(closer.until_caught_up(ONE));
-            tokio::select! {
-                biased;
-                () = waits.as_mut() => panic!("it is behind"),
-                () = tokio::task::yield_now() => {}
-            }
-            // The first one is enough.
-            drop(ends.remove(0));
-            waits.await;
-        });
+        assert!(!is_ready(ONE) && is_ready(OTHER));
+        assert!(!woken.0.load(Ordering::Relaxed));
+        // The first one is enough.
+        drop(ends.remove(0));
+        assert!(soon(|| woken.0.load(Ordering::Relaxed)) && is_ready(ONE));
     }
 
     #[cfg(target_os = "linux")]

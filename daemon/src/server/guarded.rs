@@ -5,6 +5,7 @@
 //! 2. So is what was sent and not read: it is closed with the socket, which is done elsewhere, too.
 //! 3. Nothing is taken in while its user has left too much that is still to be closed: it waits in the connection.
 
+use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
 
@@ -72,7 +73,7 @@ impl Socket {
         loop {
             match passed::read(self.stream(), space, is_behind).await? {
                 Some(arrived) => return Ok(arrived),
-                None => self.closer.until_caught_up(self.user).await,
+                None => poll_fn(|cx| self.closer.poll_caught_up(self.user, cx)).await,
             }
         }
     }
