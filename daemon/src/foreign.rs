@@ -4,20 +4,24 @@
 //! it anything may never return, and closing it asks: FUSE tells its server, NFS writes back. So:
 //!
 //! 1. Nothing is asked of one, and none is closed, by a thread that others wait for. A stream's own thread takes
-//!    those that it is to write by; memory, behind which there is nobody, is the exception.
+//!    those that it is to write by.
 //! 2. What nobody takes is closed by a thread for each user who has left something to be closed. Who passes what
-//!    can't be closed has only his own wait for it.
+//!    can't be closed has only his own wait for it. Memory has another such thread: nobody is asked there, but to give
+//!    much of it back takes its time, also where it was mapped.
 //! 3. Until they are closed they count in the table of descriptors, and nothing more is received from a user who
-//!    has left too many. So one user's do not fill it.
+//!    has left too many, on none of its connections. So one user's do not fill it: they are never more than
+//!    `WAITING_MAX` and one message for each thread of the runtime.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 use std::thread;
 
 use tracing::warn;
 
 use crate::descriptors::Claim;
-use crate::storage::{Descriptor, is_memory};
+use crate::storage::{Descriptor, Slots, is_memory};
 
 /// The descriptors that came with one frame, or a part of them.
 #[derive(Debug)]
@@ -67,6 +71,15 @@ impl Foreign {
         Self { descriptors: self.descriptors.split_off(count), from: self.from.clone() }
     }
 
+    /// The first one was memory, which is mapped by now: so to close it gives nothing back yet, and is done at once.
+    #[must_use]
+    pub fn mapped(mut self, slots: Slots) -> Mapped {
+        let rest = self.split_off(1);
+        drop(std::mem::take(&mut self.descriptors));
+        let Source { user, closer, .. } = rest.from.clone();
+        Mapped { slots: Some(slots), user, closer }
+    }
+
     /// The descriptors themselves, for a stream's own thread, which has a claim of its own for them.
     #[must_use]
     pub fn take(mut self) -> Vec<Descriptor> {
@@ -76,16 +89,63 @@ impl Foreign {
 
 impl Drop for Foreign {
     fn drop(&mut self) {
-        let mut descriptors = std::mem::take(&mut self.descriptors);
-        descriptors.retain(|descriptor| !is_memory(descriptor));
-        if !descriptors.is_empty() {
-            let Source { user, claim, closer } = &self.from;
+        let Source { user, claim, closer } = &self.from;
+        let all = std::mem::take(&mut self.descriptors);
+        let (memory, others): (Vec<_>, Vec<_>) = all.into_iter().partition(is_memory);
+        for (lane, descriptors) in [(Lane::Memory, memory), (Lane::Other, others)] {
             let count = descriptors.len();
-            // In this order: the claim is given back after they are closed.
-            closer.push(*user, Batch { count, _it: Box::new((descriptors, Arc::clone(claim))) });
+            if count > 0 {
+                // In this order: the claim is given back after they are closed.
+                let it = Box::new((descriptors, Arc::clone(claim)));
+                closer.push((*user, lane), Batch { count, _it: it });
+            }
         }
     }
 }
+
+/// Memory that a client shares, and that is unmapped by a thread for its user.
+#[derive(Debug)]
+pub struct Mapped {
+    /// `None` in the end.
+    slots: Option<Slots>,
+    user: Option<u32>,
+    closer: Arc<Closer>,
+}
+
+impl Mapped {
+    /// Unmaps it in this thread.
+    pub fn unmap(mut self) {
+        drop(self.slots.take());
+    }
+}
+
+impl Deref for Mapped {
+    type Target = Slots;
+
+    fn deref(&self) -> &Slots {
+        self.slots.as_ref().expect("they are there until the end")
+    }
+}
+
+impl Drop for Mapped {
+    fn drop(&mut self) {
+        if let Some(slots) = self.slots.take() {
+            self.closer.push((self.user, Lane::Memory), Batch { count: 1, _it: Box::new(slots) });
+        }
+    }
+}
+
+/// What is closed one after the other, each lane by a thread of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Lane {
+    /// It takes its time, and comes to an end.
+    Memory,
+    /// It may never end.
+    Other,
+}
+
+/// What one thread closes: such things of one user.
+type Key = (Option<u32>, Lane);
 
 /// So many descriptors of one user may wait to be closed before nothing more is received from it: two messages
 /// full of them, and far more than a crowd of muxers leaves that come back all at once.
@@ -94,16 +154,24 @@ const WAITING_MAX: usize = 512;
 /// Closes what nobody takes; see rule 2.
 #[derive(Debug, Default)]
 pub struct Closer {
-    by_user: Mutex<BTreeMap<Option<u32>, Waiting>>,
+    waiting: Mutex<BTreeMap<Key, Waiting>>,
+    /// Those who wait until some user is no longer behind.
+    wakers: Mutex<Vec<Waker>>,
 }
 
-/// What one user has left.
+/// What one user has left, in one lane.
 #[derive(Default)]
 struct Waiting {
     batches: VecDeque<Batch>,
     /// Descriptors in them, and in the one that is being closed.
     count: usize,
     has_thread: bool,
+}
+
+impl Waiting {
+    fn is_too_much(&self) -> bool {
+        self.count > WAITING_MAX
+    }
 }
 
 impl std::fmt::Debug for Waiting {
@@ -121,60 +189,103 @@ struct Batch {
 impl Closer {
     /// Has a connection of `user` closed elsewhere, with whatever nobody has read of it.
     pub fn close(self: &Arc<Self>, user: Option<u32>, connection: impl Send + 'static) {
-        self.push(user, Batch { count: 1, _it: Box::new(connection) });
+        self.push((user, Lane::Other), Batch { count: 1, _it: Box::new(connection) });
     }
 
     /// True when nothing more is to be received from `user`.
     #[must_use]
     pub fn is_behind(&self, user: Option<u32>) -> bool {
-        self.lock().get(&user).is_some_and(|waiting| waiting.count > WAITING_MAX)
+        let waiting = self.lock();
+        let is_too_much = |lane| waiting.get(&(user, lane)).is_some_and(Waiting::is_too_much);
+        is_too_much(Lane::Memory) || is_too_much(Lane::Other)
     }
 
-    fn push(self: &Arc<Self>, user: Option<u32>, batch: Batch) {
-        let mut by_user = self.lock();
-        let waiting = by_user.entry(user).or_default();
+    /// Ready when something may be received from `user`; else `cx` is woken to ask again.
+    pub fn poll_caught_up(&self, user: Option<u32>, cx: &Context<'_>) -> Poll<()> {
+        if !self.is_behind(user) {
+            return Poll::Ready(());
+        }
+        let mut wakers = self.lock_wakers();
+        if !wakers.iter().any(|waker| waker.will_wake(cx.waker())) {
+            wakers.push(cx.waker().clone());
+        }
+        drop(wakers);
+        // It may have caught up before anybody knew that somebody waits.
+        if self.is_behind(user) { Poll::Pending } else { Poll::Ready(()) }
+    }
+
+    fn push(self: &Arc<Self>, key: Key, batch: Batch) {
+        let mut all = self.lock();
+        let waiting = all.entry(key).or_default();
         waiting.count += batch.count;
         waiting.batches.push_back(batch);
         if waiting.has_thread {
             return;
         }
         let closer = Arc::clone(self);
-        let name = user.map_or_else(|| "close".to_owned(), |user| format!("close:{user}"));
-        match thread::Builder::new().name(name).spawn(move || closer.close_all(user)) {
+        match thread::Builder::new().name(name(key)).spawn(move || closer.close_all(key)) {
             Ok(_) => waiting.has_thread = true,
+            // There is a shortage, and memory comes to its end here as well.
+            Err(_) if key.1 == Lane::Memory => {
+                waiting.has_thread = true;
+                drop(all);
+                self.close_all(key);
+            }
             // They wait for the next ones that this user leaves, and keep their claim.
             Err(error) => warn!("there is no thread to close what a client has passed: {error}"),
         }
     }
 
-    fn close_all(&self, user: Option<u32>) {
+    fn close_all(&self, key: Key) {
         let mut closed = 0;
-        while let Some(batch) = self.next(user, closed) {
+        while let Some(batch) = self.next(key, closed) {
             closed = batch.count;
             drop(batch);
         }
     }
 
     /// `None` when there is nothing left, and the thread is to end.
-    fn next(&self, user: Option<u32>, closed: usize) -> Option<Batch> {
-        let mut by_user = self.lock();
-        let waiting = by_user.get_mut(&user)?;
+    fn next(&self, key: Key, closed: usize) -> Option<Batch> {
+        let mut all = self.lock();
+        let waiting = all.get_mut(&key)?;
+        let was_too_much = waiting.is_too_much();
         waiting.count -= closed;
+        let has_caught_up = was_too_much && !waiting.is_too_much();
         let batch = waiting.batches.pop_front();
         if batch.is_none() {
-            by_user.remove(&user);
+            all.remove(&key);
+        }
+        drop(all);
+        if has_caught_up {
+            let wakers = std::mem::take(&mut *self.lock_wakers());
+            wakers.into_iter().for_each(Waker::wake);
         }
         batch
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Option<u32>, Waiting>> {
-        self.by_user.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Key, Waiting>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn lock_wakers(&self) -> MutexGuard<'_, Vec<Waker>> {
+        self.wakers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// That of the thread.
+fn name((user, lane): Key) -> String {
+    let what = match lane {
+        Lane::Memory => "free",
+        Lane::Other => "close",
+    };
+    user.map_or_else(|| what.to_owned(), |user| format!("{what}:{user}"))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
     use std::sync::mpsc::{Receiver, Sender, channel};
+    use std::task::Wake;
     use std::time::{Duration, Instant};
 
     use super::*;
@@ -195,6 +306,16 @@ mod tests {
     fn slow() -> (Sender<()>, Slow) {
         let (end, slow) = channel();
         (end, Slow(slow))
+    }
+
+    /// Is set by being woken.
+    #[derive(Default)]
+    struct Flag(AtomicBool);
+
+    impl Wake for Flag {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::Relaxed);
+        }
     }
 
     fn soon(wanted: impl Fn() -> bool) -> bool {
@@ -234,6 +355,22 @@ mod tests {
         assert!(soon(|| !closer.is_behind(ONE)));
     }
 
+    #[test]
+    fn whoever_waits_for_a_user_goes_on_when_enough_is_closed_and_not_before() {
+        let closer = Arc::new(Closer::default());
+        let woken = Arc::new(Flag::default());
+        let waker = Waker::from(Arc::clone(&woken));
+        let is_ready = |user| closer.poll_caught_up(user, &Context::from_waker(&waker)).is_ready();
+        assert!(is_ready(ONE), "nothing was left yet");
+        let (mut ends, slow_ones): (Vec<_>, Vec<_>) = (0..=WAITING_MAX).map(|_| slow()).unzip();
+        slow_ones.into_iter().for_each(|one| closer.close(ONE, one));
+        assert!(!is_ready(ONE) && is_ready(OTHER));
+        assert!(!woken.0.load(Ordering::Relaxed));
+        // The first one is enough.
+        drop(ends.remove(0));
+        assert!(soon(|| woken.0.load(Ordering::Relaxed)) && is_ready(ONE));
+    }
+
     #[cfg(target_os = "linux")]
     #[test]
     fn what_waits_to_be_closed_is_in_the_table_and_what_was_taken_is_not() {
@@ -258,14 +395,37 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn memory_is_closed_at_once() {
+    fn memory_is_given_back_elsewhere_and_does_not_wait_for_what_hangs() {
+        use freemkvd_proto::limits::SLOT_BYTES;
+        use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
+
+        let memory = || {
+            let memory = memfd_create("slots", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING);
+            let memory = memory.unwrap();
+            ftruncate(&memory, SLOT_BYTES.into()).unwrap();
+            fcntl_add_seals(&memory, SealFlags::SHRINK | SealFlags::GROW).unwrap();
+            memory
+        };
         let table = Table::new(None, 0);
         let closer = Arc::new(Closer::default());
+        let (_end, hangs) = slow();
+        closer.close(ONE, hangs);
+        let (end, takes_long) = slow();
+        let lane = (ONE, Lane::Memory);
+        closer.push(lane, Batch { count: 1, _it: Box::new(takes_long) });
         let connection = table.for_connection().unwrap();
         let mut came = Foreign::none(&closer, ONE, connection.for_first_frame());
-        let flags = rustix::fs::MemfdFlags::CLOEXEC | rustix::fs::MemfdFlags::ALLOW_SEALING;
-        came.extend(vec![rustix::fs::memfd_create("slots", flags).unwrap()]);
-        drop(came);
-        assert_eq!((table.claimed(), closer.lock().len()), (1, 0), "and by nobody else");
+        came.extend(vec![memory()]);
+        let slots = Slots::offered(came.first(), 1).unwrap().unwrap();
+        let rest = came.split_off(1);
+        let mapped = came.mapped(slots);
+        assert_eq!(mapped.count(), 1);
+        let mut refused = rest;
+        refused.extend(vec![memory()]);
+        drop((refused, mapped));
+        let waiting = closer.lock().get(&lane).map(|waiting| waiting.count);
+        assert_eq!((waiting, table.claimed()), (Some(3), 5), "nobody here has done it");
+        drop(end);
+        assert!(soon(|| table.claimed() == 1 && closer.lock().len() == 1), "all but what hangs");
     }
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use freemkvd_proto::limits::{SLOT_BYTES, SLOTS_MAX};
 use freemkvd_proto::status::StreamState;
 use freemkvd_proto::{Command, ErrorCode, OpenMode, Reply, Seek, Transfer};
-use freemkvd_tests::daemon::Daemon;
+use freemkvd_tests::daemon::{Daemon, wait_until};
 use freemkvd_tests::pattern;
 use freemkvd_tests::peer::{Peer, opening};
 use freemkvd_tests::slots::Slots;
@@ -59,6 +59,12 @@ fn memory_of_clients(daemon: &Daemon) -> (usize, usize) {
     )
 }
 
+/// Panics unless all of it is given back, which a thread of its own does.
+fn assert_lets_go(daemon: &Daemon) {
+    let is_gone = wait_until(|| memory_of_clients(daemon) == (0, 0));
+    assert!(is_gone, "mapped and open: {:?}", memory_of_clients(daemon));
+}
+
 #[test]
 fn content_comes_from_slots_and_inline_in_one_stream() {
     let root = scratch();
@@ -85,7 +91,7 @@ fn content_comes_from_slots_and_inline_in_one_stream() {
     let mut expected = content;
     expected[100..105].copy_from_slice(b"patch");
     assert!(std::fs::read(&path).unwrap() == expected);
-    assert_eq!(memory_of_clients(&daemon), (0, 0));
+    assert_lets_go(&daemon);
 }
 
 #[test]
@@ -130,7 +136,7 @@ fn what_is_not_usable_as_slots_is_refused_before_a_file_is_touched() {
     peer.hang_up();
     assert_eq!(std::fs::read(&path).unwrap(), b"dear");
     neighbour.assert_unharmed();
-    assert_eq!(memory_of_clients(&daemon), (0, 0));
+    assert_lets_go(&daemon);
 }
 
 /// Parts of two slots that there are not.
@@ -167,7 +173,7 @@ fn a_slot_that_there_is_not_ends_the_stream_and_keeps_what_came_before() {
     assert_eq!(peer.failure().code, ErrorCode::OUT_OF_SEQUENCE);
     peer.wait_for_end();
     neighbour.assert_unharmed();
-    assert_eq!(memory_of_clients(&daemon), (0, 0));
+    assert_lets_go(&daemon);
 }
 
 /// Sends 256 MiB from four slots while `spoil` changes them, and returns the file.
@@ -190,7 +196,7 @@ fn spoiled(name: &str, spoil: impl Fn(&Slots, &AtomicBool) + Sync) -> Vec<u8> {
     neighbour.assert_unharmed();
     let end = daemon.wait_for("no charges", |status| status.devices.is_empty());
     assert_eq!((end.budget.charged_bytes, end.budget.queued_bytes), (0, 0));
-    assert_eq!(memory_of_clients(&daemon), (0, 0));
+    assert_lets_go(&daemon);
     std::fs::read(path).unwrap()
 }
 
@@ -266,8 +272,8 @@ fn nothing_is_left_of_two_hundred_clients_that_died_with_slots_in_flight() {
     }
     // Though many of them are remembered.
     assert!(end.streams.iter().any(|stream| stream.shared));
-    assert_eq!(memory_of_clients(&daemon), (0, 0));
-    let settled = freemkvd_tests::daemon::wait_until(|| daemon.descriptors() <= baseline);
+    assert_lets_go(&daemon);
+    let settled = wait_until(|| daemon.descriptors() <= baseline);
     assert!(settled, "{} descriptors, {baseline} before", daemon.descriptors());
 }
 
@@ -324,5 +330,5 @@ fn a_daemon_without_room_for_the_mapping_takes_content_inline() {
     peer.content(1, b"content");
     assert_eq!(finish(peer, 2), 7);
     assert_eq!(std::fs::read(&path).unwrap(), b"content");
-    assert_eq!(memory_of_clients(&daemon), (0, 0));
+    assert_lets_go(&daemon);
 }

@@ -1,6 +1,7 @@
 //! Descriptors that take as long to be closed as their sender likes. Here they are TCP connections with bytes that
 //! nobody reads and `SO_LINGER`: whoever closes the last descriptor of one waits. A file that its sender serves
-//! himself, by FUSE, does as well. Passed at any moment of a connection, they must keep nobody waiting.
+//! himself, by FUSE, does as well. Passed at any moment of a connection, with a byte like any other or with an urgent
+//! one, they must keep nobody waiting.
 
 use std::fs::File;
 use std::io::Write;
@@ -11,10 +12,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use freemkvd_proto::hello::ClientHello;
-use freemkvd_proto::{Command, Kind};
+use freemkvd_proto::{Command, ErrorCode, Kind};
 use freemkvd_tests::daemon::{Daemon, wait_until};
 use freemkvd_tests::peer::{Peer, giving};
-use rustix::net::sockopt::set_socket_linger;
+use rustix::net::sockopt::{
+    set_socket_linger, set_socket_recv_buffer_size, set_socket_send_buffer_size,
+};
 use rustix::process::Signal;
 
 use crate::support::scratch;
@@ -33,7 +36,10 @@ impl Unread {
     /// The one end of one.
     fn socket(&mut self) -> OwnedFd {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        // Few bytes are as good as many.
+        set_socket_recv_buffer_size(&listener, 1).unwrap();
         let mut socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        set_socket_send_buffer_size(&socket, 1).unwrap();
         self.0.push(listener.accept().unwrap().0);
         socket.set_nonblocking(true).unwrap();
         while socket.write(&[0; 1 << 16]).is_ok() {}
@@ -54,9 +60,21 @@ fn assert_serves(daemon: &Daemon, root: &Path) {
     assert!(since.elapsed() < LINGER / 4, "{:?}", since.elapsed());
 }
 
+/// Sends bytes, and descriptors with the first one.
+type Pass = fn(&mut Peer, &[u8], &[BorrowedFd<'_>]);
+
 /// Passes such descriptors by `send`, on connections that have come as far as `begin`, and looks how others are
 /// served meanwhile.
-fn check(begin: impl Fn(&Daemon) -> Peer, send: impl Fn(&mut Peer, BorrowedFd<'_>)) {
+fn check(begin: impl Fn(&Daemon) -> Peer, send: impl Fn(&mut Peer, Pass, BorrowedFd<'_>)) {
+    check_by(Peer::send_with, &begin, &send);
+    check_by(Peer::send_urgently_with, &begin, &send);
+}
+
+fn check_by(
+    pass: Pass,
+    begin: impl Fn(&Daemon) -> Peer,
+    send: impl Fn(&mut Peer, Pass, BorrowedFd<'_>),
+) {
     let root = scratch();
     let daemon = Daemon::start(root.path(), "");
     let before = daemon.descriptors();
@@ -65,7 +83,7 @@ fn check(begin: impl Fn(&Daemon) -> Peer, send: impl Fn(&mut Peer, BorrowedFd<'_
     // While it can't receive: it is to be the last one that has them.
     daemon.signal(Signal::STOP);
     for peer in &mut peers {
-        send(peer, unread.socket().as_fd());
+        send(peer, pass, unread.socket().as_fd());
     }
     daemon.signal(Signal::CONT);
     assert_serves(&daemon, root.path());
@@ -84,7 +102,7 @@ fn check(begin: impl Fn(&Daemon) -> Peer, send: impl Fn(&mut Peer, BorrowedFd<'_
 fn with_the_hello() {
     check(
         |daemon| Peer::connect(daemon.socket()),
-        |peer, socket| peer.send_with(&ClientHello::THIS.encode(), &[socket]),
+        |peer, pass, socket| pass(peer, &ClientHello::THIS.encode(), &[socket]),
     );
 }
 
@@ -92,7 +110,7 @@ fn with_the_hello() {
 fn with_a_request() {
     check(
         |daemon| Peer::greet(daemon.socket()),
-        |peer, socket| peer.send_with(&Command::Status.encode(1).unwrap(), &[socket]),
+        |peer, pass, socket| pass(peer, &Command::Status.encode(1).unwrap(), &[socket]),
     );
 }
 
@@ -100,10 +118,10 @@ fn with_a_request() {
 fn in_the_middle_of_a_first_frame_and_more_than_there_is_room_for() {
     check(
         |daemon| Peer::greet(daemon.socket()),
-        |peer, socket| {
+        |peer, pass, socket| {
             let frame = Command::OpenGiven(giving("film")).encode(0).unwrap();
             peer.send(&frame[..20]);
-            peer.send_with(&frame[20..], &[socket; 8]);
+            pass(peer, &frame[20..], &[socket; 8]);
         },
     );
 }
@@ -112,7 +130,10 @@ fn in_the_middle_of_a_first_frame_and_more_than_there_is_room_for() {
 fn as_a_file() {
     check(
         |daemon| Peer::greet(daemon.socket()),
-        |peer, socket| peer.give(giving("film"), &[socket, socket]),
+        |peer, pass, socket| {
+            let frame = Command::OpenGiven(giving("film")).encode(0).unwrap();
+            pass(peer, &frame, &[socket, socket]);
+        },
     );
 }
 
@@ -125,7 +146,7 @@ fn with_a_later_request() {
             peer.reply().unwrap();
             peer
         },
-        |peer, socket| peer.send_with(&Command::Status.encode(2).unwrap(), &[socket]),
+        |peer, pass, socket| pass(peer, &Command::Status.encode(2).unwrap(), &[socket]),
     );
 }
 
@@ -144,9 +165,9 @@ fn with_content() {
             peer.reply().unwrap();
             peer
         },
-        |peer, socket| {
+        |peer, pass, socket| {
             peer.header(Kind::Write as u16, 0, 4, 1);
-            peer.send_with(b"film", &[socket]);
+            pass(peer, b"film", &[socket]);
         },
     );
 }
@@ -160,10 +181,77 @@ fn where_nobody_reads_any_more() {
             peer.failure();
             peer
         },
-        |peer, socket| {
+        |peer, pass, socket| {
             // The daemon hangs up at the first one, and does not read the second.
-            peer.send_with(b"a", &[socket]);
-            peer.send_with(b"b", &[socket]);
+            pass(peer, b"a", &[socket]);
+            pass(peer, b"b", &[socket]);
         },
     );
+}
+
+#[test]
+fn one_user_does_not_fill_the_table_with_what_is_not_closed() {
+    const PEERS: usize = 32;
+    /// As many as the kernel takes at once.
+    const DESCRIPTORS: usize = 253;
+    /// So many of one user the daemon lets wait; a message for each of its two threads that receive comes on top.
+    const WAITING: usize = 512 + 2 * DESCRIPTORS;
+    const LOOKS: usize = 20;
+    let root = scratch();
+    let daemon = Daemon::start(root.path(), "[limits]\nhandshake_timeout = \"10min\"");
+    let before = daemon.descriptors();
+    let mut unread = Unread::default();
+    let mut peers: Vec<_> = (0..PEERS).map(|_| Peer::greet(daemon.socket())).collect();
+    let request = Command::Status.encode(1).unwrap();
+    daemon.signal(Signal::STOP);
+    peers[0].send_with(&request, &[unread.socket().as_fd()]);
+    daemon.signal(Signal::CONT);
+    let null = File::open("/dev/null").unwrap();
+    // The system allows some users only so many that are on their way.
+    let has_sent = |peer: &mut Peer| peer.try_send_with(&request, &[null.as_fd(); DESCRIPTORS]);
+    let sent = 1 + peers[1..].iter_mut().map(has_sent).take_while(Result::is_ok).count();
+    let is_behind = || Peer::connect(daemon.socket()).hello(&ClientHello::THIS.encode()).is_none();
+    assert!(wait_until(is_behind), "{sent} messages, {} descriptors", daemon.descriptors());
+    // All that there is to be received is ready, and others are served in their turn.
+    assert!((0..LOOKS).all(|_| is_behind()));
+    let most = before + PEERS + WAITING + 2 * LOOKS;
+    assert!(daemon.descriptors() <= most, "{} descriptors", daemon.descriptors());
+    drop(unread);
+    for peer in &mut peers[..sent] {
+        let code = peer.failure().code;
+        assert!(matches!(code, ErrorCode::BAD_SLOTS | ErrorCode::BAD_FILE), "{code:?}");
+    }
+    drop(peers);
+    assert_serves(&daemon, root.path());
+    let left = wait_until(|| daemon.descriptors() <= before);
+    assert!(left, "{} descriptors, and {before} before", daemon.descriptors());
+}
+
+#[test]
+fn on_a_connection_that_is_still_to_be_accepted_when_the_daemon_stops() {
+    const PEERS: usize = 100;
+    let root = scratch();
+    let mut daemon = Daemon::start(root.path(), "");
+    let mut unread = Unread::default();
+    daemon.signal(Signal::STOP);
+    let peers: Vec<_> = (0..PEERS)
+        .map(|_| {
+            let mut peer = Peer::connect(daemon.socket());
+            peer.send_with(&ClientHello::THIS.encode(), &[unread.socket().as_fd()]);
+            peer
+        })
+        .collect();
+    // Both are there when it goes on, and the connections are more than it takes before it hears of the signal.
+    daemon.signal(Signal::TERM);
+    daemon.signal(Signal::CONT);
+    let since = Instant::now();
+    let end = daemon.wait_for_end();
+    assert!(
+        end.success() && since.elapsed() < LINGER / 4,
+        "{:?}: {}",
+        since.elapsed(),
+        daemon.log()
+    );
+    assert!(!daemon.socket().exists(), "its file is left");
+    drop((peers, unread));
 }

@@ -168,7 +168,22 @@ impl Peer {
         assert_eq!(sent, Ok(bytes.len()), "what is so short goes in one piece");
     }
 
-    /// The same, which tells how many bytes the system has sent: the daemon may have hung up.
+    /// The same, with the first byte as an urgent one (`MSG_OOB`), which has the descriptors.
+    ///
+    /// # Panics
+    /// When the system does not send them, or there are more than the kernel takes at once.
+    #[cfg(target_os = "linux")]
+    pub fn send_urgently_with(&mut self, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) {
+        let (first, rest) = bytes.split_at(1);
+        match self.send_flagged(first, descriptors, SendFlags::OOB) {
+            // A kernel that has no urgent bytes here has nothing of this to be tried.
+            Err(Errno::OPNOTSUPP) => self.send_with(first, descriptors),
+            sent => assert_eq!(sent, Ok(1)),
+        }
+        self.send(rest);
+    }
+
+    /// The same as [`Peer::send_with`], which tells how many bytes the system has sent: the daemon may have hung up.
     ///
     /// # Errors
     /// What the system says.
@@ -181,6 +196,17 @@ impl Peer {
         bytes: &[u8],
         descriptors: &[BorrowedFd<'_>],
     ) -> rustix::io::Result<usize> {
+        self.send_flagged(bytes, descriptors, SendFlags::empty())
+    }
+
+    #[cfg(target_os = "linux")]
+    fn send_flagged(
+        &mut self,
+        bytes: &[u8],
+        descriptors: &[BorrowedFd<'_>],
+        flags: SendFlags,
+    ) -> rustix::io::Result<usize> {
+        let flags = flags | SendFlags::NOSIGNAL;
         let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(253))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
         if !descriptors.is_empty() {
@@ -190,7 +216,7 @@ impl Peer {
         let slices = [io::IoSlice::new(bytes)];
         let mut tries = 0;
         loop {
-            let sent = sendmsg(&self.stream, &slices, &mut ancillary, SendFlags::NOSIGNAL);
+            let sent = sendmsg(&self.stream, &slices, &mut ancillary, flags);
             // Of descriptors that are on their way nobody may have more than of open ones.
             if sent != Err(Errno::TOOMANYREFS) || tries == 1000 {
                 return sent;

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use freemkvd_proto::{Command, ErrorCode, Failure, Reply};
-use interprocess::local_socket::tokio::Stream;
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::warn;
 
@@ -13,8 +12,7 @@ use super::guarded::{Socket, unexpected};
 use super::opening::{self, is_opening};
 use super::socket::{self, Broken, Received, Receiver};
 use super::{Server, control, crowd, transfer};
-use crate::access::{Crowded, Peer, Place};
-use crate::descriptors::Claim;
+use crate::access::{Crowded, Peer};
 use crate::platform;
 use crate::writer::Client;
 
@@ -25,14 +23,7 @@ const LINGER: Duration = Duration::from_secs(5);
 const REFUSED_LINGER: Duration = Duration::from_secs(1);
 
 /// Tells a connection that is one too many, without waiting for what it has to say.
-pub(super) async fn refuse(
-    server: Arc<Server>,
-    socket: Stream,
-    peer: Peer,
-    crowded: Crowded,
-    claim: Claim,
-) {
-    let socket = Socket::new(socket, peer.uid, &server.closer, (claim, None));
+pub(super) async fn refuse(server: Arc<Server>, socket: Socket, peer: Peer, crowded: Crowded) {
     let code = ErrorCode::TOO_MANY_CONNECTIONS;
     // The client gets the code alone: a hello has no room for more.
     let why = crowd::connections(crowded, peer.uid, &server.config().limits);
@@ -52,22 +43,10 @@ pub(super) async fn refuse(
     let _ = timeout(REFUSED_LINGER, tell).await;
 }
 
-/// Closes a connection at once.
-pub(super) fn close(server: &Server, socket: Stream, user: Option<u32>, claim: Claim) {
-    drop(Socket::new(socket, user, &server.closer, (claim, None)));
-}
-
 /// Serves a connection to its end.
-pub(super) async fn serve(
-    server: Arc<Server>,
-    socket: Stream,
-    peer: Peer,
-    claim: Claim,
-    place: Place,
-) {
+pub(super) async fn serve(server: Arc<Server>, socket: Socket, peer: Peer) {
     let config = server.config();
     let client = Client { pid: peer.pid, uid: peer.uid };
-    let socket = Socket::new(socket, client.uid, &server.closer, (claim, Some(place)));
     // As the configuration is now: a reload changes nothing for those who are let in.
     let rights = config.access.rights(&peer, platform::uid());
     let deadline = Instant::now() + config.limits.handshake_timeout;

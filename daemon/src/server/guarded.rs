@@ -3,7 +3,9 @@
 //!
 //! 1. Whatever comes is taken in, and, if nobody wants it, is closed elsewhere. The connection is over then.
 //! 2. So is what was sent and not read: it is closed with the socket, which is done elsewhere, too.
+//! 3. Nothing is taken in while its user has left too much that is still to be closed: it waits in the connection.
 
+use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
 
@@ -65,9 +67,20 @@ impl Socket {
         self.stream.as_ref().expect("it is there until the end")
     }
 
+    /// What is there, as soon as it may be received.
+    async fn arrived(&self, space: &mut [u8]) -> io::Result<Arrived> {
+        let is_behind = || self.closer.is_behind(self.user);
+        loop {
+            match passed::read(self.stream(), space, is_behind).await? {
+                Some(arrived) => return Ok(arrived),
+                None => poll_fn(|cx| self.closer.poll_caught_up(self.user, cx)).await,
+            }
+        }
+    }
+
     /// Reads what is there into `space`; 0 bytes are the end.
     pub(super) async fn read(&self, space: &mut [u8]) -> Result<usize, Broken> {
-        let Arrived { count, descriptors, .. } = passed::read(self.stream(), space).await?;
+        let Arrived { count, descriptors, .. } = self.arrived(space).await?;
         if descriptors.is_empty() {
             return Ok(count);
         }
@@ -81,7 +94,7 @@ impl Socket {
         space: &mut [u8],
         passed: &mut Passed,
     ) -> io::Result<usize> {
-        let Arrived { count, descriptors, is_cut } = passed::read(self.stream(), space).await?;
+        let Arrived { count, descriptors, is_cut } = self.arrived(space).await?;
         passed.files.extend(descriptors);
         passed.is_cut |= is_cut;
         Ok(count)

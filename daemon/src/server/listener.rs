@@ -54,6 +54,24 @@ pub fn listen(config: &Config, passed: &mut Passed) -> Result<(Listener, PathBuf
     }
 }
 
+/// Stops listening; a socket's file that was made here is gone then. With the last descriptor of it go the connections
+/// that nobody has accepted, and what was sent on them, which may take for ever to be closed ([`crate::foreign`]): that
+/// is for a thread for which nobody waits.
+pub(super) fn close(listener: Listener) {
+    #[cfg(unix)]
+    {
+        use std::os::fd::AsFd;
+
+        let Listener::UdSocket(socket) = &listener;
+        let last = socket.as_fd().try_clone_to_owned();
+        drop(listener);
+        // Without a descriptor or a thread to spare it is done here after all.
+        let _ = std::thread::Builder::new().name("close:listener".into()).spawn(|| drop(last));
+    }
+    #[cfg(not(unix))]
+    drop(listener);
+}
+
 #[cfg(target_os = "linux")]
 fn adopt(socket: std::os::fd::OwnedFd) -> io::Result<(Listener, PathBuf)> {
     use interprocess::os::unix::uds_local_socket::tokio::Listener as UnixListener;

@@ -38,6 +38,7 @@ pub use listener::{ListenError, listen};
 pub use resumed::adopt;
 pub use streams::Streams;
 
+use self::guarded::Socket;
 use crate::access::Places;
 use crate::budget::State;
 use crate::clock::Clock;
@@ -235,31 +236,41 @@ impl Server {
     }
 
     /// Has a connection served, or told that it is one too many.
-    fn admit(self: &Arc<Self>, socket: Stream, connections: &mut JoinSet<()>) {
-        let peer = peer::peer(&socket);
+    fn admit(self: &Arc<Self>, stream: Stream, connections: &mut JoinSet<()>) {
+        let peer = peer::peer(&stream);
+        let in_line = passed::in_line(&stream);
+        // From here on it is guarded: also one whose task is ended before it has begun.
+        let guard = |claim, place| Socket::new(stream, peer.uid, &self.closer, (claim, place));
         let claim = match self.descriptors.for_connection() {
             Ok(claim) => claim,
             Err(full) => {
                 if self.shop.may_say(peer.uid) {
                     warn!("closed a connection unheard: {full}");
                 }
-                let claim = self.descriptors.for_one_too_many();
-                return connection::close(self, socket, peer.uid, claim);
+                return drop(guard(self.descriptors.for_one_too_many(), None));
             }
         };
+        if let Err(error) = in_line {
+            warn!(
+                "closed a connection unheard, as its urgent bytes cannot be had in line: {error}"
+            );
+            return drop(guard(claim, None));
+        }
         let limits = &self.config().limits;
         let (most, most_of_user) = (limits.connections_max, limits.connections_per_user_max);
         let server = Arc::clone(self);
         match self.places.take(peer.uid, most, most_of_user) {
             Ok(place) => {
-                connections.spawn(connection::serve(server, socket, peer, claim, place));
+                let socket = guard(claim, Some(place));
+                connections.spawn(connection::serve(server, socket, peer));
             }
             // Beyond that there is not even an answer: whoever comes in such numbers does not read it.
             Err(_) if connections.len() >= self.places.taken() as usize + REFUSALS_MAX => {
-                connection::close(self, socket, peer.uid, claim);
+                drop(guard(claim, None));
             }
             Err(crowded) => {
-                connections.spawn(connection::refuse(server, socket, peer, crowded, claim));
+                let socket = guard(claim, None);
+                connections.spawn(connection::refuse(server, socket, peer, crowded));
             }
         }
     }
@@ -299,7 +310,7 @@ pub async fn run(
         }
     }
     // New connections are refused from here on: the socket's file is gone, or systemd keeps them.
-    drop(listener);
+    listener::close(listener);
     drain::run(&server, &mut signals, connections).await
 }
 

@@ -13,6 +13,7 @@ use super::guarded::unexpected;
 use super::socket::Passed;
 use super::{Server, control, crowd};
 use crate::access::{Crowded, Place};
+use crate::foreign::Mapped;
 use crate::storage::{BadSlots, Descriptors, Slots};
 use crate::writer::{By, Client, Ending, going_away};
 
@@ -30,14 +31,14 @@ pub(super) struct Opening {
     pub(super) window_bytes: Option<u64>,
     pub(super) transfer: Transfer,
     /// `None` when content goes inline.
-    pub(super) slots: Option<Slots>,
+    pub(super) slots: Option<Mapped>,
 }
 
 /// A stream that is to go on.
 pub(super) struct Resuming {
     pub(super) from: Resume,
     /// `None` when content goes inline.
-    pub(super) slots: Option<Slots>,
+    pub(super) slots: Option<Mapped>,
     /// What came beside the slots: its file, if its client has opened that.
     pub(super) rest: Passed,
 }
@@ -205,7 +206,7 @@ fn slots(
     transfer: Transfer,
     mut passed: Passed,
     place: Option<Place>,
-) -> Result<(Option<Slots>, Passed), Failure> {
+) -> Result<(Option<Mapped>, Passed), Failure> {
     let Transfer::Shared { slots } = transfer else {
         return Ok((None, passed));
     };
@@ -217,7 +218,7 @@ fn slots(
         return Ok((None, rest));
     };
     let slots = Slots::offered(passed.files.first(), slots).map_err(|bad| bad.failure())?;
-    Ok((slots.map(|slots| slots.in_place(place)), rest))
+    Ok((slots.map(|slots| passed.files.mapped(slots.in_place(place))), rest))
 }
 
 fn expect(wanted: usize, is_shared: bool, passed: &Passed) -> Result<(), Failure> {

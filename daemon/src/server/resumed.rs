@@ -11,7 +11,7 @@ use super::opening::{self, Opening, Resuming};
 use super::transfer;
 use crate::budget::StreamId;
 use crate::ledger::{Entry, Outcome};
-use crate::storage::{Descriptors, FileId, Slots};
+use crate::storage::{Descriptors, FileId};
 use crate::stream::command::Commands;
 use crate::systemd::{self, Passed};
 use crate::writer::{self, By, Client, End, Origin, Queue, Record, Target};
@@ -194,7 +194,7 @@ pub(super) fn attach(
         true => opening::a_file(&rest)?,
         false => opening::none_beside_slots(from.transfer, rest.files.count())?,
     }
-    let commands = Commands::resumed(slots.as_ref().map_or(0, Slots::count), from)?;
+    let commands = Commands::resumed(slots.as_ref().map_or(0, |slots| slots.count()), from)?;
     let shared = slots.is_some();
     let watched = record.resume(from, slots, wake).ok_or_else(|| not_now(&record))?;
     record.give(rest.files);

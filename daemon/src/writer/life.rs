@@ -85,6 +85,7 @@ pub fn spawn(
         }
         // Whoever hears of the end may open the next file at once.
         drop(descriptors);
+        record.unmap();
         record.end(last);
     })?;
     Ok(())

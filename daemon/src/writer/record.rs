@@ -20,8 +20,8 @@ use super::queue::{End, Queue};
 use crate::budget::{Hold, StreamId};
 use crate::clock::Clock;
 use crate::device::Device;
+use crate::foreign::Mapped;
 use crate::rate::Rate;
-use crate::storage::Slots;
 use crate::stream::ladder::Rung;
 use crate::stream::marks::Marks;
 
@@ -64,7 +64,7 @@ struct Inner {
     /// Its content comes in shared slots, also after they were let go of.
     is_shared: bool,
     /// Here and not with the connection: the writer needs them also when the client is dead.
-    slots: Option<Arc<Slots>>,
+    slots: Option<Arc<Mapped>>,
     /// What the client was told last.
     told: Progress,
     answers: VecDeque<(u64, Reply)>,
@@ -93,7 +93,7 @@ struct Inner {
 }
 
 impl Inner {
-    fn attach(&mut self, slots: Option<Slots>, wake: impl Fn() + Send + Sync + 'static) {
+    fn attach(&mut self, slots: Option<Mapped>, wake: impl Fn() + Send + Sync + 'static) {
         self.is_shared = slots.is_some();
         self.slots = slots.map(Arc::new);
         self.wake = Some(Arc::new(wake));
@@ -191,7 +191,7 @@ impl Record {
     }
 
     /// Gives it a connection: what wakes that, and the slots that its client shares.
-    pub fn attach(&self, slots: Option<Slots>, wake: impl Fn() + Send + Sync + 'static) {
+    pub fn attach(&self, slots: Option<Mapped>, wake: impl Fn() + Send + Sync + 'static) {
         self.lock().attach(slots, wake);
     }
 
@@ -241,7 +241,7 @@ impl Record {
 
     /// The slots that its client shares, until the stream has ended.
     #[must_use]
-    pub fn slots(&self) -> Option<Arc<Slots>> {
+    pub fn slots(&self) -> Option<Arc<Mapped>> {
         self.lock().slots.clone()
     }
 
@@ -404,21 +404,27 @@ impl Record {
         self.wake();
     }
 
+    /// Lets go of the client's slots in this thread, which may take a moment, before the last answer: whoever
+    /// reads that may share as much again. What is still there when the stream ends is let go of elsewhere.
+    pub fn unmap(&self) {
+        let slots = self.lock().slots.take();
+        // Its connection may be looking at them right now: then that lets go of them.
+        slots.and_then(Arc::into_inner).into_iter().for_each(Mapped::unmap);
+    }
+
     /// The writer thread has let go of the file, and this is the last answer. The two come together:
     /// whoever reads the answer may open the file again, and counts as one stream less.
     pub fn end(&self, last: Option<(u64, Reply)>) {
         self.queue.close();
-        // Without the lock: unmapping may take a moment, and status must not wait for it. Before the answer:
-        // whoever reads that may share as much again.
-        let slots = self.lock().slots.take();
-        drop(slots);
         let mut inner = self.lock();
         inner.answers.extend(last);
         inner.ended = Some(self.clock.now());
         inner.device = None;
         inner.charged_bytes = 0;
         inner.kernel_dirty_bytes = None;
+        let slots = inner.slots.take();
         drop(inner);
+        drop(slots);
         self.wake();
     }
 

@@ -1,13 +1,15 @@
 //! The bytes that a connection has, and the descriptors that come with them.
 //!
 //! Every read takes in all descriptors that may come with a message: what finds no place is closed by the kernel in
-//! the very call, and that may take for ever ([`crate::foreign`]).
+//! the very call, and that may take for ever ([`crate::foreign`]). So does what comes with an urgent byte, unless
+//! such a byte is one of the others ([`in_line`]).
 
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::RawFd;
 
 use interprocess::local_socket::tokio::Stream;
+use rustix::net::sockopt::set_socket_oobinline;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, recvmsg};
 use rustix::net::{Shutdown, shutdown};
 use tokio::io::Interest;
@@ -20,11 +22,33 @@ const DESCRIPTORS_MAX: usize = 253;
 /// Memory for them, as the kernel fills it: a header, and then one number after the other.
 const SPACE_BYTES: usize = size_of::<libc::cmsghdr>() + DESCRIPTORS_MAX * size_of::<RawFd>();
 
-/// Reads what is there into `space`.
-pub(in crate::server) async fn read(socket: &Stream, space: &mut [u8]) -> io::Result<Arrived> {
+/// Has urgent bytes come in line with all others. Else the next read passes over them, and the kernel closes what
+/// came with them. To be called before the first one.
+pub(in crate::server) fn in_line(socket: &Stream) -> io::Result<()> {
+    let Stream::UdSocket(socket) = socket;
+    Ok(set_socket_oobinline(socket.inner(), true)?)
+}
+
+/// Reads what is there into `space`. `None` when there is something, and `is_behind` says that it is not to be
+/// received yet.
+pub(in crate::server) async fn read(
+    socket: &Stream,
+    space: &mut [u8],
+    is_behind: impl Fn() -> bool,
+) -> io::Result<Option<Arrived>> {
     let Stream::UdSocket(socket) = socket;
     let socket = socket.inner();
-    socket.async_io(Interest::READABLE, || receive(socket, space)).await
+    loop {
+        socket.readable().await?;
+        // Not before: that may have been long ago.
+        if is_behind() {
+            return Ok(None);
+        }
+        match socket.try_io(Interest::READABLE, || receive(socket, space)) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            arrived => return arrived.map(Some),
+        }
+    }
 }
 
 fn receive(socket: &tokio::net::UnixStream, space: &mut [u8]) -> io::Result<Arrived> {

@@ -7,7 +7,7 @@ use freemkvd_proto::{Resume, Token};
 
 use super::{Activity, Record};
 use crate::foreign::Foreign;
-use crate::storage::Slots;
+use crate::foreign::Mapped;
 use crate::stream::marks::Marks;
 
 /// See the module's documentation.
@@ -127,7 +127,7 @@ impl Record {
     pub fn resume(
         &self,
         from: &Resume,
-        slots: Option<Slots>,
+        slots: Option<Mapped>,
         wake: impl Fn() + Send + Sync + 'static,
     ) -> Option<bool> {
         let mut inner = self.lock();
