@@ -94,6 +94,7 @@ mod tests {
             source: String::new(),
             filesystem: String::new(),
             medium: storage::Medium::Unknown,
+            is_a_users: false,
         }
     }
 

@@ -14,7 +14,7 @@ use freemkvd_tests::daemon::Daemon;
 use freemkvd_tests::peer::{Peer, giving};
 
 use super::MIB;
-use super::place::{Place, image, run, work};
+use super::place::{Place, Pool, image, run, work};
 use super::support::write_pattern;
 
 /// A stream on a file below `dir`, whose mount goes away before the daemon sees the file.
@@ -116,4 +116,35 @@ fn an_overlay_that_the_daemon_can_not_see_is_refused_since_it_may_lie_in_memory(
     assert!(failure.message.contains("overlay that is mounted elsewhere"), "{failure:?}");
     drop((data, sentinel));
     run(Program::new("umount").arg(&memory));
+}
+
+/// As those that a user mounts in a namespace of his own, of which he may have any number.
+#[test]
+#[ignore = "needs root: FUSE mounts"]
+fn all_mounts_of_a_user_are_one_device() {
+    let below = Place::new("ext4", 128);
+    let daemon = Daemon::start(&work(), "");
+    let pools = [Pool::over(below.dir()), Pool::over(below.dir())];
+    let opened: Vec<_> = pools
+        .iter()
+        .enumerate()
+        .map(|(number, pool)| {
+            let path = pool.dir().join(number.to_string());
+            let data = File::create(&path).unwrap();
+            let sentinel = File::options().write(true).open(&path).unwrap();
+            run(Program::new("umount").arg("--lazy").arg(pool.dir()));
+            let mut peer = Peer::greet(daemon.socket());
+            peer.give(giving(number.to_string()), &[data.as_fd(), sentinel.as_fd()]);
+            peer.opened();
+            (peer, [data, sentinel])
+        })
+        .collect();
+    let status = daemon.status();
+    let devices: Vec<_> = status.devices.iter().map(|device| device.mount.as_str()).collect();
+    assert_eq!(devices, ["(mounts of user 0)"], "{status:?}");
+    assert_eq!(status.streams.len(), 2);
+    for (peer, files) in opened {
+        write_and_finish(peer, 2 * MIB);
+        drop(files);
+    }
 }

@@ -40,7 +40,7 @@ pub enum OpenError {
     /// A file that runs as somebody else.
     #[error(
         "{path} has a set-user-id or set-group-id bit, which a write of freemkvd's might leave where one of yours \
-         would take it away; remove the bit (chmod ug-s) or choose another name"
+         would take it away; take the bit away first, or choose another name"
     )]
     SetId {
         /// What the client calls it.

@@ -280,9 +280,27 @@ pub struct Device {
     pub filesystem: String,
     /// What it is made of.
     pub medium: Medium,
+    /// It may have been mounted by whoever has opened the file: there may be any number of them.
+    pub is_a_users: bool,
 }
 
 impl Device {
+    /// The same, of which all that are a user's count as one.
+    #[must_use]
+    pub fn of_user(self, user: Option<u32>) -> Self {
+        if !self.is_a_users {
+            return self;
+        }
+        let user = user.map_or_else(|| "a client".to_owned(), |user| format!("user {user}"));
+        Self {
+            id: format!("mounts of {user}"),
+            mount: format!("(mounts of {user})"),
+            source: String::new(),
+            medium: Medium::Unknown,
+            ..self
+        }
+    }
+
     /// What people call it: a server's export by its name, anything else by where it is mounted.
     #[must_use]
     pub fn place(&self) -> &str {

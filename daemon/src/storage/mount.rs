@@ -21,6 +21,8 @@ pub(super) struct Mount {
     pub(super) source: String,
     /// The file system's name.
     pub(super) filesystem: String,
+    /// Whoever has mounted it is not root, says FUSE.
+    pub(super) is_a_users: bool,
 }
 
 impl From<&MountInfo> for Mount {
@@ -31,7 +33,16 @@ impl From<&MountInfo> for Mount {
             point: unescaped(&line.mount_point),
             source: unescaped(Path::new(source)).display().to_string(),
             filesystem: line.fs_type.clone(),
+            is_a_users: line.fs_type.starts_with("fuse") && !is_roots(line),
         }
+    }
+}
+
+/// Also where the option is missing.
+fn is_roots(line: &MountInfo) -> bool {
+    match line.super_options.get("user_id") {
+        Some(Some(user)) => user == "0",
+        _ => true,
     }
 }
 
@@ -108,6 +119,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_fuse_mount_says_whose_it_is() {
+        let is_a_users = |filesystem: &str, options: &str| {
+            let line = format!("20 1 0:50 / /mnt rw - {filesystem} source {options}");
+            Mount::from(&MountInfo::from_line(&line).unwrap()).is_a_users
+        };
+        assert!(is_a_users("fuse.sshfs", "rw,user_id=1000,group_id=0"));
+        assert!(!is_a_users("fuse.mergerfs", "rw,user_id=0,group_id=0"));
+        assert!(!is_a_users("fuse", "rw") && !is_a_users("ext4", "rw,user_id=1000"));
+    }
+
+    #[test]
     fn the_innermost_and_topmost_mount_counts() {
         let table = "\
             20 1 8:1 / / rw - ext4 /dev/sda1 rw\n\
@@ -123,6 +145,7 @@ mod tests {
             point: point.into(),
             source: source.to_owned(),
             filesystem: filesystem.to_owned(),
+            is_a_users: false,
         };
         assert_eq!(of("/rips/a.mkv"), found("0:32", "/rips", "nas:/rips", "nfs4"));
         let two = found("0:31", "/rips two", "/dev/mapper/disk two", "btrfs");

@@ -157,6 +157,7 @@ impl Open for Disk {
                 source: String::new(),
                 filesystem: String::new(),
                 medium: Medium::Unknown,
+                is_a_users: false,
             },
             storage: Box::new(File {
                 file,

@@ -173,7 +173,7 @@ pub(super) fn open(
         Changes { empties: by.empties(), needs_free_name: by.is_create_new(), hint_bytes };
     let opened = match by {
         By::Path(mode) => shop.disk.open(&target.roots, path, mode, target.creation),
-        By::Descriptor { files, .. } => adopt(shop, files, path, None),
+        By::Descriptor { files, .. } => adopt(shop, files, path, (None, record.client.uid)),
     };
     let mut opened = opened.map_err(|error| error.failure())?;
     // What comes now may take long where all is well.
@@ -225,7 +225,7 @@ pub(super) fn reopen(
     };
     let path = &target.path;
     let opened = match from {
-        Kept::Client(files) => adopt(shop, files, path, Some(known)),
+        Kept::Client(files) => adopt(shop, files, path, (Some(known), entry.client_uid)),
         Kept::Systemd(file) => {
             let known = Known { descriptors: Some(file), ..known };
             shop.disk.reopen(&target.roots, path, known)
@@ -248,13 +248,15 @@ fn adopt(
     shop: &Shop,
     files: Foreign,
     label: &Path,
-    known: Option<Known>,
+    (known, user): (Option<Known>, Option<u32>),
 ) -> Result<Opened, OpenError> {
     // Closed by this thread from here on, whatever comes of it: it is the stream's own.
-    match Descriptors::given(files.take()) {
-        Some(file) => shop.disk.adopt(file, label, known),
-        None => Err(OpenError::BadGiven { path: label.to_owned(), what: "they are too few" }),
-    }
+    let Some(file) = Descriptors::given(files.take()) else {
+        return Err(OpenError::BadGiven { path: label.to_owned(), what: "they are too few" });
+    };
+    let opened = shop.disk.adopt(file, label, known)?;
+    let device = opened.device.of_user(user);
+    Ok(Opened { device, ..opened })
 }
 
 /// What is to be done to a file before its first write.

@@ -245,6 +245,7 @@ impl FaultDisk {
                 source: String::new(),
                 filesystem: "faultfs".to_owned(),
                 medium: self.shared.ground.medium,
+                is_a_users: false,
             },
         }
     }

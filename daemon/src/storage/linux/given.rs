@@ -2,8 +2,10 @@
 //!
 //! 1. Whatever is asked here may never return: the file may be one of a server that is dead, or that its client
 //!    runs itself. It is asked in the stream's own thread.
-//! 2. Nothing is opened that the client has not open. (The one more for direct writes is the same file again.)
-//! 3. What comes later is found out by writing: a file that became immutable, a swap file, a sealed memfd. What the
+//! 2. Which device it counts for must not be for its client to choose: users can mount as many as they like, and each
+//!    device has a floor in the budget. Those that may be a user's count as one.
+//! 3. Nothing is opened that the client has not open. (The one more for direct writes is the same file again.)
+//! 4. What comes later is found out by writing: a file that became immutable, a swap file, a sealed memfd. What the
 //!    client does later to the open description, which it shares, is not found out: with `O_APPEND` set then, all lands
 //!    at the end. It spoils its own file, as it could without the daemon.
 
@@ -12,7 +14,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    CWD, FileType, Mode, OFlags, Stat, fcntl_getfl, fcntl_setfl, fstat, openat as open_at,
+    CWD, FileType, Mode, OFlags, Stat, fcntl_getfl, fcntl_setfl, fstat, major, openat as open_at,
 };
 
 use super::super::beneath;
@@ -87,6 +89,8 @@ pub(super) fn describe(file: beneath::Opened) -> Opened {
     let mount = mount::of_number(&file.data, &device).unwrap_or_else(|| Mount {
         device,
         point: PathBuf::from(ELSEWHERE),
+        // What is on no disk, anybody can mount in a namespace of his own.
+        is_a_users: major(file.stat.st_dev) == 0,
         ..Mount::default()
     });
     describe_on(mount, file)
@@ -144,7 +148,7 @@ fn reopened(data: &OwnedFd, stat: &Stat) -> Option<OwnedFd> {
 #[cfg(test)]
 mod tests {
     use std::fs::File;
-    use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+    use std::os::unix::fs::OpenOptionsExt;
     use std::path::Path;
 
     use freemkvd_proto::{ErrorCode, OpenMode};
@@ -278,7 +282,8 @@ mod tests {
     fn a_file_that_runs_as_another_is_refused() {
         let (_dir, path) = place();
         let is_refused = |mode| {
-            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            std::fs::remove_file(&path).unwrap();
+            File::options().write(true).create_new(true).mode(mode).open(&path).unwrap();
             let (data, sentinel) = (opened(&path, OFlags::WRONLY), opened(&path, OFlags::WRONLY));
             adopt(data, sentinel).err().is_some_and(|error| {
                 assert!(matches!(error, OpenError::SetId { .. }), "{error}");

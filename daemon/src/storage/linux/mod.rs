@@ -227,6 +227,7 @@ fn describe_on(mut mount: Mount, file: beneath::Opened) -> Opened {
             source: mount.source,
             filesystem: mount.filesystem,
             medium,
+            is_a_users: mount.is_a_users,
         },
         storage: Box::new(File {
             data: file.data,

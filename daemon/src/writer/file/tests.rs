@@ -195,6 +195,7 @@ impl Bench {
             source: String::new(),
             filesystem: "ext4".to_owned(),
             medium: Medium::Flash,
+            is_a_users: false,
         };
         Self {
             gate: Gate::new(64 * MIB, clock),

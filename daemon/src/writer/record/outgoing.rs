@@ -68,6 +68,7 @@ mod tests {
             source: String::new(),
             filesystem: String::new(),
             medium: Medium::Unknown,
+            is_a_users: false,
         };
         record.opened(Arc::clone(&Devices::default().of(info)));
         record.set_activity(StreamState::Idle);
