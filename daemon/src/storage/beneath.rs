@@ -24,6 +24,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
+pub(super) use self::walk::{A_VIEW, is_view};
 use self::walk::{beneath, directory_of, not_a_file, refuse_views, refused};
 use super::{Creation, FileId};
 

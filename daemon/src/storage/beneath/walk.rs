@@ -13,7 +13,8 @@ use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{
-    CWD, FileType, Mode, OFlags, ResolveFlags, fstatfs, fsync, mkdirat, openat as open_at, openat2,
+    CWD, FileType, FsWord, Mode, OFlags, ResolveFlags, fstatfs, fsync, mkdirat, openat as open_at,
+    openat2,
 };
 use rustix::io::Errno;
 
@@ -138,13 +139,16 @@ pub(super) fn not_a_file(kind: FileType) -> Option<&'static str> {
 /// Refuses a place in a file system that is a view into the kernel.
 pub(super) fn refuse_views(file: &OwnedFd) -> Result<(), Refused> {
     let told = fstatfs(file).map_err(|errno| Refused::Io("ask about", io::Error::from(errno)))?;
-    match u32::try_from(told.f_type) {
-        Ok(kind) if VIEWS.contains(&kind) => {
-            Err(Refused::NotAFile("a view into the kernel, as files in /proc are"))
-        }
-        _ => Ok(()),
-    }
+    if is_view(told.f_type) { Err(Refused::NotAFile(A_VIEW)) } else { Ok(()) }
 }
+
+/// True for the number of a file system whose files are no files.
+pub(in super::super) fn is_view(magic: FsWord) -> bool {
+    u32::try_from(magic).is_ok_and(|magic| VIEWS.contains(&magic))
+}
+
+/// What such a file is.
+pub(in super::super) const A_VIEW: &str = "a view into the kernel, as files in /proc are";
 
 /// From the kernel's `include/uapi/linux/magic.h`. A chroot or a container below a root may have any of
 /// them.

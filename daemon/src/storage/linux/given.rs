@@ -56,6 +56,10 @@ pub(super) fn check(given: Descriptors, label: &Path) -> Result<beneath::Opened,
         return Err(bad("the second one is a copy of the first"));
     }
     let magic = kind::magic(&data);
+    // Some look at who writes, and that would be the daemon.
+    if beneath::is_view(magic) {
+        return Err(OpenError::NotAFile { path: label.to_owned(), what: beneath::A_VIEW });
+    }
     if Kind::of(magic) == Kind::Memory {
         return Err(bad("it lies in memory, which would count as freemkvd's"));
     }
@@ -292,6 +296,17 @@ mod tests {
         };
         let refused = [0o644, 0o4644, 0o4755, 0o2775, 0o2664].map(is_refused);
         assert_eq!(refused, [false, true, true, true, false]);
+    }
+
+    #[test]
+    fn a_view_into_the_kernel_is_no_file() {
+        let path = Path::new("/proc/self/oom_score_adj");
+        let before = std::fs::read(path).unwrap();
+        let opened = || opened(path, OFlags::WRONLY);
+        let error = adopt(opened(), opened()).err().expect("it is refused").failure();
+        assert_eq!(error.code, ErrorCode::NOT_A_FILE, "{error:?}");
+        assert!(error.message.contains("a view into the kernel"), "{error:?}");
+        assert_eq!(std::fs::read(path).unwrap(), before);
     }
 
     #[test]
