@@ -255,6 +255,7 @@ fn what_its_client_does_to_its_own_file_hurts_nobody() {
     peer.content(4, &content);
     assert_eq!(finish(&mut peer, 5), 6 * MIB);
     let mut read = vec![0; 2 << 20];
+    file.data.set_permissions(fs::Permissions::from_mode(0o600)).unwrap();
     let again = File::open(format!("/proc/self/fd/{}", raw(&file.data))).unwrap();
     std::os::unix::fs::FileExt::read_exact_at(&again, &mut read, 4 * MIB).unwrap();
     assert!(read == content);
