@@ -14,6 +14,10 @@ if [[ -z ${FREEMKVD_TEST_MOUNTS:-} ]]; then
     exec "$here/loops.sh" "${BASH_SOURCE[0]}" "$@"
 fi
 
+# Outside of all roots.
+xfs=$(tr ',' '\n' <<<"$FREEMKVD_TEST_MOUNTS" | sed -n 's/^xfs=//p')
+# shellcheck disable=SC2034 # units.sh looks at it
+binds=("$xfs:/srv/xfs")
 # shellcheck source=tests/root/units.sh
 . "$here/units.sh" "$@"
 
@@ -76,10 +80,11 @@ check "the file is the muxer's, and the directory's group's" owned "644 muxer fr
 by_path() { as muxer freemkvctl write --open-by path "$1" <"$work/bytes"; }
 check "by path it is freemkv's, and the group may write it" by_path /srv/rips/y.mkv
 check "as its mode says" owned "664 freemkv freemkv" /srv/rips/y.mkv
-outside() { ! by_path /var/tmp/x.mkv && [[ ! -e $root/var/tmp/x.mkv ]]; }
+within install -d -o muxer -g muxer -m 755 /srv/xfs/own
+outside() { ! by_path /srv/xfs/own/x.mkv && [[ ! -e $xfs/own/x.mkv ]]; }
 check "nothing is written by path outside of the roots" outside
-check "a muxer's own file may be anywhere" as muxer freemkvctl write /var/tmp/x.mkv <"$work/bytes"
-check "and is the muxer's there" owned "644 muxer muxer" /var/tmp/x.mkv
+check "a muxer's own file may be anywhere" as muxer freemkvctl write /srv/xfs/own/x.mkv <"$work/bytes"
+check "and is the muxer's there" owned "644 muxer muxer" /srv/xfs/own/x.mkv
 within install -d -o freemkv -g freemkv -m 755 /srv/rips/closed
 check "where the muxer may not write, the daemon does" \
     as muxer freemkvctl write /srv/rips/closed/x.mkv <"$work/bytes"
