@@ -26,6 +26,10 @@ use crate::storage::{Creation, Descriptors, FileId, Known, OpenError, Opened, is
 const LOOKS_AT_SPACE: u32 = 200;
 const LOOK_AT_SPACE: Duration = Duration::from_millis(20);
 
+/// The same for a claim that is about to be let go of.
+const LOOKS_AT_CLAIM: u32 = 50;
+const LOOK_AT_CLAIM: Duration = Duration::from_millis(10);
+
 /// Where a stream comes from.
 #[derive(Debug)]
 pub enum Origin {
@@ -180,7 +184,9 @@ pub(super) fn open(
     opening.answered(&opened.device.id, shop.clock.now());
     // A file that this stream has created is another's if that one was quicker with its claim: only
     // under a claim of its own may it be removed again.
-    let claim = shop.files.claim(opened.id, stream).map_err(|other| in_use(path, other))?;
+    let may_be_new = opened.created || (record.is_given && opened.len_bytes == 0);
+    let claim = claim(&shop.files, opened.id, stream, may_be_new);
+    let claim = claim.map_err(|other| in_use(path, other))?;
     let device = shop.devices.of(opened.device.clone());
     match prepare(&mut opened, &device, (record, target), changes) {
         Ok(announcement) => Ok(Ready { opened, claim, device, announcement }),
@@ -192,6 +198,29 @@ pub(super) fn open(
                 false => opened.storage.release_surplus(),
             };
             Err(failure)
+        }
+    }
+}
+
+/// Takes a file for `stream`. The number of one that may be new can be that of one that is gone, removed or replaced
+/// by another, whose stream lets go of its claim after the file: a moment later.
+///
+/// # Errors
+/// Whose it is.
+fn claim(
+    files: &Arc<OpenFiles>,
+    id: FileId,
+    stream: StreamId,
+    may_be_new: bool,
+) -> Result<Claim, StreamId> {
+    let mut looks = 0;
+    loop {
+        match files.claim(id, stream) {
+            Err(_) if may_be_new && looks < LOOKS_AT_CLAIM => {
+                looks += 1;
+                thread::sleep(LOOK_AT_CLAIM);
+            }
+            claimed => return claimed,
         }
     }
 }
@@ -378,4 +407,25 @@ fn no_space(path: &Path, hint: u64, available: u64, others: u64) -> Failure {
         size(hint.saturating_sub(free)),
     );
     Failure::new(ErrorCode::NO_SPACE_AHEAD, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_number_of_a_file_that_is_gone_is_free_in_a_moment_and_that_of_another_is_not() {
+        let files = Arc::new(OpenFiles::default());
+        let id = FileId { device: 1, inode: 2 };
+        let gone = files.claim(id, 1).unwrap();
+        assert_eq!(claim(&files, id, 2, false).err(), Some(1), "somebody else's, said at once");
+        thread::scope(|scope| {
+            let new = scope.spawn(|| claim(&files, id, 2, true));
+            thread::sleep(2 * LOOK_AT_CLAIM);
+            drop(gone);
+            assert!(new.join().unwrap().is_ok());
+        });
+        let _written = files.claim(id, 3).unwrap();
+        assert_eq!(claim(&files, id, 2, true).err(), Some(3), "and not waited for for ever");
+    }
 }
