@@ -115,7 +115,7 @@ pub struct Mapped {
 impl Mapped {
     /// Unmaps it in this thread.
     pub fn unmap(mut self) {
-        drop(self.slots.take());
+        self.slots = None;
     }
 }
 
@@ -289,6 +289,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
+    #[cfg(target_os = "linux")]
     use crate::descriptors::Table;
 
     const ONE: Option<u32> = Some(1);

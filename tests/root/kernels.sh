@@ -180,7 +180,12 @@ holds() {
 }
 
 # storage TESTS FILESYSTEM: its unit tests write where they are started.
-storage() { (cd "/mnt/$2" && "$1" --test-threads=1 storage::); }
+storage() {
+    local skip=()
+    # These exchange two names all the time, and NFS has no call for that.
+    [[ $2 != nfs* ]] || skip=(--skip swapped --skip where_a_link_leads)
+    (cd "/mnt/$2" && "$1" --test-threads=1 "${skip[@]}" storage::)
+}
 
 # write FILESYSTEM RUNG
 write() {
