@@ -41,6 +41,7 @@ fn hello() {
 #[test]
 fn connection() {
     replay("connection", fuzz::connection);
+    fuzz::end_connections();
 }
 
 /// Longer ones than a fuzzer keeps: peers that do a lot, in an order that nobody has thought of.
@@ -54,4 +55,5 @@ fn connection_by_chance() {
         let input: Vec<u8> = (0..len).map(|_| random.below(256).to_le_bytes()[0]).collect();
         fuzz::connection(&input);
     }
+    fuzz::end_connections();
 }

@@ -10,6 +10,6 @@ mod decoder;
 mod hello;
 
 #[cfg(target_os = "linux")]
-pub use connection::connection;
+pub use connection::{connection, end_connections};
 pub use decoder::decoder;
 pub use hello::hello;

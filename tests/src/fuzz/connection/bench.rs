@@ -1,7 +1,7 @@
 //! The daemon that all runs have, and what has to be true of it between two of them.
 
 use std::path::Path;
-use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use freemkvd_proto::hello::ClientHello;
@@ -25,13 +25,24 @@ pub(super) struct Bench {
     pub(super) runs: u64,
 }
 
+fn place() -> MutexGuard<'static, Option<Bench>> {
+    static BENCH: Mutex<Option<Bench>> = Mutex::new(None);
+    BENCH.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Bench {
-    /// The one of this process, for one run at a time.
-    pub(super) fn take() -> MutexGuard<'static, Self> {
-        static BENCH: LazyLock<Mutex<Bench>> = LazyLock::new(|| Mutex::new(Bench::new()));
-        let mut bench = BENCH.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Hands the one of this process, which is made if there is none, to one run at a time.
+    pub(super) fn with(run: impl FnOnce(&mut Self)) {
+        let mut place = place();
+        let bench = place.get_or_insert_with(Self::new);
         bench.runs += 1;
-        bench
+        run(bench);
+    }
+
+    /// Stops the one of this process, if there is one. A static is never dropped, so what it has on the disk
+    /// would outlive the process.
+    pub(super) fn clear() {
+        drop(place().take());
     }
 
     fn new() -> Self {

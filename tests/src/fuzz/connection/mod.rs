@@ -45,13 +45,20 @@ const ROOT: &str = "/rips";
 /// When a promise is broken.
 pub fn connection(input: &[u8]) {
     watch_for_panics();
-    let mut bench = Bench::take();
-    let mut run = Run::new(&mut bench);
-    let mut input = Unstructured::new(input);
-    // It ends when the input does, and what was begun then is enough.
-    let _ = run.steps(&mut input);
-    run.end();
+    Bench::with(|bench| {
+        let mut run = Run::new(bench);
+        let mut input = Unstructured::new(input);
+        // It ends when the input does, and what was begun then is enough.
+        let _ = run.steps(&mut input);
+        run.end();
+    });
     assert!(!HAS_PANICKED.load(Ordering::Relaxed), "a thread of the daemon has panicked");
+}
+
+/// Stops the daemon that [`connection`] has started, and removes what it has on the disk. The next input starts
+/// another one.
+pub fn end_connections() {
+    Bench::clear();
 }
 
 static HAS_PANICKED: AtomicBool = AtomicBool::new(false);
