@@ -81,6 +81,9 @@ pub enum OpenError {
 
 fn advice(source: &io::Error) -> &'static str {
     match source.kind() {
+        _ if is_held_by_another(source) => {
+            "; another program has it open and does not share it; close it there, or choose another name"
+        }
         _ if is_shortage(source) => {
             "; raise LimitNOFILE= or MemoryMax= of freemkvd's unit, or fs.file-max of the host, or wait until \
              another stream has ended"
@@ -117,6 +120,12 @@ fn is_shortage(source: &io::Error) -> bool {
     }
 }
 
+/// True when another process holds the file in a way that keeps this one out, as on Windows every process may
+/// (`ERROR_SHARING_VIOLATION`).
+fn is_held_by_another(source: &io::Error) -> bool {
+    cfg!(windows) && source.raw_os_error() == Some(32)
+}
+
 impl OpenError {
     /// What the client is told.
     #[must_use]
@@ -129,6 +138,7 @@ impl OpenError {
             Self::Changed { .. } => (ErrorCode::FILE_CHANGED, None),
             Self::Io { source, .. } => {
                 let code = match source.kind() {
+                    _ if is_held_by_another(source) => ErrorCode::IN_USE,
                     _ if is_shortage(source) => ErrorCode::NO_RESOURCES,
                     _ if is_no_space(source) => ErrorCode::NO_SPACE_AHEAD,
                     io::ErrorKind::NotFound => ErrorCode::NOT_FOUND,

@@ -13,7 +13,8 @@ use std::path::{Path, PathBuf};
 use freemkvd_proto::OpenMode;
 
 #[cfg_attr(target_os = "linux", path = "linux/mod.rs")]
-#[cfg_attr(not(target_os = "linux"), path = "portable.rs")]
+#[cfg_attr(windows, path = "windows/mod.rs")]
+#[cfg_attr(not(any(target_os = "linux", windows)), path = "unix/mod.rs")]
 mod platform;
 
 #[cfg(target_os = "linux")]
@@ -22,15 +23,32 @@ mod creation;
 mod error;
 #[cfg(target_os = "linux")]
 mod mount;
+#[cfg(not(target_os = "linux"))]
+mod none;
 mod refused;
 pub mod steps;
+/// For its tests: what of it is not macOS's own is the same here.
+#[cfg(all(test, target_os = "linux"))]
+#[expect(unreachable_pub, reason = "reachable where it is the platform's")]
+mod unix;
 
 pub use creation::Creation;
 pub use error::{OpenError, is_no_space};
-pub use platform::{Descriptor, Descriptors, Disk, Lent, Slots, is_memory, page_bytes};
+pub use platform::{CALLS, Descriptor, Descriptors, Disk, Lent, Slots, is_memory, page_bytes};
 #[cfg(target_os = "linux")]
 pub use platform::{passed, peer_groups};
 pub use refused::BadSlots;
+
+/// What the system calls are named that a writer may be found waiting in.
+#[derive(Clone, Copy, Debug)]
+pub struct Calls {
+    /// [`Storage::write_at`].
+    pub write: &'static str,
+    /// [`Storage::sync_data`], which drains a whole file.
+    pub drain: &'static str,
+    /// [`Storage::sync`].
+    pub sync: &'static str,
+}
 
 /// How a write goes to the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -382,6 +400,7 @@ pub struct Known {
 }
 
 /// The root that `path` names a file below, and the rest of the path.
+#[cfg(unix)]
 fn below<'a>(roots: &'a [PathBuf], path: &'a Path) -> Option<(&'a Path, &'a Path)> {
     roots.iter().find_map(|root| {
         let rest = path.strip_prefix(root).ok()?;

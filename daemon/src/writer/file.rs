@@ -19,7 +19,7 @@ use crate::budget::Completion;
 use crate::clock::Clock;
 use crate::device::Device;
 use crate::space::{Announcement, Space};
-use crate::storage::{self, Content, Manner, Storage};
+use crate::storage::{self, CALLS, Content, Manner, Storage};
 use crate::stream::drain::{self, Next, Pressure};
 use crate::stream::extent::Extents;
 use crate::stream::ladder::{Ground, Ladder, REFUSED, Rung, StepDown, Way};
@@ -164,7 +164,7 @@ impl<'a> File<'a> {
             Way::Uncached => Manner::Uncached,
             Way::Direct => Manner::Direct,
         };
-        self.calling("pwrite", |storage| storage.write_at(range.start, content.clone(), manner))
+        self.calling(CALLS.write, |storage| storage.write_at(range.start, content.clone(), manner))
     }
 
     /// Whether the kernel's counts mean something here.
@@ -203,7 +203,7 @@ impl<'a> File<'a> {
             }
             Next::SyncFile => {
                 let began = self.clock.now();
-                self.calling("fdatasync", |storage| storage.sync_data())
+                self.calling(CALLS.drain, |storage| storage.sync_data())
                     .map_err(|error| ("write back", None, error))?;
                 self.all_clean(began);
                 self.evict()?;
@@ -321,7 +321,7 @@ impl<'a> File<'a> {
     /// Makes everything durable.
     pub(super) fn sync(&mut self) -> io::Result<()> {
         let began = self.clock.now();
-        let result = self.calling("fsync", |storage| storage.sync());
+        let result = self.calling(CALLS.sync, |storage| storage.sync());
         // Also after an error: nothing of it is dirty any more, or ever will be clean.
         self.all_clean(began);
         result?;
@@ -387,7 +387,7 @@ impl<'a> File<'a> {
 
     /// Makes the length durable, and nothing else: no page of it is dirty any more.
     pub(super) fn sync_len(&mut self) -> io::Result<()> {
-        self.calling("fdatasync", |storage| storage.sync_data())
+        self.calling(CALLS.drain, |storage| storage.sync_data())
     }
 
     pub(super) fn release_surplus(&mut self) -> io::Result<()> {

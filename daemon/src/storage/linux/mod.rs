@@ -38,6 +38,9 @@ pub use call::peer_groups;
 pub use passed::passed;
 pub use slots::{Descriptor, Slots, is_memory};
 
+/// See [`Calls`](super::Calls).
+pub const CALLS: super::Calls = super::Calls { write: "pwrite", drain: "fdatasync", sync: "fsync" };
+
 /// The kernel's page size in bytes.
 #[must_use]
 pub fn page_bytes() -> u64 {
