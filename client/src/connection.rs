@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 
 use freemkvd_proto::hello::{ClientHello, DaemonHello, HELLO_BYTES};
 use freemkvd_proto::{Decoder, ErrorCode, FrameError, Reply, Sender, Step};
+use interprocess::local_socket::Stream;
 use interprocess::local_socket::traits::Stream as _;
-use interprocess::local_socket::{ConnectOptions, GenericFilePath, Stream, ToFsName};
 
 use crate::luggage::Luggage;
 use crate::outlet::TICK;
@@ -152,8 +152,7 @@ fn exchange(
 }
 
 fn greet(socket: &Path, reached: &mpsc::Sender<io::Result<Reached>>) -> io::Result<()> {
-    let name = socket.to_fs_name::<GenericFilePath>()?;
-    let stream = Arc::new(ConnectOptions::new().name(name).connect_sync()?);
+    let stream = Arc::new(platform::dial(socket)?);
     if reached.send(Ok(Reached::Connected(Arc::clone(&stream)))).is_err() {
         return Ok(());
     }

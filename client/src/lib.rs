@@ -35,6 +35,9 @@
 //! 5. A file that this process opens for the daemon ([`OpenBy`]) goes with every connection of its stream, and
 //!    stays open here until that has ended. Its name is changed by nobody else.
 
+#[cfg(windows)]
+#[path = "platform/pipe/cancel.rs"]
+mod cancel;
 #[cfg_attr(unix, path = "platform/directory/unix.rs")]
 #[cfg_attr(not(unix), path = "platform/directory/none.rs")]
 mod directory;
@@ -51,7 +54,7 @@ mod memory;
 #[cfg_attr(not(unix), path = "platform/peer/none.rs")]
 mod peer;
 #[cfg_attr(unix, path = "platform/unix.rs")]
-#[cfg_attr(not(unix), path = "platform/other.rs")]
+#[cfg_attr(windows, path = "platform/windows.rs")]
 mod platform;
 
 mod aside;

@@ -100,7 +100,7 @@ fn mount(line: &str, version: Version) -> Option<(&str, &str)> {
     is_it.then_some((point, top))
 }
 
-#[cfg(test)]
+#[cfg(all(test, unix))]
 mod tests {
     use super::*;
 

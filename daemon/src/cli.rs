@@ -27,12 +27,24 @@ pub struct Cli {
     /// Check the configuration and exit: 0 when it is valid
     #[arg(long)]
     pub check_config: bool,
+
+    /// What else can be done here
+    #[cfg(windows)]
+    #[command(subcommand)]
+    pub action: Option<crate::service::Action>,
 }
 
+#[cfg(unix)]
 const AFTER_HELP: &str = "\
 Serve one directory to yourself, in the foreground:  freemkvd --root /srv/rips
 As a system service:                                 systemctl enable --now freemkvd.socket
 See what it does:                                    freemkvctl status";
+
+#[cfg(windows)]
+const AFTER_HELP: &str = "\
+Serve one folder to yourself, in the foreground:  freemkvd --root C:\\Rips
+As a service of the system:                       freemkvd --root C:\\Rips service install
+See what it does:                                 freemkvctl status";
 
 impl Cli {
     /// Where the configuration comes from.

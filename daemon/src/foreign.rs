@@ -22,6 +22,7 @@ use tracing::warn;
 
 use crate::descriptors::Claim;
 use crate::storage::{Descriptor, Slots, is_memory};
+use crate::user::UserId;
 
 /// The descriptors that came with one frame, or a part of them.
 #[derive(Debug)]
@@ -33,7 +34,7 @@ pub struct Foreign {
 /// Whose they are, and who closes them.
 #[derive(Clone, Debug)]
 struct Source {
-    user: Option<u32>,
+    user: Option<UserId>,
     claim: Arc<Claim>,
     closer: Arc<Closer>,
 }
@@ -41,7 +42,7 @@ struct Source {
 impl Foreign {
     /// None yet, of a connection of `user`, with a claim for all that may come.
     #[must_use]
-    pub fn none(closer: &Arc<Closer>, user: Option<u32>, claim: Claim) -> Self {
+    pub fn none(closer: &Arc<Closer>, user: Option<UserId>, claim: Claim) -> Self {
         let from = Source { user, claim: Arc::new(claim), closer: Arc::clone(closer) };
         Self { descriptors: Vec::new(), from }
     }
@@ -108,7 +109,7 @@ impl Drop for Foreign {
 pub struct Mapped {
     /// `None` in the end.
     slots: Option<Slots>,
-    user: Option<u32>,
+    user: Option<UserId>,
     closer: Arc<Closer>,
 }
 
@@ -145,7 +146,7 @@ enum Lane {
 }
 
 /// What one thread closes: such things of one user.
-type Key = (Option<u32>, Lane);
+type Key = (Option<UserId>, Lane);
 
 /// So many descriptors of one user may wait to be closed before nothing more is received from it: two messages
 /// full of them, and far more than a crowd of muxers leaves that come back all at once.
@@ -188,20 +189,20 @@ struct Batch {
 
 impl Closer {
     /// Has a connection of `user` closed elsewhere, with whatever nobody has read of it.
-    pub fn close(self: &Arc<Self>, user: Option<u32>, connection: impl Send + 'static) {
+    pub fn close(self: &Arc<Self>, user: Option<UserId>, connection: impl Send + 'static) {
         self.push((user, Lane::Other), Batch { count: 1, _it: Box::new(connection) });
     }
 
     /// True when nothing more is to be received from `user`.
     #[must_use]
-    pub fn is_behind(&self, user: Option<u32>) -> bool {
+    pub fn is_behind(&self, user: Option<UserId>) -> bool {
         let waiting = self.lock();
         let is_too_much = |lane| waiting.get(&(user, lane)).is_some_and(Waiting::is_too_much);
         is_too_much(Lane::Memory) || is_too_much(Lane::Other)
     }
 
     /// Ready when something may be received from `user`; else `cx` is woken to ask again.
-    pub fn poll_caught_up(&self, user: Option<u32>, cx: &Context<'_>) -> Poll<()> {
+    pub fn poll_caught_up(&self, user: Option<UserId>, cx: &Context<'_>) -> Poll<()> {
         if !self.is_behind(user) {
             return Poll::Ready(());
         }
@@ -283,6 +284,7 @@ fn name((user, lane): Key) -> String {
 
 #[cfg(test)]
 mod tests {
+    use crate::user::of_test;
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::sync::mpsc::{Receiver, Sender, channel};
     use std::task::Wake;
@@ -292,8 +294,13 @@ mod tests {
     #[cfg(target_os = "linux")]
     use crate::descriptors::Table;
 
-    const ONE: Option<u32> = Some(1);
-    const OTHER: Option<u32> = Some(2);
+    fn first_user() -> Option<UserId> {
+        Some(of_test(1))
+    }
+
+    fn other_user() -> Option<UserId> {
+        Some(of_test(2))
+    }
 
     /// Takes as long to be closed as the other end of its channel is there.
     struct Slow(Receiver<()>);
@@ -331,11 +338,11 @@ mod tests {
     fn what_one_user_has_left_keeps_no_other_waiting() {
         let closer = Arc::new(Closer::default());
         let (end, hangs) = slow();
-        closer.close(ONE, hangs);
+        closer.close(first_user(), hangs);
         let (later, waits) = channel::<()>();
-        closer.close(ONE, later);
+        closer.close(first_user(), later);
         let (other, closed) = channel::<()>();
-        closer.close(OTHER, other);
+        closer.close(other_user(), other);
         assert!(closed.recv().is_err(), "it is closed");
         assert!(waits.try_recv().is_err_and(|error| error == std::sync::mpsc::TryRecvError::Empty));
         drop(end);
@@ -347,13 +354,13 @@ mod tests {
     fn a_user_with_too_much_to_be_closed_is_behind_until_it_is() {
         let closer = Arc::new(Closer::default());
         let (end, hangs) = slow();
-        closer.close(ONE, hangs);
-        (1..WAITING_MAX).for_each(|_| closer.close(ONE, ()));
-        assert!(!closer.is_behind(ONE));
-        closer.close(ONE, ());
-        assert!(closer.is_behind(ONE) && !closer.is_behind(OTHER));
+        closer.close(first_user(), hangs);
+        (1..WAITING_MAX).for_each(|_| closer.close(first_user(), ()));
+        assert!(!closer.is_behind(first_user()));
+        closer.close(first_user(), ());
+        assert!(closer.is_behind(first_user()) && !closer.is_behind(other_user()));
         drop(end);
-        assert!(soon(|| !closer.is_behind(ONE)));
+        assert!(soon(|| !closer.is_behind(first_user())));
     }
 
     #[test]
@@ -362,14 +369,14 @@ mod tests {
         let woken = Arc::new(Flag::default());
         let waker = Waker::from(Arc::clone(&woken));
         let is_ready = |user| closer.poll_caught_up(user, &Context::from_waker(&waker)).is_ready();
-        assert!(is_ready(ONE), "nothing was left yet");
+        assert!(is_ready(first_user()), "nothing was left yet");
         let (mut ends, slow_ones): (Vec<_>, Vec<_>) = (0..=WAITING_MAX).map(|_| slow()).unzip();
-        slow_ones.into_iter().for_each(|one| closer.close(ONE, one));
-        assert!(!is_ready(ONE) && is_ready(OTHER));
+        slow_ones.into_iter().for_each(|one| closer.close(first_user(), one));
+        assert!(!is_ready(first_user()) && is_ready(other_user()));
         assert!(!woken.0.load(Ordering::Relaxed));
         // The first one is enough.
         drop(ends.remove(0));
-        assert!(soon(|| woken.0.load(Ordering::Relaxed)) && is_ready(ONE));
+        assert!(soon(|| woken.0.load(Ordering::Relaxed)) && is_ready(first_user()));
     }
 
     #[cfg(target_os = "linux")]
@@ -378,9 +385,9 @@ mod tests {
         let table = Table::new(None, 0);
         let closer = Arc::new(Closer::default());
         let (end, hangs) = slow();
-        closer.close(ONE, hangs);
+        closer.close(first_user(), hangs);
         let connection = table.for_connection().unwrap();
-        let mut came = Foreign::none(&closer, ONE, connection.for_first_frame());
+        let mut came = Foreign::none(&closer, first_user(), connection.for_first_frame());
         let file = || -> Descriptor { tempfile::tempfile_in(".").unwrap().into() };
         came.extend((0..20).map(|_| file()).collect());
         assert_eq!(table.claimed(), 1 + 20, "more than there is a claim for");
@@ -410,12 +417,12 @@ mod tests {
         let table = Table::new(None, 0);
         let closer = Arc::new(Closer::default());
         let (_end, hangs) = slow();
-        closer.close(ONE, hangs);
+        closer.close(first_user(), hangs);
         let (end, takes_long) = slow();
-        let lane = (ONE, Lane::Memory);
+        let lane = (first_user(), Lane::Memory);
         closer.push(lane, Batch { count: 1, _it: Box::new(takes_long) });
         let connection = table.for_connection().unwrap();
-        let mut came = Foreign::none(&closer, ONE, connection.for_first_frame());
+        let mut came = Foreign::none(&closer, first_user(), connection.for_first_frame());
         came.extend(vec![memory()]);
         let slots = Slots::offered(came.first(), 1).unwrap().unwrap();
         let rest = came.split_off(1);

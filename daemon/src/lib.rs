@@ -9,10 +9,10 @@
 //!   only one that may ever wait for a disk.
 //! * [`budget`] and [`stream`]: the decisions. Pure: no clock, no thread, no I/O.
 //! * [`storage`]: the operating system's verbs, behind a trait, with the only `unsafe`.
-//! * [`access`]: who may connect, and do what.
+//! * [`access`], [`user`]: who may connect, and do what.
 //! * [`descriptors`], [`sizes`]: who may have how many of them open, and how much memory.
 //! * [`messages`]: how much one user can have said in the log.
-//! * [`config`], [`status`], [`systemd`], [`log`], [`signal`]: around it.
+//! * [`config`], [`status`], [`supervisor`], [`log`], [`signal`]: around it.
 //!
 //! Dependencies point downward only: `main`, `server`, `writer`, then `stream`, `budget` and
 //! `storage`. `docs/ARCHITECTURE.md` tells the life of a write.
@@ -32,14 +32,17 @@ pub mod messages;
 pub mod platform;
 pub mod rate;
 pub mod server;
+#[cfg(windows)]
+pub mod service;
 pub mod signal;
 pub mod sizes;
 pub mod space;
 pub mod status;
 pub mod storage;
 pub mod stream;
-pub mod systemd;
+pub mod supervisor;
 pub mod thread;
+pub mod user;
 pub mod writer;
 
 use std::io;
@@ -101,7 +104,7 @@ pub fn run(source: Source) -> Result<Ending, StartError> {
 
 async fn serve(config: Config, source: Source) -> Result<Ending, StartError> {
     let signals = signal::listen()?;
-    let mut passed = systemd::passed()?;
+    let mut passed = supervisor::passed()?;
     let (listener, socket) = server::listen(&config, &mut passed)?;
     let (ledger, entries) = ledger(&config, &socket);
     let table = descriptors(&config, passed.count())?;
@@ -123,14 +126,12 @@ async fn serve(config: Config, source: Source) -> Result<Ending, StartError> {
     Ok(server::run(server, listener, signals, source).await)
 }
 
-/// What outlives the daemon is beside its socket, so that two daemons never share it.
+/// What outlives the daemon goes by its socket, so that two daemons never share it.
 fn ledger(config: &Config, socket: &Path) -> (Ledger, Vec<Entry>) {
-    if !cfg!(unix) || !socket.is_absolute() {
+    let Some(directory) = platform::ledger_directory(socket) else {
         return Default::default();
-    }
-    let mut directory = socket.as_os_str().to_owned();
-    directory.push(".streams");
-    let directory = Path::new(&directory);
+    };
+    let directory = directory.as_path();
     // Where nothing is to be kept, there may still be what a daemon before has kept; it expires at once.
     if config.resume_grace.is_zero() && !directory.exists() {
         return Default::default();

@@ -23,6 +23,14 @@ pub fn start(level: Level) {
             return;
         }
     }
+    #[cfg(windows)]
+    if let Some(file) = file::wanted() {
+        let to = move || OneLine { to: file.writer(), ansi: false };
+        let text =
+            tracing_subscriber::fmt::layer().with_writer(to).with_ansi(false).with_target(false);
+        tracing_subscriber::registry().with(level).with(text).init();
+        return;
+    }
     let ansi = io::stderr().is_terminal();
     let text = tracing_subscriber::fmt::layer()
         .with_writer(move || OneLine { to: io::stderr(), ansi })
@@ -30,6 +38,13 @@ pub fn start(level: Level) {
         .with_target(false);
     tracing_subscriber::registry().with(level).with(text).init();
 }
+
+#[cfg(windows)]
+#[path = "log/file.rs"]
+mod file;
+
+#[cfg(windows)]
+pub use file::to_file;
 
 /// Writes each message, which comes as a whole, as one line.
 struct OneLine<W> {

@@ -11,6 +11,8 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::user::UserId;
+
 /// Lines at once: those of a host full of muxers that a reload has shut out.
 const BURST: u32 = 50;
 
@@ -23,7 +25,7 @@ const TOLD_EVERY: Duration = Duration::from_secs(10);
 /// See the module's documentation.
 #[derive(Debug, Default)]
 pub struct Messages {
-    by_user: Mutex<BTreeMap<Option<u32>, Bucket>>,
+    by_user: Mutex<BTreeMap<Option<UserId>, Bucket>>,
 }
 
 #[derive(Debug)]
@@ -37,7 +39,7 @@ struct Bucket {
 impl Messages {
     /// Whether one more line about `user` is said now.
     #[must_use]
-    pub fn may_say(&self, user: Option<u32>, now: Duration) -> bool {
+    pub fn may_say(&self, user: Option<UserId>, now: Duration) -> bool {
         let mut by_user = self.lock();
         let new = Bucket { full_at: now, left_out: 0, told: now };
         let bucket = by_user.entry(user).or_insert(new);
@@ -52,7 +54,7 @@ impl Messages {
 
     /// How many lines about whom were left out, where that is to be told now.
     #[must_use]
-    pub fn left_out(&self, now: Duration) -> Vec<(Option<u32>, u64)> {
+    pub fn left_out(&self, now: Duration) -> Vec<(Option<UserId>, u64)> {
         let mut by_user = self.lock();
         let mut all = Vec::new();
         for (user, bucket) in by_user.iter_mut() {
@@ -65,7 +67,7 @@ impl Messages {
         all
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Option<u32>, Bucket>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Option<UserId>, Bucket>> {
         self.by_user.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -73,6 +75,7 @@ impl Messages {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::user::of_test;
 
     const MS: Duration = Duration::from_millis(1);
 
@@ -82,10 +85,10 @@ mod tests {
         let mut told = 0;
         // 200 a second, for an hour.
         for step in 0..720_000_u64 {
-            said += u64::from(messages.may_say(Some(1000), now));
+            said += u64::from(messages.may_say(Some(of_test(1000)), now));
             if step % 100 == 0 {
                 for (user, count) in messages.left_out(now) {
-                    assert_eq!(user, Some(1000));
+                    assert_eq!(user, Some(of_test(1000)));
                     (told, left_out) = (told + 1, left_out + count);
                 }
             }
@@ -101,7 +104,7 @@ mod tests {
     #[test]
     fn the_burst_is_exact_and_no_other_user_is_concerned() {
         let (messages, now) = (Messages::default(), 77 * MS);
-        let say = |user, now| messages.may_say(Some(user), now);
+        let say = |user, now| messages.may_say(Some(of_test(user)), now);
         assert!((0..BURST).all(|_| say(1000, now)));
         assert!(!say(1000, now) && say(1001, now));
         assert!(!say(1000, now + EVERY - MS));

@@ -12,6 +12,7 @@ use freemkvd_proto::status::{
 use crate::budget::{DeviceView, Hold, State};
 use crate::config::{Size, Span};
 use crate::stream::ladder::Rung;
+use crate::user;
 use crate::writer::{Queues, Record, Shop, Snapshot};
 
 /// From when on a system call counts as blocking.
@@ -130,7 +131,7 @@ fn stream(record: &Record, seen: &Snapshot) -> Stream {
     Stream {
         id: record.id,
         client_pid: record.client.pid,
-        client_uid: record.client.uid,
+        client_uid: user::number_of(record.client.uid),
         path: shown(&record.path.display().to_string()),
         device: seen.device.as_ref().map(|device| device.info.id.clone()).unwrap_or_default(),
         state: seen.activity,

@@ -2,7 +2,7 @@
 //! environment is an argument.
 
 use std::ffi::OsStr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Environment variable that names the socket for clients.
 pub const SOCKET_ENV: &str = "FREEMKVD_SOCKET";
@@ -11,6 +11,17 @@ pub const SOCKET_ENV: &str = "FREEMKVD_SOCKET";
 #[must_use]
 pub fn system_socket() -> PathBuf {
     if cfg!(windows) { r"\\.\pipe\freemkvd".into() } else { "/run/freemkvd/freemkvd.sock".into() }
+}
+
+/// True for the name of a pipe of Windows on this host, as in `\\\\.\\pipe\\freemkvd`.
+#[must_use]
+pub fn is_pipe(path: &Path) -> bool {
+    const PREFIX: &str = r"\\.\pipe\";
+    let text = path.to_string_lossy();
+    let prefix = text.get(..PREFIX.len());
+    let has_prefix = prefix.is_some_and(|prefix| prefix.eq_ignore_ascii_case(PREFIX));
+    // The system knows no longer ones.
+    has_prefix && text.len() > PREFIX.len() && text.len() <= 256
 }
 
 /// The socket of a daemon that a person started without a configuration.
@@ -29,10 +40,21 @@ pub fn user_socket(runtime_dir: Option<&OsStr>, uid: u32) -> PathBuf {
     }
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
 mod tests {
     use super::*;
 
+    #[test]
+    fn a_pipe_has_a_name_below_the_systems_own_directory() {
+        for path in [r"\\.\pipe\freemkvd", r"\\.\PIPE\other\freemkvd"] {
+            assert!(is_pipe(Path::new(path)), "{path}");
+        }
+        for path in [r"\\.\pipe\", r"\\nas\pipe\freemkvd", r"C:\freemkvd.sock", "freemkvd", ""] {
+            assert!(!is_pipe(Path::new(path)), "{path}");
+        }
+    }
+
+    #[cfg(unix)]
     #[test]
     fn a_user_has_a_socket_of_their_own_and_root_has_the_systems() {
         let path = |dir: Option<&str>, uid| user_socket(dir.map(OsStr::new), uid);

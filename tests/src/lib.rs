@@ -9,7 +9,6 @@
 //! would leave of it. [`pattern`] is content that can be checked at any length. `extents` counts the pieces of a file.
 
 pub mod counted;
-#[cfg(unix)]
 pub mod daemon;
 #[cfg(target_os = "linux")]
 pub mod extents;

@@ -5,7 +5,13 @@ use std::net::Shutdown;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use interprocess::local_socket::Stream;
+use interprocess::local_socket::{ConnectOptions, GenericFilePath, Stream, ToFsName};
+
+/// Connects to the socket at this path.
+pub(crate) fn dial(socket: &Path) -> io::Result<Stream> {
+    let name = socket.to_fs_name::<GenericFilePath>()?;
+    ConnectOptions::new().name(name).connect_sync()
+}
 
 /// Ends both directions, so that a thread blocked in a read or write of this connection returns.
 pub(crate) fn hang_up(stream: &Stream) {

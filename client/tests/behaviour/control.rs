@@ -84,8 +84,7 @@ fn a_status_that_does_not_come_is_timed_out() {
 
 #[test]
 fn nobody_there_is_no_daemon() {
-    let dir = tempfile::tempdir().unwrap();
-    let socket = dir.path().join("nobody.sock");
+    let socket = crate::nobody();
     let error = Control::connect(Some(&socket), Duration::from_secs(5)).unwrap_err();
     assert!(error.is_absent_daemon());
 }

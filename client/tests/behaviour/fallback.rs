@@ -11,7 +11,7 @@ const CHILD: &str = "FREEMKV_TEST_DIR";
 #[test]
 fn no_daemon_is_an_error_that_says_what_to_do() {
     let dir = tempfile::tempdir().unwrap();
-    let socket = dir.path().join("nobody.sock");
+    let socket = crate::nobody();
     let error = RipFile::options().socket(&socket).create(dir.path().join("film.mkv")).unwrap_err();
     assert!(error.is_absent_daemon());
     assert_eq!(error.kind(), ErrorKind::NotFound);
@@ -25,8 +25,7 @@ fn no_daemon_is_an_error_that_says_what_to_do() {
 fn a_local_file_keeps_the_same_promises() {
     let dir = tempfile::tempdir().unwrap();
     let target = dir.path().join("film.mkv");
-    let local =
-        || RipFile::options().socket(dir.path().join("nobody.sock")).fallback_to_local(true);
+    let local = || RipFile::options().socket(crate::nobody()).fallback_to_local(true);
     let mut file = local().create(&target).unwrap();
     assert!(file.is_local());
     assert_eq!(file.stream_id(), None);
@@ -51,9 +50,8 @@ fn a_local_file_keeps_the_same_promises() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_local_disk_that_is_full_is_latched() {
-    let dir = tempfile::tempdir().unwrap();
     let mut file = RipFile::options()
-        .socket(dir.path().join("nobody.sock"))
+        .socket(crate::nobody())
         .fallback_to_local(true)
         .open("/dev/full")
         .unwrap();
@@ -77,7 +75,7 @@ fn run_child(name: &str, socket: &str) -> Output {
     let output = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", &format!("fallback::{name}"), "--ignored", "--nocapture"])
         .env(CHILD, dir.path())
-        .env("FREEMKVD_SOCKET", socket.replace("DIR", &dir.path().to_string_lossy()))
+        .env("FREEMKVD_SOCKET", socket)
         .output()
         .unwrap();
     assert!(output.status.success(), "{output:?}");
@@ -91,7 +89,7 @@ fn lines_of_ours(output: &Output) -> usize {
 
 #[test]
 fn a_fallback_is_said_once() {
-    let output = run_child("child_writes_twice", "DIR/nobody.sock");
+    let output = run_child("child_writes_twice", &crate::nobody().to_string_lossy());
     assert_eq!(lines_of_ours(&output), 1, "{output:?}");
 }
 

@@ -74,7 +74,8 @@ fn seek(to: SeekFrom, ours: &mut RipFile, std: &mut File) {
     let (a, b) = (ours.seek(to), std.seek(to));
     assert_eq!(a.as_ref().ok(), b.as_ref().ok());
     if let (Err(a), Err(b)) = (a, b) {
-        assert_eq!(a.kind(), b.kind());
+        // Of a seek before the beginning the system has a word of its own on Windows.
+        assert!(cfg!(windows) || a.kind() == b.kind(), "{a:?}, {b:?}");
     }
 }
 
@@ -110,7 +111,7 @@ proptest! {
         let dir = tempfile::tempdir().unwrap();
         let target = dir.path().join("film.mkv");
         let mut ours = RipFile::options()
-            .socket(dir.path().join("nobody.sock"))
+            .socket(crate::nobody())
             .fallback_to_local(true)
             .window_bytes(window * MIB as u64)
             .create(&target)

@@ -83,6 +83,14 @@ fn path() -> PathBuf {
     std::env::temp_dir().join("film.mkv")
 }
 
+/// A place where no daemon is.
+fn nobody() -> PathBuf {
+    match cfg!(windows) {
+        true => r"\\.\pipe\freemkvd-nobody".into(),
+        false => std::env::temp_dir().join("freemkvd-nobody.sock"),
+    }
+}
+
 fn pattern(len: usize, seed: usize) -> Vec<u8> {
     let block: Vec<u8> = (0..=250).cycle().skip(seed * 31 % 251).take(251).collect();
     let mut bytes = block.repeat(len / 251 + 1);

@@ -49,7 +49,7 @@ fn place(offset: u64) -> usize {
 fn a_sweep_goes_on_with_what_its_map_does_not_have() {
     let dir = tempfile::tempdir().unwrap();
     let (iso, map) = (dir.path().join("disc.iso"), dir.path().join("disc.map"));
-    let options = RipFile::options().socket(dir.path().join("nobody.sock")).fallback_to_local(true);
+    let options = RipFile::options().socket(crate::nobody()).fallback_to_local(true);
     let content = pattern(90 * MIB + 5000, 1);
     let len = content.len() as u64;
     let disc = |is_bad, ends_at| Disc {

@@ -26,7 +26,6 @@ fn a_daemon_that_is_too_old_is_a_failure_in_words() {
 
 #[test]
 fn nobody_there_is_no_daemon() {
-    let dir = tempfile::tempdir().unwrap();
-    let output = freemkvctl(&dir.path().join("nobody.sock")).arg("drain").output().unwrap();
+    let output = freemkvctl(&crate::nobody()).arg("drain").output().unwrap();
     assert_eq!(exit_code(&output), 3);
 }

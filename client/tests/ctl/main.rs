@@ -13,6 +13,14 @@ mod write;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+/// A place where no daemon is.
+fn nobody() -> std::path::PathBuf {
+    match cfg!(windows) {
+        true => r"\\.\pipe\freemkvd-nobody".into(),
+        false => std::env::temp_dir().join("freemkvd-nobody.sock"),
+    }
+}
+
 /// The command with nothing in its environment that could change what it does.
 fn freemkvctl(socket: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_freemkvctl"));

@@ -8,8 +8,7 @@ use crate::{exit_code, freemkvctl, stderr, stdout};
 
 #[test]
 fn without_a_daemon_it_says_what_to_do_within_a_second() {
-    let directory = tempfile::tempdir().unwrap();
-    let socket = directory.path().join("nobody.sock");
+    let socket = crate::nobody();
     for arguments in
         [&["status"][..], &["status", "--watch"], &["write", "film.mkv"], &["weight", "1", "50"]]
     {

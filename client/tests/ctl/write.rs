@@ -57,15 +57,18 @@ fn every_byte_arrives_and_is_durable() {
     let said = stderr(&output);
     assert_eq!(exit_code(&output), 0, "{said}");
     assert_eq!(stdout(&output), "");
-    assert!(said.starts_with("wrote 57.2 MiB to /rips/a.iso in "), "{said}");
+    let shown = std::path::absolute("/rips/a.iso").unwrap();
+    assert!(said.starts_with(&format!("wrote 57.2 MiB to {} in ", shown.display())), "{said}");
     assert!(said.ends_with(" s, durable; opened by path\n"), "{said}");
-    let file = daemon.file("/rips/a.iso").unwrap();
+    let file = daemon.file(shown.to_str().unwrap()).unwrap();
     assert!(file.content == content);
     assert!(file.finished);
     assert_eq!(file.size_hint, Some(64 << 20));
     assert_eq!((file.weight, file.window_bytes), (100, Some(0)), "a pipe never patches");
 }
 
+// Names of Windows have no such characters.
+#[cfg(unix)]
 #[test]
 fn what_a_path_holds_is_shown_and_acts_on_no_terminal() {
     let daemon = daemon();
@@ -201,6 +204,8 @@ fn what_is_waited_for_is_said() {
     assert!(child.wait().unwrap().success());
 }
 
+// Where a directory can be opened, and not be read.
+#[cfg(unix)]
 #[test]
 fn what_is_left_of_a_file_is_said_at_its_end() {
     for (arguments, left) in [

@@ -2,21 +2,23 @@
 //!
 //! 1. It is decided from what the kernel noted of a peer when it connected, and from numbers. Names are looked
 //!    up when the configuration is read, and never for a connection: a directory service may hang.
-//! 2. Root and the user that the daemon runs as may do everything; the one can, and the other could write
+//! 2. Root (on Windows the system and its administrators) and the user that the daemon runs as may do everything; the one can, and the other could write
 //!    the files without it.
-//! 3. Where the platform has users and did not tell who a peer is, that peer may do nothing. Where it has none
-//!    the socket's own permissions are all there is.
+//! 3. Who a peer is that the system did not tell of, may do nothing.
 //! 4. The owner of a stream may decide about it whatever the configuration says now: what was let in is
 //!    ended by its owner or by an administrator, and not by a reload.
 //!
 //! Pure but for [`System`]: no socket, no clock.
+
+use crate::user::{self, GroupId, UserId};
 
 mod names;
 mod places;
 
 use freemkvd_proto::{ErrorCode, Failure};
 
-pub use names::{Names, System};
+pub use crate::user::System;
+pub use names::Names;
 pub use places::{Crowded, Place, Places};
 
 /// Who is at the other end of a connection, as far as the platform tells.
@@ -25,9 +27,9 @@ pub struct Peer {
     /// Process id.
     pub pid: Option<u32>,
     /// User id.
-    pub uid: Option<u32>,
+    pub uid: Option<UserId>,
     /// Group ids: its own and the supplementary ones.
-    pub groups: Vec<u32>,
+    pub groups: Vec<GroupId>,
 }
 
 /// A user or a group.
@@ -36,7 +38,7 @@ pub struct Named {
     /// As it is written in the configuration.
     pub name: String,
     /// The number that it had when that was read.
-    pub id: u32,
+    pub id: UserId,
 }
 
 /// What the configuration says of who may do what.
@@ -66,12 +68,12 @@ pub struct Rights {
 impl Access {
     /// What `peer` may do, where the daemon runs as user `daemon`.
     #[must_use]
-    pub fn rights(&self, peer: &Peer, daemon: u32) -> Rights {
+    pub fn rights(&self, peer: &Peer, daemon: Option<UserId>) -> Rights {
         let all = Rights { write: true, status: true, admin: true };
         let Some(uid) = peer.uid else {
-            return if cfg!(unix) { Rights::default() } else { all };
+            return Rights::default();
         };
-        if uid == 0 || uid == daemon {
+        if user::is_superuser(peer) || Some(uid) == daemon {
             return all;
         }
         let is_in = |group: &Named| peer.groups.contains(&group.id);
@@ -126,7 +128,7 @@ impl Access {
 impl Rights {
     /// Whether a peer of these rights and this user may decide about the stream of `owner`.
     #[must_use]
-    pub fn include(self, user: Option<u32>, owner: Option<u32>) -> bool {
+    pub fn include(self, user: Option<UserId>, owner: Option<UserId>) -> bool {
         self.admin || (user.is_some() && user == owner)
     }
 }

@@ -9,6 +9,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::user::UserId;
+
 /// See the module's documentation.
 #[derive(Debug, Default)]
 pub struct Places {
@@ -18,14 +20,14 @@ pub struct Places {
 #[derive(Debug, Default)]
 struct Taken {
     all: u32,
-    by_user: BTreeMap<u32, u32>,
+    by_user: BTreeMap<UserId, u32>,
 }
 
 /// One of them, or several that are taken together.
 #[derive(Debug)]
 pub struct Place {
     places: Arc<Places>,
-    user: Option<u32>,
+    user: Option<UserId>,
     count: u32,
 }
 
@@ -46,7 +48,7 @@ impl Places {
     /// [`Crowded`].
     pub fn take(
         self: &Arc<Self>,
-        user: Option<u32>,
+        user: Option<UserId>,
         most: u32,
         most_of_user: u32,
     ) -> Result<Place, Crowded> {
@@ -59,7 +61,7 @@ impl Places {
     /// [`Crowded`]; then none was taken.
     pub fn take_all(
         self: &Arc<Self>,
-        user: Option<u32>,
+        user: Option<UserId>,
         count: u32,
         most: u32,
         most_of_user: u32,
@@ -91,6 +93,28 @@ impl Places {
     }
 }
 
+impl Place {
+    /// It turns out to be `user`'s, who may have `most_of_user`. The same as before is no news.
+    ///
+    /// # Errors
+    /// [`Crowded::ForUser`]; then it is as it was.
+    pub fn belongs_to(&mut self, user: Option<UserId>, most_of_user: u32) -> Result<(), Crowded> {
+        let (Some(known), None) = (user, self.user) else { return Ok(()) };
+        let mut taken = self.places.lock();
+        let of_user = taken.by_user.entry(known).or_default();
+        if *of_user + self.count > most_of_user {
+            if *of_user == 0 {
+                taken.by_user.remove(&known);
+            }
+            return Err(Crowded::ForUser);
+        }
+        *of_user += self.count;
+        drop(taken);
+        self.user = user;
+        Ok(())
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
         let mut taken = self.places.lock();
@@ -107,8 +131,9 @@ impl Drop for Place {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::user::of_test;
 
-    fn fill(places: &Arc<Places>, user: Option<u32>) -> (Vec<Place>, Crowded) {
+    fn fill(places: &Arc<Places>, user: Option<UserId>) -> (Vec<Place>, Crowded) {
         let mut taken = Vec::new();
         loop {
             match places.take(user, 10, 4) {
@@ -121,23 +146,24 @@ mod tests {
     #[test]
     fn as_many_as_a_user_may_have_and_one_more_when_one_is_free() {
         let places = Arc::new(Places::default());
-        let (mut ours, crowded) = fill(&places, Some(1000));
+        let (mut ours, crowded) = fill(&places, Some(of_test(1000)));
         assert_eq!((ours.len(), crowded), (4, Crowded::ForUser));
-        let (theirs, crowded) = fill(&places, Some(1001));
+        let (theirs, crowded) = fill(&places, Some(of_test(1001)));
         assert_eq!((theirs.len(), crowded), (4, Crowded::ForUser), "another user has its own");
         ours.pop();
-        let (again, crowded) = fill(&places, Some(1000));
+        let (again, crowded) = fill(&places, Some(of_test(1000)));
         assert_eq!((again.len(), crowded), (1, Crowded::ForUser));
     }
 
     #[test]
     fn as_many_as_there_are_in_all_and_one_more_when_one_is_free() {
         let places = Arc::new(Places::default());
-        let mut taken: Vec<_> = (0..10).map(|user| places.take(Some(user), 10, 4)).collect();
+        let mut taken: Vec<_> =
+            (0..10).map(|user| places.take(Some(of_test(user)), 10, 4)).collect();
         assert!(taken.iter().all(Result::is_ok));
-        assert_eq!(places.take(Some(99), 10, 4).unwrap_err(), Crowded::InAll);
+        assert_eq!(places.take(Some(of_test(99)), 10, 4).unwrap_err(), Crowded::InAll);
         taken.pop();
-        assert!(places.take(Some(99), 10, 4).is_ok());
+        assert!(places.take(Some(of_test(99)), 10, 4).is_ok());
         drop(taken);
         assert_eq!(places.taken(), 0);
         assert!(places.lock().by_user.is_empty(), "nobody is remembered for ever");
@@ -146,7 +172,7 @@ mod tests {
     #[test]
     fn several_are_taken_up_to_the_edge_or_not_at_all() {
         let places = Arc::new(Places::default());
-        let take = |user, count| places.take_all(Some(user), count, 10, 6);
+        let take = |user, count| places.take_all(Some(of_test(user)), count, 10, 6);
         let ours = take(1000, 4).unwrap();
         assert_eq!(take(1000, 3).unwrap_err(), Crowded::ForUser);
         assert_eq!(take(1000, u32::MAX).unwrap_err(), Crowded::InAll, "nothing overflows");
@@ -165,5 +191,21 @@ mod tests {
     fn without_users_there_is_one_limit() {
         let (taken, crowded) = fill(&Arc::new(Places::default()), None);
         assert_eq!((taken.len(), crowded), (10, Crowded::InAll));
+    }
+
+    #[test]
+    fn a_place_that_turns_out_to_be_a_users_counts_for_that_user() {
+        let places = Arc::new(Places::default());
+        let one = Some(of_test(1));
+        let mut first = places.take(None, 9, 1).unwrap();
+        let mut second = places.take(None, 9, 1).unwrap();
+        assert_eq!(first.belongs_to(one, 1), Ok(()));
+        assert_eq!(second.belongs_to(one, 1), Err(Crowded::ForUser));
+        drop(first);
+        assert_eq!(second.belongs_to(one, 1), Ok(()));
+        assert_eq!(second.belongs_to(one, 0), Ok(()), "known already");
+        drop(second);
+        assert_eq!(places.taken(), 0);
+        assert!(places.lock().by_user.is_empty());
     }
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 
-const DAEMON: u32 = 77;
+const DAEMON: Option<u32> = Some(77);
 
 fn named(name: &str, id: u32) -> Named {
     Named { name: name.to_owned(), id }
@@ -33,14 +33,14 @@ fn what_each_peer_may_do() {
     for (access, uid, gids, expected) in [
         (&open, 1000, [100].as_slice(), "ws"),
         (&open, 0, &[], "wsa"),
-        (&open, DAEMON, &[], "wsa"),
+        (&open, 77, &[], "wsa"),
         (&administered, 1000, &[100], "ws"),
         (&administered, 1000, &[100, 4], "wsa"),
         (&users, 1000, &[], "ws"),
         (&users, 9, &[], "ws"),
         (&users, 1001, &[1000, 9], ""),
         (&users, 0, &[], "wsa"),
-        (&users, DAEMON, &[], "wsa"),
+        (&users, 77, &[], "wsa"),
         (&groups, 1000, &[100], ""),
         (&groups, 990, &[100], ""),
         (&groups, 1000, &[990], "ws"),
@@ -73,7 +73,7 @@ fn a_stream_is_its_owners_and_the_administrators() {
     for (uid, groups, owner, expected) in [
         (1000, [100].as_slice(), Some(1000), true),
         (0, &[], Some(1000), true),
-        (DAEMON, &[], Some(1000), true),
+        (77, &[], Some(1000), true),
         (1001, &[4], Some(1000), true),
         (1001, &[4], None, true),
         (1001, &[1000], Some(1000), false),

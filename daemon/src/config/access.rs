@@ -8,6 +8,7 @@ use super::ConfigError;
 use super::file::{self, Name};
 use super::merge::Merge;
 use crate::access::{Access, Named};
+use crate::user::{self, UserId};
 
 impl Access {
     /// Each part with its key, for saying what differs.
@@ -63,7 +64,10 @@ impl Merge<'_> {
         &self,
         group: Option<&Spanned<Name>>,
     ) -> Result<Option<Named>, ConfigError> {
-        group.map(|at| self.group("access.socket_group", at)).transpose()
+        match group {
+            Some(at) if cfg!(windows) => Err(self.invalid("access.socket_group", at, ONLY_UNIX)),
+            group => group.map(|at| self.group("access.socket_group", at)).transpose(),
+        }
     }
 
     fn user(&self, key: &'static str, at: &Spanned<Name>) -> Result<Named, ConfigError> {
@@ -80,13 +84,10 @@ impl Merge<'_> {
         key: &'static str,
         at: &Spanned<Name>,
         kind: &str,
-        number_of: impl FnOnce(&str) -> io::Result<Option<u32>>,
+        number_of: impl FnOnce(&str) -> io::Result<Option<UserId>>,
     ) -> Result<Named, ConfigError> {
         let Name(name) = at.as_ref();
-        let problem = if !cfg!(unix) {
-            "has no meaning on this platform: who may connect is a matter of the pipe's permissions; leave it out"
-                .to_owned()
-        } else if let Ok(id) = name.parse() {
+        let problem = if let Ok(id) = name.parse() {
             return Ok(Named { name: name.clone(), id });
         } else {
             match number_of(name) {
@@ -95,13 +96,18 @@ impl Merge<'_> {
                     "names {kind} \"{name}\", which does not exist here; correct the name, or create the {kind}"
                 ),
                 Err(error) => format!(
-                    "names {kind} \"{name}\", which cannot be looked up: {error}; write its number instead"
+                    "names {kind} \"{name}\", which cannot be looked up: {error}; write its {} instead",
+                    user::ID
                 ),
             }
         };
         Err(self.invalid(key, at, problem))
     }
 }
+
+/// What a pipe has no use for.
+pub(super) const ONLY_UNIX: &str = "has no meaning on this platform: a file has the access list of its directory, and a pipe lets in whom \
+                                    access.users and access.groups name; leave it out";
 
 fn list(all: Option<&Spanned<Vec<Spanned<Name>>>>) -> &[Spanned<Name>] {
     all.map_or(&[], |all| all.as_ref())

@@ -30,7 +30,7 @@ impl Merge<'_> {
         let root_settings = self.root_settings(&file, overrides)?;
         let socket = match (&overrides.socket, file.daemon.socket) {
             (Some(path), _) => Some(std::path::absolute(path).unwrap_or_else(|_| path.clone())),
-            (None, Some(path)) => Some(self.absolute("daemon.socket", &path, path.as_ref())?),
+            (None, Some(path)) => Some(self.socket(&path)?),
             (None, None) => default.socket,
         };
         let roots = match file.daemon.roots {
@@ -204,14 +204,27 @@ impl Merge<'_> {
         Err(self.invalid(key, size, problem))
     }
 
+    fn socket(&self, at: &Spanned<PathBuf>) -> Result<PathBuf, ConfigError> {
+        let path = at.as_ref();
+        match cfg!(windows) && !freemkvd_proto::socket::is_pipe(path) {
+            false => self.absolute("daemon.socket", at, path),
+            true => {
+                let problem = format!(
+                    r"has '{}'; write the name of a pipe, like '\\.\pipe\freemkvd'",
+                    path.display()
+                );
+                Err(self.invalid("daemon.socket", at, problem))
+            }
+        }
+    }
+
     fn absolute<T>(
         &self,
         key: &'static str,
         at: &Spanned<T>,
         path: &Path,
     ) -> Result<PathBuf, ConfigError> {
-        let pipe = cfg!(windows) && path.to_string_lossy().starts_with(r"\\.\pipe\");
-        if path.is_absolute() || pipe {
+        if path.is_absolute() {
             return Ok(path.to_owned());
         }
         let problem = format!("has \"{}\"; write an absolute path", path.display());

@@ -132,11 +132,16 @@ pub enum ConfigError {
     },
 }
 
+/// Where rips go on a host that nobody has configured.
+fn default_root() -> PathBuf {
+    if cfg!(windows) { r"C:\Rips".into() } else { "/srv/rips".into() }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
             socket: None,
-            roots: vec!["/srv/rips".into()],
+            roots: vec![default_root()],
             root_settings: BTreeMap::new(),
             drain_timeout: Duration::from_secs(60),
             resume_grace: Duration::from_secs(180),

@@ -2,6 +2,7 @@
 
 use toml::Spanned;
 
+use super::access::ONLY_UNIX;
 use super::file;
 use super::merge::Merge;
 use super::{ConfigError, FileMode};
@@ -37,6 +38,9 @@ impl Merge<'_> {
         least: u32,
     ) -> Result<Option<u32>, ConfigError> {
         let Some(mode) = mode else { return Ok(None) };
+        if cfg!(windows) {
+            return Err(self.invalid(key, mode, ONLY_UNIX));
+        }
         let FileMode(bits) = *mode.as_ref();
         if bits & !0o777 == 0 && bits & least == least {
             return Ok(Some(bits));

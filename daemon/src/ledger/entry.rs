@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::budget::StreamId;
 use crate::thread::Thread;
+use crate::user::UserId;
 use crate::writer::Ending;
 
 /// Before the entry: what it is, and the version of its form. Another version is not read: a daemon that
@@ -23,7 +24,7 @@ pub struct Entry {
     /// Process id of its muxer.
     pub client_pid: Option<u32>,
     /// User id of its muxer: nobody else may resume it.
-    pub client_uid: Option<u32>,
+    pub client_uid: Option<UserId>,
     /// Its part of the device's speed.
     pub weight: u32,
     /// Newest bytes that stay in the page cache.

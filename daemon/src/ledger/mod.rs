@@ -8,7 +8,7 @@
 //!    what came of it. So a token that a client has is known, or its stream was given up.
 //! 3. Nothing here is synced: with the host's memory everything that it describes is gone.
 //!
-//! The descriptors of a stream's file are kept by systemd ([`crate::systemd`]).
+//! The descriptors of a stream's file are kept by systemd ([`crate::supervisor`]).
 
 mod entry;
 mod pair;

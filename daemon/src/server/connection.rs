@@ -11,9 +11,9 @@ use super::control::Asking;
 use super::guarded::{Socket, unexpected};
 use super::opening::{self, is_opening};
 use super::socket::{self, Broken, Received, Receiver};
-use super::{Server, control, crowd, transfer};
+use super::{Server, control, crowd, peer, transfer};
 use crate::access::{Crowded, Peer};
-use crate::platform;
+use crate::user;
 use crate::writer::Client;
 
 /// How long a refused or failed peer may take to close before the daemon does.
@@ -30,7 +30,7 @@ pub(super) async fn refuse(server: Arc<Server>, socket: Socket, peer: Peer, crow
     if server.shop.may_say(peer.uid) {
         warn!(
             client_pid = peer.pid,
-            client_uid = peer.uid,
+            client_uid = user::logged(peer.uid),
             code = code.0,
             "refused a connection: {why}"
         );
@@ -44,15 +44,22 @@ pub(super) async fn refuse(server: Arc<Server>, socket: Socket, peer: Peer, crow
 }
 
 /// Serves a connection to its end.
-pub(super) async fn serve(server: Arc<Server>, socket: Socket, peer: Peer) {
+pub(super) async fn serve(server: Arc<Server>, mut socket: Socket, peer: Peer) {
     let config = server.config();
-    let client = Client { pid: peer.pid, uid: peer.uid };
-    // As the configuration is now: a reload changes nothing for those who are let in.
-    let rights = config.access.rights(&peer, platform::uid());
     let deadline = Instant::now() + config.limits.handshake_timeout;
-    let Some(version) = greet(&server, &socket, client, deadline).await else {
+    let Some(version) = greet(&server, &socket, (&peer).into(), deadline).await else {
         return;
     };
+    let peer = peer::heard(peer, socket.stream());
+    let client = Client::from(&peer);
+    if let Err(crowded) = socket.belongs_to(peer.uid, config.limits.connections_per_user_max) {
+        let why = crowd::connections(crowded, peer.uid, &config.limits);
+        return tell(&server, &socket, client, Failure::new(ErrorCode::TOO_MANY_CONNECTIONS, why))
+            .await;
+    }
+    let socket = socket;
+    // As the configuration is now: a reload changes nothing for those who are let in.
+    let rights = config.access.rights(&peer, user::ours());
     let mut receiver = Receiver::new(&socket, version);
     let first = timeout_at(deadline, receiver.receive_first()).await;
     let failure = match first {
@@ -102,7 +109,7 @@ async fn greet(server: &Server, socket: &Socket, client: Client, deadline: Insta
         if server.shop.may_say(client.uid) {
             warn!(
                 client_pid = client.pid,
-                client_uid = client.uid,
+                client_uid = user::logged(client.uid),
                 "closed a connection unheard: what this user has passed takes long to be closed"
             );
         }
@@ -114,7 +121,7 @@ async fn greet(server: &Server, socket: &Socket, client: Client, deadline: Insta
             if server.shop.may_say(client.uid) {
                 warn!(
                     client_pid = client.pid,
-                    client_uid = client.uid,
+                    client_uid = user::logged(client.uid),
                     code = code.0,
                     "refused a connection: {code}"
                 );
@@ -131,7 +138,7 @@ async fn tell(server: &Server, socket: &Socket, client: Client, failure: Failure
     if failure.code != ErrorCode::ATTACHED && server.shop.may_say(client.uid) {
         warn!(
             client_pid = client.pid,
-            client_uid = client.uid,
+            client_uid = user::logged(client.uid),
             code = failure.code.0,
             "disconnected a client: {}",
             failure.message

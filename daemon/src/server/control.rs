@@ -14,6 +14,7 @@ use super::{Server, pace};
 use crate::access::{Peer, Rights};
 use crate::config::Span;
 use crate::ledger::Outcome;
+use crate::user;
 use crate::writer::Record;
 
 /// Who asks, and what they may do.
@@ -111,7 +112,11 @@ fn drain(server: &Server, asking: &Asking) -> Result<(), Failure> {
         return Err(Failure::new(ErrorCode::NOT_YOURS, message));
     }
     let client = &asking.peer;
-    info!(client_pid = client.pid, client_uid = client.uid, "asked to drain and stop");
+    info!(
+        client_pid = client.pid,
+        client_uid = user::logged(client.uid),
+        "asked to drain and stop"
+    );
     server.stop.notify_one();
     Ok(())
 }
@@ -128,7 +133,12 @@ fn set_weight(server: &Server, asking: &Asking, set: SetWeight) -> Result<(), Fa
     let _ = server.shop.ledger.change(stream, |entry| entry.weight = weight);
     let client_uid = asking.peer.uid;
     if server.shop.may_say(client_uid) {
-        info!(stream, weight, client_uid, "stream {stream} has weight {weight} now");
+        info!(
+            stream,
+            weight,
+            client_uid = user::logged(client_uid),
+            "stream {stream} has weight {weight} now"
+        );
     }
     Ok(())
 }
@@ -149,7 +159,7 @@ fn abort_stream(server: &Server, asking: &Asking, stream: u64) -> Result<(), Fai
     warn!(
         stream,
         client_pid = client.pid,
-        client_uid = client.uid,
+        client_uid = user::logged(client.uid),
         "stream {stream} aborted: {message}"
     );
     let failure = Failure::new(ErrorCode::ABORTED, message);

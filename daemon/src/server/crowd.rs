@@ -4,10 +4,11 @@ use freemkvd_proto::{ErrorCode, Failure};
 
 use crate::access::Crowded;
 use crate::config::{Limits, Size};
+use crate::user::UserId;
 use crate::writer::Lacking;
 
 /// There are as many connections as may be.
-pub(super) fn connections(crowded: Crowded, user: Option<u32>, limits: &Limits) -> String {
+pub(super) fn connections(crowded: Crowded, user: Option<UserId>, limits: &Limits) -> String {
     match (crowded, user) {
         (Crowded::ForUser, Some(user)) => format!(
             "user {user} has {} connections, as many as limits.connections_per_user allows",
@@ -21,7 +22,7 @@ pub(super) fn connections(crowded: Crowded, user: Option<u32>, limits: &Limits) 
 }
 
 /// There are as many streams as may be.
-pub(super) fn streams(crowded: Crowded, user: Option<u32>, limits: &Limits) -> Failure {
+pub(super) fn streams(crowded: Crowded, user: Option<UserId>, limits: &Limits) -> Failure {
     let message = match (crowded, user) {
         (Crowded::ForUser, Some(user)) => format!(
             "user {user} has {} streams open, as many as limits.streams_per_user allows; wait for one to finish",
@@ -36,7 +37,7 @@ pub(super) fn streams(crowded: Crowded, user: Option<u32>, limits: &Limits) -> F
 }
 
 /// Clients share as much memory as they may.
-pub(super) fn slots(crowded: Crowded, user: Option<u32>, limits: &Limits) -> Failure {
+pub(super) fn slots(crowded: Crowded, user: Option<UserId>, limits: &Limits) -> Failure {
     let (whose, most_bytes, key) = match (crowded, user) {
         (Crowded::ForUser, Some(user)) => {
             let whose = format!("the slots that user {user} shares");

@@ -16,7 +16,7 @@ use tracing::{error, info, warn};
 use super::{Ending, Phase, Server, Signal, TICK};
 use crate::budget::StreamId;
 use crate::config::Size;
-use crate::systemd;
+use crate::supervisor;
 use crate::writer::{Activity, Record};
 
 /// How long muxers may take to read the last answers after everything is written.
@@ -46,9 +46,9 @@ pub(super) async fn run(
     // What has failed before is not of this.
     records.retain(|record| !is_over(record));
     info!(streams = records.len(), "stopping: taking no new streams, writing what was accepted");
-    systemd::stopping();
+    supervisor::stopping();
     // At once: the unit allows a second, so that a thread stuck in the kernel delays little.
-    systemd::extend(EXTENSION);
+    supervisor::extend(EXTENSION);
     let mut ticks = interval(LOOK);
     let mut looks = 0;
     let mut still = Still::default();
@@ -63,7 +63,7 @@ pub(super) async fn run(
             _ = ticks.tick() => {
                 looks += 1;
                 if looks % per_look(EXTEND_AGAIN) == 0 {
-                    systemd::extend(EXTENSION);
+                    supervisor::extend(EXTENSION);
                 }
                 if looks % per_look(TICK) == 0 {
                     server.tick();

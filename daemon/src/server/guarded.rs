@@ -14,10 +14,11 @@ use interprocess::local_socket::tokio::Stream;
 
 use super::passed;
 use super::socket::{Broken, Passed};
-use crate::access::Place;
+use crate::access::{Crowded, Place};
 use crate::descriptors::Claim;
 use crate::foreign::{Closer, Foreign};
 use crate::storage::Descriptor;
+use crate::user::UserId;
 
 /// What a read has brought.
 pub(super) struct Arrived {
@@ -32,7 +33,7 @@ pub(super) struct Arrived {
 pub(super) struct Socket {
     /// `None` in the end.
     stream: Option<Stream>,
-    user: Option<u32>,
+    user: Option<UserId>,
     closer: Arc<Closer>,
     claim: Option<Claim>,
     /// Among the connections of its user, until it is closed.
@@ -43,12 +44,25 @@ impl Socket {
     /// That of `user`, which has a claim to its descriptor and to what comes with its first frame.
     pub(super) fn new(
         stream: Stream,
-        user: Option<u32>,
+        user: Option<UserId>,
         closer: &Arc<Closer>,
         (claim, place): (Claim, Option<Place>),
     ) -> Self {
         let (stream, claim) = (Some(stream), Some(claim));
         Self { stream, user, closer: Arc::clone(closer), claim, place }
+    }
+
+    /// It turns out to be `user`'s, who may have so many connections.
+    pub(super) fn belongs_to(
+        &mut self,
+        user: Option<UserId>,
+        connections_max: u32,
+    ) -> Result<(), Crowded> {
+        if let Some(place) = &mut self.place {
+            place.belongs_to(user, connections_max)?;
+        }
+        self.user = self.user.or(user);
+        Ok(())
     }
 
     /// What comes with the first frame: nothing yet.

@@ -50,8 +50,9 @@ use crate::ledger::Ledger;
 use crate::messages::Messages;
 use crate::sizes::Sizes;
 use crate::storage::Open;
+use crate::user;
 use crate::writer::{Gate, OpenFiles, Openings, Queues, Shop};
-use crate::{status, systemd};
+use crate::{status, supervisor};
 
 /// How often rates are measured and systemd is told how things are.
 const TICK: Duration = Duration::from_millis(500);
@@ -197,9 +198,12 @@ impl Server {
         }
         for (client_uid, count) in self.shop.messages.left_out(now) {
             let user = client_uid.map(|user| format!(" {user}")).unwrap_or_default();
-            warn!(client_uid, "{count} more messages that user{user} has caused are left out");
+            warn!(
+                client_uid = user::logged(client_uid),
+                "{count} more messages that user{user} has caused are left out"
+            );
         }
-        systemd::alive(&status::sentence(&self.status()));
+        supervisor::alive(&status::sentence(&self.status()));
     }
 
     /// The totals depend on what memory is free and on what the kernel has been set to.
@@ -286,7 +290,7 @@ pub async fn run(
     let mut connections = JoinSet::new();
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    systemd::ready();
+    supervisor::ready();
     let mut again = Instant::now();
     let mut reading = reload::Reading::default();
     loop {

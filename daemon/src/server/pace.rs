@@ -14,6 +14,8 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep};
 
+use crate::user::UserId;
+
 /// A user has the fifth part of a thread.
 const PART: u32 = 5;
 
@@ -24,7 +26,7 @@ const CREDIT: Duration = Duration::from_millis(20);
 /// See the module's documentation.
 #[derive(Debug, Default)]
 pub(super) struct Paces {
-    users: StdMutex<BTreeMap<Option<u32>, Pace>>,
+    users: StdMutex<BTreeMap<Option<UserId>, Pace>>,
 }
 
 /// That of one user.
@@ -38,7 +40,7 @@ pub(super) struct Debt {
 
 impl Paces {
     /// The pace of this user, the same one for all of its connections.
-    pub(super) fn of(&self, user: Option<u32>) -> Pace {
+    pub(super) fn of(&self, user: Option<UserId>) -> Pace {
         let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
         // A debt is not paid by closing the connection.
         let now = Instant::now();
@@ -81,6 +83,7 @@ pub(super) async fn in_turn<T>(pace: &Pace, answer: impl FnOnce() -> T) -> T {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::user::of_test;
 
     const MS: Duration = Duration::from_millis(1);
 
@@ -115,13 +118,17 @@ mod tests {
     #[test]
     fn one_pace_for_all_connections_of_a_user_for_as_long_as_it_owes_something() {
         let paces = Paces::default();
-        let (one, other) = (paces.of(Some(1000)), paces.of(Some(1000)));
+        let (one, other) = (paces.of(Some(of_test(1000))), paces.of(Some(of_test(1000))));
         assert!(Arc::ptr_eq(&one, &other));
-        assert!(!Arc::ptr_eq(&one, &paces.of(Some(1001))));
+        assert!(!Arc::ptr_eq(&one, &paces.of(Some(of_test(1001)))));
         one.try_lock().unwrap().took(Instant::now(), 1000 * MS);
         drop((one, other));
-        let _new = paces.of(Some(1002));
+        let _new = paces.of(Some(of_test(1002)));
         let users: Vec<_> = paces.users.lock().unwrap().keys().copied().collect();
-        assert_eq!(users, [Some(1000), Some(1002)], "who owes nothing is forgotten");
+        assert_eq!(
+            users,
+            [Some(of_test(1000)), Some(of_test(1002))],
+            "who owes nothing is forgotten"
+        );
     }
 }

@@ -12,7 +12,7 @@ use tracing::{error, info};
 use super::{Server, Source};
 use crate::config::{Config, ConfigError};
 use crate::sizes::Sizes;
-use crate::systemd;
+use crate::supervisor;
 
 /// The reading that is under way, if one is.
 #[derive(Debug, Default)]
@@ -33,7 +33,7 @@ impl Reading {
             self.is_asked_again = true;
             return;
         }
-        systemd::reloading();
+        supervisor::reloading();
         let source = source.clone();
         let read = move || Config::load(source.file.as_deref(), &source.overrides);
         self.thread = Some(spawn_blocking(read));
@@ -65,7 +65,7 @@ impl Server {
             Ok(new) => self.use_config(new),
             Err(refused) => error!("the configuration is kept as it was: {refused}"),
         }
-        systemd::ready();
+        supervisor::ready();
         if std::mem::take(&mut reading.is_asked_again) {
             reading.begin(source);
         }

@@ -13,7 +13,8 @@ use crate::budget::StreamId;
 use crate::ledger::{Entry, Outcome};
 use crate::storage::{Descriptors, FileId};
 use crate::stream::command::Commands;
-use crate::systemd::{self, Passed};
+use crate::supervisor::{self, Passed};
+use crate::user::{self, UserId};
 use crate::writer::{self, By, Client, End, Origin, Queue, Record, Target};
 
 /// What a token leads to.
@@ -90,7 +91,7 @@ pub fn adopt(server: &Arc<Server>, entries: Vec<Entry>, mut passed: Passed) {
 
 /// What was kept of a stream is of no use. To close it asks its file system, which may not answer.
 fn let_go(server: &Server, stream: StreamId, kept: impl Send + 'static) {
-    systemd::forget(stream);
+    supervisor::forget(stream);
     server.closer.close(None, kept);
 }
 
@@ -99,7 +100,7 @@ fn adopt_or_forget(server: &Arc<Server>, entry: Entry, kept: &mut Option<Descrip
     if let Err(problem) = adopt_one(server, entry, kept) {
         error!(stream, "stream {stream} of the daemon before can't go on: {problem}");
         server.shop.ledger.forget(stream);
-        systemd::forget(stream);
+        supervisor::forget(stream);
     }
 }
 
@@ -289,9 +290,6 @@ fn unknown() -> Failure {
 }
 
 /// Whether a user may go on with `owner`'s stream.
-fn is_owner(user: Option<u32>, owner: Option<u32>) -> bool {
-    match user {
-        Some(user) => Some(user) == owner || user == 0,
-        None => cfg!(not(unix)),
-    }
+fn is_owner(user: Option<UserId>, owner: Option<UserId>) -> bool {
+    user.is_some_and(|user| Some(user) == owner || user::is_root(user))
 }

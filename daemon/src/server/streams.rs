@@ -144,7 +144,7 @@ mod tests {
     use crate::writer::{Client, Queue, Queues};
 
     fn record(id: StreamId, uid: u32) -> Arc<Record> {
-        let client = Client { pid: None, uid: Some(uid) };
+        let client = Client { pid: None, uid: Some(crate::user::of_test(uid)) };
         let queue = Queue::new(Queues::new(1 << 20, 1 << 20), client.uid);
         Arc::new(Record::new(id, "/rips/film".into(), client, queue, Clock::start()))
     }

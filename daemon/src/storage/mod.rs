@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 
 use freemkvd_proto::OpenMode;
 
+use crate::user::UserId;
+
 #[cfg_attr(target_os = "linux", path = "linux/mod.rs")]
 #[cfg_attr(windows, path = "windows/mod.rs")]
 #[cfg_attr(not(any(target_os = "linux", windows)), path = "unix/mod.rs")]
@@ -305,7 +307,7 @@ pub struct Device {
 impl Device {
     /// The same, of which all that are a user's count as one.
     #[must_use]
-    pub fn of_user(self, user: Option<u32>) -> Self {
+    pub fn of_user(self, user: Option<UserId>) -> Self {
         if !self.is_a_users {
             return self;
         }

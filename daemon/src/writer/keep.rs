@@ -12,7 +12,7 @@ use super::open::Target;
 use super::record::Record;
 use crate::ledger::{Entry, Outcome};
 use crate::storage::Opened;
-use crate::systemd;
+use crate::supervisor;
 use crate::thread::Thread;
 
 /// Takes the space for all that will be kept of a stream, before its file is opened. False where streams end
@@ -86,7 +86,7 @@ pub(super) fn begin(
         return Err(cannot_keep(shop, target, &error));
     }
     if !record.is_given {
-        systemd::keep(record.id, &opened.storage.lend());
+        supervisor::keep(record.id, &opened.storage.lend());
     }
     record.resumable(token);
     Ok(())
@@ -104,7 +104,7 @@ pub(super) fn take_over(shop: &Shop, record: &Record, opened: &Opened, was_kept:
         shop.ledger.forget(record.id);
     }
     if !was_kept && !record.is_given {
-        systemd::keep(record.id, &opened.storage.lend());
+        supervisor::keep(record.id, &opened.storage.lend());
     }
 }
 
@@ -136,6 +136,6 @@ pub(super) fn ended(shop: &Shop, record: &Record, last: Option<&(u64, Reply)>) {
         None => shop.ledger.forget(record.id),
     }
     if !record.is_given {
-        systemd::forget(record.id);
+        supervisor::forget(record.id);
     }
 }

@@ -27,6 +27,8 @@ use crate::ledger::{Entry, Ledger};
 use crate::messages::Messages;
 use crate::space::Announcement;
 use crate::storage::{self, Descriptors, Medium, Open};
+use crate::user;
+use crate::user::UserId;
 
 /// How often a stream looks whether the thread that wrote it before is gone. Nearly always it is, at once.
 const OLD_THREAD_POLL: Duration = Duration::from_millis(20);
@@ -54,7 +56,7 @@ pub struct Shop {
 impl Shop {
     /// Whether one more line of the log that `user` has caused is said.
     #[must_use]
-    pub fn may_say(&self, user: Option<u32>) -> bool {
+    pub fn may_say(&self, user: Option<UserId>) -> bool {
         self.messages.may_say(user, self.clock.now())
     }
 }
@@ -272,7 +274,7 @@ fn write(
         device = device.info.id,
         filesystem = device.info.filesystem,
         client_pid = record.client.pid,
-        client_uid = record.client.uid,
+        client_uid = user::logged(record.client.uid),
         "stream {} {verb}{by}: {path}",
         record.id
     );

@@ -20,6 +20,7 @@ use crate::foreign::Foreign;
 use crate::ledger::Entry;
 use crate::space::{Announcement, Space};
 use crate::storage::{Creation, Descriptors, FileId, Known, OpenError, Opened, is_no_space};
+use crate::user::UserId;
 
 /// How often and for how long another look is taken at space that somebody is setting aside: on a slow disk
 /// that takes seconds.
@@ -277,7 +278,7 @@ fn adopt(
     shop: &Shop,
     files: Foreign,
     label: &Path,
-    (known, user): (Option<Known>, Option<u32>),
+    (known, user): (Option<Known>, Option<UserId>),
 ) -> Result<Opened, OpenError> {
     // Closed by this thread from here on, whatever comes of it: it is the stream's own.
     let Some(file) = Descriptors::given(files.take()) else {

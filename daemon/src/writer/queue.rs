@@ -14,6 +14,8 @@ use std::ops::Range;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::user::UserId;
+
 mod memory;
 mod segment;
 
@@ -183,7 +185,7 @@ impl Job {
 impl Queue {
     /// An empty queue of `user`; `None` where the platform has no number for who it is.
     #[must_use]
-    pub fn new(queues: Arc<Queues>, user: Option<u32>) -> Self {
+    pub fn new(queues: Arc<Queues>, user: Option<UserId>) -> Self {
         let user = queues.joined(user);
         Self { queues, user, state: Mutex::default(), filled: Condvar::new() }
     }

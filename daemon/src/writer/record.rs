@@ -17,6 +17,7 @@ use freemkvd_proto::{Failure, Mark, Opened, Progress, Reply};
 
 use self::restart::Restart;
 use super::queue::{End, Queue};
+use crate::access::Peer;
 use crate::budget::{Hold, StreamId};
 use crate::clock::Clock;
 use crate::device::Device;
@@ -24,6 +25,7 @@ use crate::foreign::Mapped;
 use crate::rate::Rate;
 use crate::stream::ladder::Rung;
 use crate::stream::marks::Marks;
+use crate::user::UserId;
 
 /// Who is at the other end, where the platform tells.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,7 +33,13 @@ pub struct Client {
     /// Process id.
     pub pid: Option<u32>,
     /// User id.
-    pub uid: Option<u32>,
+    pub uid: Option<UserId>,
+}
+
+impl From<&Peer> for Client {
+    fn from(peer: &Peer) -> Self {
+        Self { pid: peer.pid, uid: peer.uid }
+    }
 }
 
 /// See the module's documentation.

@@ -14,7 +14,7 @@ use freemkvd::descriptors::Table;
 use freemkvd::ledger::Ledger;
 use freemkvd::server::{self, Ending, Server, Signal, Source};
 use freemkvd::storage::{Creation, Descriptors, Known, Open, OpenError, Opened};
-use freemkvd::systemd::Passed;
+use freemkvd::supervisor::Passed;
 use freemkvd_client::control::Control;
 use freemkvd_client::{Options, RipFile};
 use freemkvd_proto::OpenMode;

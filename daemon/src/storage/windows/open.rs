@@ -213,14 +213,18 @@ fn describe(
     if real.parent() != Some(&place.real) {
         return refused(outside(roots, path));
     }
+    let device = device::of(&place.real, id.device);
+    // NTFS and ReFS never give a number twice; elsewhere it is a place in a directory.
+    let keeps_numbers = ["NTFS", "ReFS"].contains(&&*device.filesystem);
+    let born = (!keeps_numbers).then(|| since_1601(found.ftCreationTime));
     let len_bytes = u64::from(found.nFileSizeHigh) << 32 | u64::from(found.nFileSizeLow);
     Ok(Opened {
         created,
         is_renamed: false,
         len_bytes,
         id,
-        born: Some(since_1601(found.ftCreationTime)),
-        device: device::of(&place.real, id.device),
+        born,
+        device,
         storage: Box::new(File::new(file, &real, id)),
     })
 }

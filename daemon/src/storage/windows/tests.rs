@@ -223,7 +223,7 @@ fn a_file_whose_name_is_taken_away_has_none() {
 }
 
 #[test]
-fn a_file_is_gone_on_with_by_its_number_and_its_time_of_birth() {
+fn a_file_is_gone_on_with_by_its_number() {
     let (_dir, root) = folder();
     let Opened { id, born, storage, .. } = open(&root, "film.mkv", OpenMode::Create).unwrap();
     let roots = [root.clone()];

@@ -14,6 +14,8 @@ use std::sync::{Arc, Mutex};
 use super::lock;
 use super::segment::{SEGMENT_BYTES, Segment, allocation_bytes};
 
+use crate::user::UserId;
+
 /// Free segments that are kept for reuse by all streams together. Fresh memory costs a page fault
 /// per 4 KiB, which at 1 GiB/s is a noticeable part of a core. They are beside what the queues hold, so no
 /// more than a quarter of that.
@@ -27,14 +29,14 @@ pub struct Queues {
     stream_bytes: AtomicU64,
     open: AtomicUsize,
     users_open: AtomicUsize,
-    pub(super) users: Mutex<BTreeMap<Option<u32>, Arc<User>>>,
+    pub(super) users: Mutex<BTreeMap<Option<UserId>, Arc<User>>>,
     spare: Mutex<Vec<Vec<u8>>>,
 }
 
 /// A user's queues. `None` is who the platform has no number for.
 #[derive(Debug)]
 pub(super) struct User {
-    id: Option<u32>,
+    id: Option<UserId>,
     open: AtomicUsize,
 }
 
@@ -117,7 +119,7 @@ impl Queues {
         queues.load(Ordering::Relaxed) as u64 * SEGMENT_BYTES as u64 <= bytes
     }
 
-    pub(super) fn joined(&self, id: Option<u32>) -> Arc<User> {
+    pub(super) fn joined(&self, id: Option<UserId>) -> Arc<User> {
         let mut users = lock(&self.users);
         let new = || Arc::new(User { id, open: AtomicUsize::new(0) });
         let user = Arc::clone(users.entry(id).or_insert_with(new));

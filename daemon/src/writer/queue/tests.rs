@@ -94,7 +94,7 @@ fn many_streams_share_the_total() {
 }
 
 fn queues_of(queues: &Arc<Queues>, user: u32, count: usize) -> Vec<Queue> {
-    (0..count).map(|_| Queue::new(Arc::clone(queues), Some(user))).collect()
+    (0..count).map(|_| Queue::new(Arc::clone(queues), Some(crate::user::of_test(user)))).collect()
 }
 
 #[test]

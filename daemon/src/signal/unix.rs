@@ -1,5 +1,5 @@
-//! Signals: SIGTERM and SIGINT stop, SIGHUP reloads. A thread of their own waits for them, so that a
-//! runtime that is busy still hears the second one.
+//! SIGTERM and SIGINT stop, SIGHUP reloads. A thread of their own waits for them, so that a runtime that is busy still
+//! hears the second one.
 
 use std::io;
 
@@ -11,7 +11,6 @@ use crate::server::Signal;
 ///
 /// # Errors
 /// The system has no thread or no handler to give.
-#[cfg(unix)]
 pub fn listen() -> io::Result<mpsc::UnboundedReceiver<Signal>> {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
@@ -25,18 +24,5 @@ pub fn listen() -> io::Result<mpsc::UnboundedReceiver<Signal>> {
             }
         }
     })?;
-    Ok(receiver)
-}
-
-/// Ctrl-C and Ctrl-Break from here on. Must be called within the runtime.
-///
-/// # Errors
-/// None on this platform.
-#[cfg(not(unix))]
-pub fn listen() -> io::Result<mpsc::UnboundedReceiver<Signal>> {
-    let (sender, receiver) = mpsc::unbounded_channel();
-    tokio::spawn(async move {
-        while tokio::signal::ctrl_c().await.is_ok() && sender.send(Signal::Stop).is_ok() {}
-    });
     Ok(receiver)
 }

@@ -1,4 +1,4 @@
-//! What systemd is told, and what it keeps. Without systemd, and on other platforms, all of it does nothing.
+//! What systemd is told, and what it keeps. Without systemd all of it does nothing.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -6,18 +6,15 @@ use std::time::Duration;
 use crate::budget::StreamId;
 use crate::storage::{Descriptors, Lent};
 
-#[cfg(target_os = "linux")]
 use sd_notify::NotifyState;
 
 /// The daemon serves.
 pub fn ready() {
-    #[cfg(target_os = "linux")]
     notify(&[NotifyState::Ready]);
 }
 
 /// The configuration is being read again; [`ready`] follows.
 pub fn reloading() {
-    #[cfg(target_os = "linux")]
     match NotifyState::monotonic_usec_now() {
         Ok(now) => notify(&[NotifyState::Reloading, now]),
         Err(_) => notify(&[NotifyState::Reloading]),
@@ -26,31 +23,23 @@ pub fn reloading() {
 
 /// The daemon drains.
 pub fn stopping() {
-    #[cfg(target_os = "linux")]
     notify(&[NotifyState::Stopping]);
 }
 
 /// The drain may take that much longer from now on.
 pub fn extend(time: Duration) {
-    #[cfg(target_os = "linux")]
     notify(&[NotifyState::ExtendTimeoutUsec(u32::try_from(time.as_micros()).unwrap_or(u32::MAX))]);
-    #[cfg(not(target_os = "linux"))]
-    let _ = time;
 }
 
 /// The control loop runs, and how things are. Also feeds the watchdog, where there is one.
 pub fn alive(sentence: &str) {
-    #[cfg(target_os = "linux")]
     notify(&[NotifyState::Watchdog, NotifyState::Status(sentence)]);
-    #[cfg(not(target_os = "linux"))]
-    let _ = sentence;
 }
 
 /// What this process was started with.
 #[derive(Debug, Default)]
 pub struct Passed {
     /// The listening socket.
-    #[cfg(target_os = "linux")]
     pub socket: Option<std::os::fd::OwnedFd>,
     /// The files of streams that it is to go on with.
     pub files: BTreeMap<StreamId, Descriptors>,
@@ -72,9 +61,6 @@ impl Passed {
 /// # Errors
 /// It can't be taken.
 pub fn passed() -> std::io::Result<Passed> {
-    #[cfg(not(target_os = "linux"))]
-    return Ok(Passed::default());
-    #[cfg(target_os = "linux")]
     {
         let mut passed = Passed::default();
         let mut halves = BTreeMap::new();
@@ -106,20 +92,17 @@ pub fn passed() -> std::io::Result<Passed> {
 }
 
 /// The stream and the role of a descriptor that was kept under this name.
-#[cfg(target_os = "linux")]
 fn stream_of(name: &str) -> Option<(StreamId, &str)> {
     let (stream, role) = name.strip_prefix("stream-")?.split_once('-')?;
     Some((stream.parse().ok()?, role))
 }
 
-#[cfg(target_os = "linux")]
 fn name_of(stream: StreamId, role: &str) -> String {
     format!("stream-{stream}-{role}")
 }
 
 /// Has the file of a stream kept open, whatever becomes of this process.
 pub fn keep(stream: StreamId, lent: &Lent<'_>) {
-    #[cfg(target_os = "linux")]
     for (role, descriptor) in lent {
         let name = name_of(stream, role);
         // Without FDPOLL=0 a file would be watched for its end, which it can't have.
@@ -129,21 +112,15 @@ pub fn keep(stream: StreamId, lent: &Lent<'_>) {
             tracing::warn!(stream, "systemd can't be given the file of stream {stream}: {error}");
         }
     }
-    #[cfg(not(target_os = "linux"))]
-    let _ = (stream, lent);
 }
 
 /// The file of a stream need not be kept open any longer.
 pub fn forget(stream: StreamId) {
-    #[cfg(target_os = "linux")]
     for role in ["data", "sentinel"] {
         notify(&[NotifyState::FdStoreRemove, NotifyState::FdName(&name_of(stream, role))]);
     }
-    #[cfg(not(target_os = "linux"))]
-    let _ = stream;
 }
 
-#[cfg(target_os = "linux")]
 fn notify(states: &[NotifyState<'_>]) {
     // A manager that does not listen is no reason to stop writing.
     if let Err(error) = sd_notify::notify(states) {
@@ -151,7 +128,7 @@ fn notify(states: &[NotifyState<'_>]) {
     }
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -1,9 +1,11 @@
 //! A real daemon on a private socket, which ends with its owner, and can be started again in its place.
 
+#[cfg_attr(unix, path = "unix.rs")]
+#[cfg_attr(windows, path = "windows.rs")]
+mod platform;
+
 use std::ffi::OsString;
 use std::fs::File;
-use std::io;
-use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
@@ -12,7 +14,6 @@ use std::time::{Duration, Instant};
 use freemkvd_client::control::Control;
 use freemkvd_client::{Options, RipFile};
 use freemkvd_proto::status::Status;
-use rustix::process::{Pid, Signal, kill_process};
 
 use crate::programs;
 
@@ -60,7 +61,7 @@ impl Daemon {
     #[must_use]
     pub fn start_under(launcher: &[&str], root: &Path, config: &str) -> Self {
         let home = home();
-        let socket = home.path().join("s");
+        let socket = platform::new_socket(home.path());
         let file = home.path().join("config.toml");
         std::fs::write(&file, config).expect("the configuration can be written");
         let mut words = launcher.iter().map(OsString::from).collect::<Vec<_>>();
@@ -104,9 +105,9 @@ impl Daemon {
     /// When it had ended before, or a thread of it is stuck in the kernel.
     pub fn kill(&mut self) {
         assert_eq!(self.ended(), None, "freemkvd ended by itself; log:\n{}", self.log());
-        self.signal(Signal::KILL);
+        self.child.kill().expect("freemkvd runs");
         let end = self.wait_for_end();
-        assert_eq!(end.signal(), Some(Signal::KILL.as_raw()), "{end}; log:\n{}", self.log());
+        assert!(!end.success(), "{end}; log:\n{}", self.log());
     }
 
     /// Starts it again as it was started before, and waits until it answers.
@@ -117,25 +118,6 @@ impl Daemon {
         assert!(self.ended().is_some(), "freemkvd runs");
         self.child = self.command.spawn().expect("freemkvd starts");
         self.wait_for_answer();
-    }
-
-    /// Sends it a signal that is to end it, waits until nothing but threads that hang in the kernel is left of
-    /// it, and starts another one in its place. Returns how long each of the two took.
-    ///
-    /// # Panics
-    /// When it does not end, or the other one does not start; the log is in the message.
-    pub fn replace(&mut self, signal: Signal) -> (Duration, Duration) {
-        let since = Instant::now();
-        self.signal(signal);
-        let stat = format!("/proc/{}/stat", self.pid());
-        // With its main thread, it is dead; its name, in brackets, has no such letter.
-        let is_dead = || std::fs::read_to_string(&stat).map_or(true, |stat| stat.contains(") Z "));
-        assert!(wait_until(is_dead), "freemkvd did not end; log:\n{}", self.log());
-        let ended = since.elapsed();
-        let child = self.command.spawn().expect("freemkvd starts");
-        self.replaced.push(std::mem::replace(&mut self.child, child));
-        self.wait_for_answer();
-        (ended, since.elapsed() - ended)
     }
 
     /// Where it listens.
@@ -198,15 +180,6 @@ impl Daemon {
         }
     }
 
-    /// Sends it a signal.
-    ///
-    /// # Panics
-    /// When it is gone.
-    pub fn signal(&self, signal: Signal) {
-        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
-        kill_process(pid.expect("a process id"), signal).expect("freemkvd runs");
-    }
-
     /// Waits until it has ended by itself.
     ///
     /// # Panics
@@ -231,27 +204,6 @@ impl Daemon {
         self.child.try_wait().ok().flatten()
     }
 
-    /// The names of its threads, as the kernel has them, and their numbers.
-    #[must_use]
-    pub fn threads(&self) -> Vec<(String, i32)> {
-        let tasks = format!("/proc/{}/task", self.pid());
-        let entries = std::fs::read_dir(tasks).into_iter().flatten().flatten();
-        entries
-            .filter_map(|task| {
-                let number = task.file_name().to_str()?.parse().ok()?;
-                // One that has just ended has no name any more.
-                let name = std::fs::read_to_string(task.path().join("comm")).ok()?;
-                Some((name.trim_end_matches('\n').to_owned(), number))
-            })
-            .collect()
-    }
-
-    /// How many files and sockets it has open.
-    #[must_use]
-    pub fn descriptors(&self) -> usize {
-        std::fs::read_dir(format!("/proc/{}/fd", self.pid())).map_or(0, Iterator::count)
-    }
-
     /// Waits until its log has all of `words` in one line, and returns that line.
     ///
     /// # Panics
@@ -266,23 +218,6 @@ impl Daemon {
             line.is_some()
         });
         line.unwrap_or_else(|| panic!("no line with {words:?} in the log:\n{}", self.log()))
-    }
-
-    /// Stops it as systemd would, and returns how it ended and what it logged.
-    pub fn stop(self) -> (ExitStatus, String) {
-        self.signal(Signal::TERM);
-        self.wait()
-    }
-
-    /// Its private memory in bytes, as the kernel counts it.
-    ///
-    /// # Errors
-    /// The system does not tell.
-    pub fn resident_bytes(&self) -> io::Result<u64> {
-        let text = std::fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
-        let line = text.lines().find_map(|line| line.strip_prefix("RssAnon:"));
-        let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
-        kib.map(|kib| kib << 10).ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
 }
 

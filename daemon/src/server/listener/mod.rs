@@ -1,0 +1,56 @@
+//! Where clients connect: a socket that systemd has passed, or one, or a named pipe, that is made here.
+
+#[cfg_attr(target_os = "linux", path = "systemd.rs")]
+#[cfg_attr(not(target_os = "linux"), path = "alone.rs")]
+mod passed;
+#[cfg_attr(unix, path = "unix.rs")]
+#[cfg_attr(windows, path = "windows.rs")]
+mod platform;
+
+use std::io;
+use std::path::PathBuf;
+
+use interprocess::local_socket::tokio::Listener;
+
+use crate::config::Config;
+use crate::supervisor::Passed;
+
+pub(super) use platform::close;
+
+/// Why there is no socket.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// Somebody answers there.
+    #[error(
+        "another freemkvd listens on {0}; stop it (systemctl stop freemkvd), or choose another \
+         socket with --socket"
+    )]
+    InUse(PathBuf),
+    /// The system said no.
+    #[error("cannot listen on {path}: {source}; choose another socket with --socket")]
+    Io {
+        /// The socket's path.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// What systemd passed is no listening socket.
+    #[error("cannot use the socket that systemd passed: {0}; see freemkvd.socket")]
+    Passed(io::Error),
+}
+
+/// Listens where `config` says, or on the socket that systemd has passed. Returns also where that is.
+///
+/// # Errors
+/// [`ListenError`].
+pub fn listen(config: &Config, passed: &mut Passed) -> Result<(Listener, PathBuf), ListenError> {
+    if let Some(listening) = passed::adopt(config, passed)? {
+        return Ok(listening);
+    }
+    let path = config.socket();
+    match platform::bind(&path, config) {
+        Ok(listener) => Ok((listener, path)),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(ListenError::InUse(path)),
+        Err(source) => Err(ListenError::Io { path, source }),
+    }
+}
