@@ -126,7 +126,12 @@ impl Storage for File {
     }
 
     fn unlink(&mut self) -> io::Result<()> {
-        self.check_name()?;
+        match self.check_name() {
+            Ok(()) => {}
+            // Then it is not this file's any more.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error),
+        }
         Ok(unlinkat(&self.directory, &self.name, AtFlags::empty())?)
     }
 

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use windows_sys::Win32::Storage::FileSystem::FileAllocationInfo;
 
 use super::flush::{self, Flush};
-use super::{call, naming};
+use super::{call, names, naming};
 use crate::storage::none::Lent;
 use crate::storage::{Abilities, Content, FileId, Manner, Pages, Storage};
 
@@ -143,7 +143,11 @@ impl Storage for File {
     }
 
     fn unlink(&mut self) -> io::Result<()> {
-        naming::remove(&self.directory.join(&self.name), self.id)
+        match naming::remove(&self.directory.join(&self.name), self.id) {
+            // Then it is not this file's any more.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed,
+        }
     }
 
     fn is_named(&mut self) -> io::Result<bool> {
@@ -159,6 +163,9 @@ impl Storage for File {
     fn rename(&mut self, name: &OsStr, replaces: bool) -> io::Result<()> {
         if name != self.name {
             let (old, new) = (self.directory.join(&self.name), self.directory.join(name));
+            if names::fault_of_name(name).is_some() {
+                return Err(io::ErrorKind::InvalidInput.into());
+            }
             naming::rename(&old, self.id, &new, replaces)?;
             name.clone_into(&mut self.name);
         }

@@ -2,7 +2,7 @@
 //! cuts others short; by a path of the form `\\?\` it does neither, and makes files that nobody can open or delete.
 
 use std::ffi::OsStr;
-use std::path::{Component, Path, Prefix};
+use std::path::{Component, Path, PathBuf, Prefix};
 
 /// Why a path can't be one of a file that is written here.
 pub(super) fn fault_of(path: &Path) -> Option<&'static str> {
@@ -25,6 +25,32 @@ pub(super) fn fault_of(path: &Path) -> Option<&'static str> {
     None
 }
 
+/// True when the names on the way say that `path` is below one of `roots`, whatever their case. Only then is anything
+/// asked of the system: to look elsewhere would tell a client what the daemon's account can see, and a name may lead
+/// to another host.
+pub(super) fn is_below(roots: &[PathBuf], path: &Path) -> bool {
+    let path = folded(path);
+    roots.iter().any(|root| {
+        let root = folded(root);
+        path.strip_prefix(&*root).is_some_and(|rest| root.ends_with('\\') || rest.starts_with('\\'))
+    })
+}
+
+/// One way to write it.
+fn folded(path: &Path) -> String {
+    let text = path.to_string_lossy().replace('/', r"\").to_uppercase();
+    let text = match (text.strip_prefix(r"\\?\UNC\"), text.strip_prefix(r"\\?\")) {
+        (Some(share), _) => format!(r"\\{share}"),
+        (None, Some(rest)) => rest.to_owned(),
+        (None, None) => text,
+    };
+    // Of a drive the root has one at its end, and nothing else.
+    if text.ends_with(r":\") { text } else { text.trim_end_matches('\\').to_owned() }
+}
+
+/// What a file is called until it is complete, behind the name that it gets then.
+const PARTIAL: &str = ".partial";
+
 /// Names of devices, in every directory and with every extension.
 const DEVICES: [&str; 6] = ["CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"];
 
@@ -34,6 +60,9 @@ pub(super) fn fault_of_name(name: &OsStr) -> Option<&'static str> {
         // Unpaired surrogates are allowed in names; none of what is looked for is one.
         return None;
     };
+    if let Some(fault) = name.strip_suffix(PARTIAL).and_then(|to| fault_of_name(OsStr::new(to))) {
+        return Some(fault);
+    }
     if name.contains(':') {
         return Some("a stream within a file");
     }
@@ -79,6 +108,8 @@ mod tests {
             "a*b",
             "a\u{1}b",
             "a\"b",
+            "film..partial",
+            "nul.partial",
         ] {
             assert!(fault_of_name(OsStr::new(name)).is_some(), "{name}");
         }
@@ -94,6 +125,25 @@ mod tests {
             "\u{2026}",
         ] {
             assert_eq!(fault_of_name(OsStr::new(name)), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_name_below_a_root_is_one_in_any_case_and_on_no_other_host() {
+        let roots = [r"C:\Rips".into(), r"\\nas\rips".into(), r"D:\".into()];
+        for path in
+            [r"c:\rips\film", r"\\?\C:\RIPS\a\film", r"\\NAS\Rips\film", r"d:\film", "C:/Rips/film"]
+        {
+            assert!(is_below(&roots, Path::new(path)), "{path}");
+        }
+        for path in [
+            r"C:\Rips",
+            r"C:\Rips2\film",
+            r"\\other\rips\film",
+            r"\\?\UNC\other\rips\film",
+            r"E:\film",
+        ] {
+            assert!(!is_below(&roots, Path::new(path)), "{path}");
         }
     }
 

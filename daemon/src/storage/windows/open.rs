@@ -118,6 +118,9 @@ impl Place {
         if let Some(what) = names::fault_of(path) {
             return Err(OpenError::NotAFile { path: path.to_owned(), what });
         }
+        if !names::is_below(roots, path) {
+            return Err(outside(roots, path));
+        }
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
             return Err(outside(roots, path));
         };
@@ -195,27 +198,27 @@ fn describe(
         if created {
             let _ = remove(&place.path(), id);
         }
-        Err(error)
+        error
     };
     let not_a_file = |what| OpenError::NotAFile { path: path.to_owned(), what };
     if !call::is_on_disk(&file) {
-        return refused(not_a_file("a device"));
+        return Err(refused(not_a_file("a device")));
     }
-    let found = call::by_handle(&file).map_err(io)?;
+    let found = call::by_handle(&file).map_err(|error| refused(io(error)))?;
     if found.dwFileAttributes & FILE_ATTRIBUTE_REPARSE_POINT != 0 {
-        return refused(not_a_file("a link"));
+        return Err(refused(not_a_file("a link")));
     }
     if found.nNumberOfLinks > 1 {
         let names = found.nNumberOfLinks.into();
-        return refused(OpenError::Linked { path: path.to_owned(), names });
+        return Err(refused(OpenError::Linked { path: path.to_owned(), names }));
     }
-    let real = call::final_path(&file).map_err(io)?;
+    let real = call::final_path(&file).map_err(|error| refused(io(error)))?;
     if real.parent() != Some(&place.real) {
-        return refused(outside(roots, path));
+        return Err(refused(outside(roots, path)));
     }
     let device = device::of(&place.real, id.device);
-    // NTFS and ReFS never give a number twice; elsewhere it is a place in a directory.
-    let keeps_numbers = ["NTFS", "ReFS"].contains(&&*device.filesystem);
+    // NTFS never gives a number twice. Of ReFS this is a part of one, and on FAT a place in a directory.
+    let keeps_numbers = device.filesystem == "NTFS";
     let born = (!keeps_numbers).then(|| since_1601(found.ftCreationTime));
     let len_bytes = u64::from(found.nFileSizeHigh) << 32 | u64::from(found.nFileSizeLow);
     Ok(Opened {
