@@ -56,7 +56,7 @@ pub enum ServiceCommand {
 pub enum ServiceError {
     /// The service control manager said no.
     #[error("cannot {operation} the service {NAME}: {}; do it as an administrator", said(source))]
-    Manager {
+    Refused {
         /// What was tried.
         operation: &'static str,
         /// What it said.
@@ -81,7 +81,7 @@ fn said(source: &windows_service::Error) -> String {
 }
 
 fn manager(operation: &'static str) -> impl FnOnce(windows_service::Error) -> ServiceError {
-    move |source| ServiceError::Manager { operation, source }
+    move |source| ServiceError::Refused { operation, source }
 }
 
 /// Makes the service, which will run with these options.

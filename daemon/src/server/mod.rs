@@ -178,6 +178,11 @@ impl Server {
         *self.phase.borrow() != Phase::Serving
     }
 
+    /// True once it waits for no stream any more.
+    fn is_leaving(&self) -> bool {
+        *self.phase.borrow() == Phase::Leaving
+    }
+
     /// A snapshot, from memory alone.
     #[must_use]
     pub fn status(&self) -> Status {

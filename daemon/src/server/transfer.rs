@@ -206,7 +206,11 @@ impl<'a> EndOfConnection<'a> {
 impl Drop for EndOfConnection<'_> {
     fn drop(&mut self) {
         self.nothing_more_comes();
-        self.record.detach();
+        // A daemon that leaves has closed it, and not its client: what comes of the stream in the last moment is for
+        // the next daemon to tell.
+        if !self.server.is_leaving() {
+            self.record.detach();
+        }
         if self.has_heard && self.record.has_ended() && !self.record.is_left_open() {
             self.server.shop.ledger.forget(self.record.id);
         }
