@@ -2,14 +2,15 @@
 
 use freemkvd_tests::daemon::Daemon;
 
-use crate::support::{ended_well, muxer};
+use crate::support::{ended_well, paced};
 
 fn restarted(end: impl Fn(&mut Daemon)) {
     let root = tempfile::tempdir().unwrap();
     let mut daemon = Daemon::start(root.path(), "");
-    let bd = muxer(&daemon, "bd", "20", &root.path().join("bd.m2ts"));
-    let dvd = muxer(&daemon, "dvd", "120", &root.path().join("dvd.mkv"));
-    for round in 1..=3_u64 {
+    // For fifteen seconds: neither may be done before the last restart.
+    let bd = paced(&daemon, "bd", "60", "4", &root.path().join("bd.m2ts"));
+    let dvd = paced(&daemon, "dvd", "360", "24", &root.path().join("dvd.mkv"));
+    for round in 1..=2_u64 {
         daemon.wait_for("both write", |status| {
             status.streams.iter().filter(|stream| stream.written_bytes > round << 20).count() == 2
         });

@@ -9,8 +9,14 @@ use freemkvd_tests::programs;
 
 /// A muxer that plays `trace` into `out` through `daemon`, makes it durable, and compares it in the end.
 pub(crate) fn muxer(daemon: &Daemon, trace: &str, seconds: &str, out: &Path) -> Child {
+    paced(daemon, trace, seconds, "0", out)
+}
+
+/// The same, so many times faster than the content plays; 0 is flat out.
+pub(crate) fn paced(daemon: &Daemon, trace: &str, seconds: &str, speed: &str, out: &Path) -> Child {
     let mut command = Command::new(programs::muxer());
     command
+        .args(["--speed", speed])
         .args([
             "--trace",
             trace,
