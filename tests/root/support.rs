@@ -72,6 +72,21 @@ pub(crate) struct Felt {
     longest_us: AtomicU64,
 }
 
+/// A file that a muxer has open, and what gives its calls up.
+struct Opened {
+    file: RipFile,
+    halt: Arc<AtomicBool>,
+    path: PathBuf,
+}
+
+impl Opened {
+    fn new(options: &Options, path: PathBuf) -> Self {
+        let halt = Arc::new(AtomicBool::new(false));
+        let file = options.clone().halt(Arc::clone(&halt)).create(&path).unwrap();
+        Self { file, halt, path }
+    }
+}
+
 /// A muxer in a thread of its own, which writes a film as fast as it may.
 pub(crate) struct Muxer {
     path: PathBuf,
@@ -86,9 +101,22 @@ pub(crate) struct Muxer {
 impl Muxer {
     /// Writes until it is told that it is enough, or until the film is `len_max` long.
     pub(crate) fn start(options: &Options, path: PathBuf, seed: u64, len_max: u64) -> Self {
-        let (enough, halt) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
-        let mut file = options.clone().halt(Arc::clone(&halt)).create(&path).unwrap();
+        Self::write(Opened::new(options, path), seed, len_max)
+    }
+
+    /// The same on every path, in order. All are open before the first of them writes: an open may take
+    /// as long as a good part of a film.
+    pub(crate) fn start_all(daemon: &Daemon, paths: &[PathBuf], len_max: u64) -> Vec<Self> {
+        let options = daemon.options();
+        let files: Vec<_> = paths.iter().map(|path| Opened::new(&options, path.clone())).collect();
+        files.into_iter().zip(1..).map(|(file, seed)| Self::write(file, seed, len_max)).collect()
+    }
+
+    /// Writes to an open file.
+    fn write(opened: Opened, seed: u64, len_max: u64) -> Self {
+        let Opened { mut file, halt, path } = opened;
         let stream = file.stream_id().unwrap();
+        let enough = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&enough);
         let felt = Arc::new(Felt::default());
         let feels = Arc::clone(&felt);
@@ -106,13 +134,6 @@ impl Muxer {
             Ok(file)
         });
         Self { path, seed, stream, enough, halt, felt, thread: Some(thread) }
-    }
-
-    /// The same on every path, in order.
-    pub(crate) fn start_all(daemon: &Daemon, paths: &[PathBuf], len_max: u64) -> Vec<Self> {
-        let options = daemon.options();
-        let numbered = paths.iter().zip(1..);
-        numbered.map(|(path, seed)| Self::start(&options, path.clone(), seed, len_max)).collect()
     }
 
     pub(crate) fn path(&self) -> &Path {
