@@ -23,6 +23,8 @@ mod platform;
 mod beneath;
 mod creation;
 mod error;
+#[cfg(unix)]
+mod kind;
 #[cfg(target_os = "linux")]
 mod mount;
 #[cfg(not(target_os = "linux"))]
@@ -124,6 +126,17 @@ pub struct Abilities {
     pub trusted_by_range: bool,
     /// The file lives in memory; there is nothing to write back.
     pub in_memory: bool,
+}
+
+impl Abilities {
+    /// Into the cache, and back from there as a whole: where the system has nothing by range.
+    pub const WHOLE_FILE: Self = Self {
+        uncached: false,
+        direct_align_bytes: None,
+        by_range: false,
+        trusted_by_range: false,
+        in_memory: false,
+    };
 }
 
 /// What the kernel holds of a range, in bytes of whole pages.
@@ -399,6 +412,31 @@ pub struct Known {
     pub reserved_bytes: u64,
     /// The file itself, if somebody has kept it open.
     pub descriptors: Option<Descriptors>,
+}
+
+#[cfg(any(test, not(target_os = "linux")))]
+impl Known {
+    /// The same as `found`, which was opened by the path that it had or has got.
+    fn check(&self, found: &Opened, path: &Path) -> Result<(), OpenError> {
+        match (found.id, found.born) == (self.id, self.born) {
+            true => Ok(()),
+            false => {
+                let what = "was replaced by another file";
+                Err(OpenError::Changed { path: path.to_owned(), what })
+            }
+        }
+    }
+}
+
+/// Where a file was, there is none any more.
+#[cfg(any(test, not(target_os = "linux")))]
+fn removed_if_missing(error: OpenError) -> OpenError {
+    match error {
+        OpenError::Io { path, source, .. } if source.kind() == io::ErrorKind::NotFound => {
+            OpenError::Changed { path, what: "was removed" }
+        }
+        error => error,
+    }
 }
 
 /// The root that `path` names a file below, and the rest of the path.

@@ -13,8 +13,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{
-    CWD, FileType, FsWord, Mode, OFlags, ResolveFlags, fstatfs, fsync, mkdirat, openat as open_at,
-    openat2,
+    CWD, FsWord, Mode, OFlags, ResolveFlags, fstatfs, fsync, mkdirat, openat as open_at, openat2,
 };
 use rustix::io::Errno;
 
@@ -122,17 +121,6 @@ pub(super) fn refused(operation: &'static str, errno: Errno) -> Refused {
         Errno::XDEV | Errno::LOOP => Refused::Outside,
         Errno::ISDIR => Refused::NotAFile("a directory"),
         errno => Refused::Io(operation, errno.into()),
-    }
-}
-
-pub(super) fn not_a_file(kind: FileType) -> Option<&'static str> {
-    match kind {
-        FileType::RegularFile => None,
-        FileType::Directory => Some("a directory"),
-        FileType::Fifo => Some("a FIFO"),
-        FileType::Socket => Some("a socket"),
-        FileType::Symlink => Some("a link"),
-        _ => Some("a device"),
     }
 }
 

@@ -51,13 +51,7 @@ impl Storage for File {
     /// Nothing by range, and nothing past the cache: `F_NOCACHE` of macOS makes every write wait for the device, and
     /// a patch of anything but whole pages goes through the cache again.
     fn abilities(&self) -> Abilities {
-        Abilities {
-            uncached: false,
-            direct_align_bytes: None,
-            by_range: false,
-            trusted_by_range: false,
-            in_memory: false,
-        }
+        Abilities::WHOLE_FILE
     }
 
     fn write_at(&mut self, offset: u64, content: Content<'_>, manner: Manner) -> io::Result<()> {

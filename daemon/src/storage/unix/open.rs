@@ -21,8 +21,11 @@ use super::file::File;
 use super::mount;
 use super::verbs;
 use super::walk::{Stopped, directory_of};
+use crate::storage::creation::by_mode;
+use crate::storage::kind::not_a_file;
 use crate::storage::{
     Creation, Descriptors, Device, FileId, Known, Medium, Open, OpenError, Opened, below, outside,
+    removed_if_missing,
 };
 
 /// Without `O_NONBLOCK` the open of something that was swapped for a FIFO would wait.
@@ -46,20 +49,8 @@ impl Open for Disk {
     ) -> Result<Opened, OpenError> {
         let makes = creation.directory_mode.filter(|_| mode != OpenMode::Existing);
         let place = Place::of(roots, path, makes)?;
-        let new = || place.new_file(creation.file_mode).map(|file| (file, true));
-        let existing = || place.existing().map(|file| (file, false));
-        let (file, created) = match mode {
-            OpenMode::Existing => existing(),
-            OpenMode::CreateNew => new(),
-            OpenMode::Create => match new() {
-                Err(OpenError::Io { source, .. })
-                    if source.kind() == io::ErrorKind::AlreadyExists =>
-                {
-                    existing()
-                }
-                result => result,
-            },
-        }?;
+        let new = || place.new_file(creation.file_mode);
+        let (file, created) = by_mode(mode, new, || place.existing())?;
         place.describe(file, created, 1)
     }
 
@@ -73,22 +64,14 @@ impl Open for Disk {
         };
         let other = known.other_path.as_deref().filter(is_there);
         let path = other.unwrap_or(path);
-        let changed = |what| OpenError::Changed { path: path.to_owned(), what };
         if known.born.is_none() {
-            return Err(changed("may have been replaced (its file system does not tell)"));
+            let what = "may have been replaced (its file system does not tell)";
+            return Err(OpenError::Changed { path: path.to_owned(), what });
         }
-        let gone = |error| match error {
-            OpenError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
-                changed("was removed")
-            }
-            error => error,
-        };
-        let place = Place::of(roots, path, None).map_err(gone)?;
-        let file = place.existing().map_err(gone)?;
+        let place = Place::of(roots, path, None).map_err(removed_if_missing)?;
+        let file = place.existing().map_err(removed_if_missing)?;
         let mut opened = place.describe(file, false, u64::MAX)?;
-        if (opened.id, opened.born) != (known.id, known.born) {
-            return Err(changed("was replaced by another file"));
-        }
+        known.check(&opened, path)?;
         opened.is_renamed = other.is_some();
         opened.storage.has_reserved(known.reserved_bytes);
         Ok(opened)
@@ -163,15 +146,7 @@ impl<'a> Place<'a> {
     fn existing(&self) -> Result<StdFile, OpenError> {
         let found = statat(&self.directory, self.name, AtFlags::SYMLINK_NOFOLLOW)
             .map_err(|errno| self.io("open", errno.into()))?;
-        let what = match FileType::from_raw_mode(found.st_mode) {
-            FileType::RegularFile => None,
-            FileType::Directory => Some("a directory"),
-            FileType::Fifo => Some("a FIFO"),
-            FileType::Socket => Some("a socket"),
-            FileType::Symlink => Some("a link"),
-            _ => Some("a device"),
-        };
-        if let Some(what) = what {
+        if let Some(what) = not_a_file(FileType::from_raw_mode(found.st_mode)) {
             return Err(self.not_a_file(what));
         }
         let opened = openat(&self.directory, self.name, WRITE, Mode::empty());

@@ -48,13 +48,7 @@ impl Storage for File {
     /// Nothing by range: the system writes back a file, or a view of it, and tells of no pages. Unbuffered
     /// writes would want every patch aligned to a sector.
     fn abilities(&self) -> Abilities {
-        Abilities {
-            uncached: false,
-            direct_align_bytes: None,
-            by_range: false,
-            trusted_by_range: false,
-            in_memory: false,
-        }
+        Abilities::WHOLE_FILE
     }
 
     fn write_at(

@@ -25,15 +25,16 @@ pub(super) fn fault_of(path: &Path) -> Option<&'static str> {
     None
 }
 
-/// True when the names on the way say that `path` is below one of `roots`, whatever their case. Only then is anything
+/// The root that `path` is below, as the names on the way say, whatever their case. Of none, nothing is
 /// asked of the system: to look elsewhere would tell a client what the daemon's account can see, and a name may lead
 /// to another host.
-pub(super) fn is_below(roots: &[PathBuf], path: &Path) -> bool {
+pub(super) fn root_of<'a>(roots: &'a [PathBuf], path: &Path) -> Option<&'a Path> {
     let path = folded(path);
-    roots.iter().any(|root| {
+    let is_above = |root: &&PathBuf| {
         let root = folded(root);
         path.strip_prefix(&*root).is_some_and(|rest| root.ends_with('\\') || rest.starts_with('\\'))
-    })
+    };
+    roots.iter().find(is_above).map(PathBuf::as_path)
 }
 
 /// One way to write it.
@@ -134,7 +135,7 @@ mod tests {
         for path in
             [r"c:\rips\film", r"\\?\C:\RIPS\a\film", r"\\NAS\Rips\film", r"d:\film", "C:/Rips/film"]
         {
-            assert!(is_below(&roots, Path::new(path)), "{path}");
+            assert!(root_of(&roots, Path::new(path)).is_some(), "{path}");
         }
         for path in [
             r"C:\Rips",
@@ -143,7 +144,7 @@ mod tests {
             r"\\?\UNC\other\rips\film",
             r"E:\film",
         ] {
-            assert!(!is_below(&roots, Path::new(path)), "{path}");
+            assert_eq!(root_of(&roots, Path::new(path)), None, "{path}");
         }
     }
 

@@ -25,9 +25,9 @@ use windows_sys::Win32::Storage::FileSystem::{
 use super::file::File;
 use super::naming::{id_of, owner_of, remove};
 use super::{call, device, names};
-use crate::storage::creation::{DIRECTORIES_MADE_MAX, too_many_missing};
+use crate::storage::creation::{DIRECTORIES_MADE_MAX, by_mode, too_many_missing};
 use crate::storage::none::Descriptors;
-use crate::storage::{Creation, Known, Open, OpenError, Opened, outside};
+use crate::storage::{Creation, Known, Open, OpenError, Opened, outside, removed_if_missing};
 
 /// The process of a daemon that was killed lets go of its files when the last call has returned in which one of its
 /// threads is: so often it is looked whether it has, with a pause of so long; half a minute.
@@ -51,17 +51,8 @@ impl Open for Disk {
             path,
             creation.directory_mode.is_some() && mode != OpenMode::Existing,
         )?;
-        let existing = || open_in(&place, false).map(|file| (file, false));
-        let new = || open_in(&place, true).map(|file| (file, true));
-        let (file, created) = match mode {
-            OpenMode::Existing => existing(),
-            OpenMode::CreateNew => new(),
-            OpenMode::Create => match new() {
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => existing(),
-                result => result,
-            },
-        }
-        .map_err(|source| place.refusal(path, source))?;
+        let opened = |is_new| open_in(&place, is_new).map_err(|source| place.refusal(path, source));
+        let (file, created) = by_mode(mode, || opened(true), || opened(false))?;
         describe(&place, file, created, roots, path)
     }
 
@@ -73,19 +64,11 @@ impl Open for Disk {
         };
         let other = known.other_path.as_deref().filter(is_there);
         let path = other.unwrap_or(path);
-        let changed = |what| OpenError::Changed { path: path.to_owned(), what };
-        let gone = |error| match error {
-            OpenError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
-                changed("was removed")
-            }
-            error => error,
-        };
-        let place = Place::of(roots, path, false).map_err(gone)?;
-        let file = open_when_let_go(&place).map_err(|source| gone(place.refusal(path, source)))?;
+        let place = Place::of(roots, path, false).map_err(removed_if_missing)?;
+        let file = open_when_let_go(&place)
+            .map_err(|source| removed_if_missing(place.refusal(path, source)))?;
         let mut opened = describe(&place, file, false, roots, path)?;
-        if (opened.id, opened.born) != (known.id, known.born) {
-            return Err(changed("was replaced by another file"));
-        }
+        known.check(&opened, path)?;
         opened.is_renamed = other.is_some();
         opened.storage.has_reserved(known.reserved_bytes);
         Ok(opened)
@@ -118,18 +101,16 @@ impl Place {
         if let Some(what) = names::fault_of(path) {
             return Err(OpenError::NotAFile { path: path.to_owned(), what });
         }
-        if !names::is_below(roots, path) {
-            return Err(outside(roots, path));
-        }
+        let Some(root) = names::root_of(roots, path) else { return Err(outside(roots, path)) };
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
             return Err(outside(roots, path));
         };
         let io = |source| OpenError::Io { path: path.to_owned(), operation: "open", source };
         if makes {
-            make_directories(roots, path, parent)?;
+            make_directories(root, path, parent)?;
         }
         let (directory, real) = open_directory(parent).map_err(io)?;
-        if !is_below(roots, &real) {
+        if !is_below(root, &real) {
             return Err(outside(roots, path));
         }
         Ok(Self { _directory: directory, real, name: name.to_owned() })
@@ -254,12 +235,13 @@ fn open_directory(path: &Path) -> io::Result<(StdFile, PathBuf)> {
     Ok((directory, real))
 }
 
-fn is_below(roots: &[PathBuf], real: &Path) -> bool {
-    roots.iter().any(|root| open_directory(root).is_ok_and(|(_, root)| real.starts_with(root)))
+/// Of the one root that is meant alone: another may be on a disk that does not answer.
+fn is_below(root: &Path, real: &Path) -> bool {
+    open_directory(root).is_ok_and(|(_, root)| real.starts_with(root))
 }
 
 /// Makes what is missing between a root and `parent`. Each is looked at before the next is made in it.
-fn make_directories(roots: &[PathBuf], path: &Path, parent: &Path) -> Result<(), OpenError> {
+fn make_directories(root: &Path, path: &Path, parent: &Path) -> Result<(), OpenError> {
     let operation = "create the directory of";
     let io = |source| OpenError::Io { path: path.to_owned(), operation, source };
     let missing = parent.ancestors().take_while(|path| path.symlink_metadata().is_err());
@@ -269,10 +251,10 @@ fn make_directories(roots: &[PathBuf], path: &Path, parent: &Path) -> Result<(),
     }
     let mut held = Vec::new();
     for directory in missing.into_iter().rev() {
-        let Some(above) = directory.parent() else { return Err(outside(roots, path)) };
-        let (above, real) = open_directory(above).map_err(io)?;
-        if !is_below(roots, &real) {
-            return Err(outside(roots, path));
+        let outside = || outside(&[root.to_owned()], path);
+        let (above, real) = open_directory(directory.parent().ok_or_else(outside)?).map_err(io)?;
+        if !is_below(root, &real) {
+            return Err(outside());
         }
         held.push(above);
         match fs::create_dir(directory) {
