@@ -64,7 +64,7 @@ impl Control {
     /// them connect again.
     pub fn status(&mut self) -> Result<Status, Error> {
         match self.request(Command::Status)? {
-            Reply::StatusReport(status) => Ok(status),
+            Reply::FullReport(status) | Reply::StatusReport(status) => Ok(status),
             Reply::Failed(failure) => Err(self.failed("get the status of freemkvd at", failure)),
             other => Err(self.nonsense(&other)),
         }
@@ -178,7 +178,7 @@ impl Control {
 /// Whether more may be asked after this answer (rule 2).
 fn goes_on(reply: &Reply) -> bool {
     match reply {
-        Reply::StatusReport(_) | Reply::Done => true,
+        Reply::StatusReport(_) | Reply::FullReport(_) | Reply::Done => true,
         // Refused, and nothing else: the connection is as it was.
         Reply::Failed(Failure { code: ErrorCode(500..=599), .. }) => true,
         _ => false,

@@ -72,8 +72,8 @@ fn device(
     let rungs: Vec<_> = known.rungs().into_iter().map(Rung::name).collect();
     Device {
         id: known.info.id.clone(),
-        mount: known.info.mount.clone(),
-        filesystem: known.info.filesystem.clone(),
+        mount: told(&known.info.mount),
+        filesystem: told(&known.info.filesystem),
         state: match view.state {
             State::Starting { .. } | State::Healthy => DeviceState::Healthy,
             State::Suspect => DeviceState::Suspect,
@@ -90,6 +90,11 @@ fn device(
         turns: view.takes_turns,
         state_seconds: shop.clock.now().saturating_sub(view.since).as_secs(),
     }
+}
+
+/// A text that the platform has told.
+fn told(text: &str) -> Option<String> {
+    Some(text).filter(|text| !text.is_empty()).map(str::to_owned)
 }
 
 /// One line for `systemctl status`.
@@ -113,7 +118,10 @@ pub fn sentence(status: &Status) -> String {
     for device in &status.devices {
         match device.state {
             DeviceState::Healthy | DeviceState::Recovering => {}
-            _ => line += &format!(", {} silent for {} s", device.mount, device.state_seconds),
+            _ => {
+                let place = device.mount.as_deref().unwrap_or(&device.id);
+                line += &format!(", {place} silent for {} s", device.state_seconds);
+            }
         }
     }
     line
@@ -132,8 +140,9 @@ fn stream(record: &Record, seen: &Snapshot) -> Stream {
         id: record.id,
         client_pid: record.client.pid,
         client_uid: user::number_of(record.client.uid),
+        client_user: user::name_of(record.client.uid),
         path: shown(&record.path.display().to_string()),
-        device: seen.device.as_ref().map(|device| device.info.id.clone()).unwrap_or_default(),
+        device: seen.device.as_ref().map(|device| device.info.id.clone()),
         state: seen.activity,
         state_seconds: blocked.map_or(seen.activity_age, |(_, age)| age).as_secs(),
         blocked_in: blocked.map(|(name, _)| name.to_owned()),
@@ -154,7 +163,7 @@ fn stream(record: &Record, seen: &Snapshot) -> Stream {
         }),
         waiting_for: waiting_for(seen),
         kernel_dirty_bytes: seen.kernel_dirty_bytes,
-        drain: seen.rung.map(Rung::name).unwrap_or_default().to_owned(),
+        drain: seen.rung.map(|rung| rung.name().to_owned()),
         weight: record.weight(),
         shared: seen.is_shared,
     }

@@ -9,6 +9,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::frame::{FrameError, HEADER_BYTES, Header, Kind, Sender};
 use crate::message::{Command, Reply};
+use crate::status::{Since6, Status};
 
 /// Assembles the frames of one direction.
 #[derive(Debug)]
@@ -184,6 +185,7 @@ impl Reply {
             Self::Failed(_) => Kind::Failed,
             Self::GoingAway(_) => Kind::GoingAway,
             Self::StatusReport(_) => Kind::StatusReport,
+            Self::FullReport(_) => Kind::FullReport,
             Self::Done => Kind::Done,
             Self::Resumable => Kind::Resumable,
             Self::Resumed(_) => Kind::Resumed,
@@ -203,6 +205,7 @@ impl Reply {
             Self::Failed(body) => encode(kind, sequence, body),
             Self::GoingAway(body) => encode(kind, sequence, body),
             Self::StatusReport(body) => encode(kind, sequence, body),
+            Self::FullReport(body) => encode(kind, sequence, &(body, Since6::of(body))),
             Self::Resumed(body) => encode(kind, sequence, body),
             Self::Synced | Self::Aborted | Self::Done | Self::Resumable => {
                 Ok(Header::new(kind, 0, sequence)?.encode().to_vec())
@@ -226,6 +229,13 @@ impl Reply {
             Kind::Failed => Self::Failed(decode(kind, body)?),
             Kind::GoingAway => Self::GoingAway(decode(kind, body)?),
             Kind::StatusReport => Self::StatusReport(decode(kind, body)?),
+            Kind::FullReport => {
+                let (mut status, block): (Status, Since6) = decode(kind, body)?;
+                if !block.put_into(&mut status) {
+                    return Err(FrameError::Body { kind });
+                }
+                Self::FullReport(status)
+            }
             Kind::Done => Self::Done,
             Kind::Resumable => Self::Resumable,
             Kind::Resumed => Self::Resumed(decode(kind, body)?),

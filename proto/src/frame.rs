@@ -76,6 +76,8 @@ pub enum Kind {
     StatusReport = 0xC0,
     /// Answers a control request that has nothing else to say.
     Done = 0xC1,
+    /// Answers `Status` with what later versions have brought, too.
+    FullReport = 0xC2,
 }
 
 impl Kind {
@@ -110,6 +112,7 @@ impl Kind {
         Self::Resumed,
         Self::StatusReport,
         Self::Done,
+        Self::FullReport,
     ];
 
     /// The kind of this number.
@@ -125,6 +128,7 @@ impl Kind {
             Self::Resume | Self::OpenResumable | Self::Drain | Self::Resumable | Self::Resumed => 3,
             Self::OpenFile | Self::AbortStream => 4,
             Self::OpenGiven => 5,
+            Self::FullReport => 6,
             _ => 2,
         }
     }

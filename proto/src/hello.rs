@@ -21,7 +21,8 @@ pub const VERSION_LOWEST: u16 = 2;
 /// | 3 | streams that outlive a daemon; draining by a request |
 /// | 4 | files that get their name when they are complete; what becomes of others; aborting by a request |
 /// | 5 | files that the client has opened itself |
-pub const VERSION_HIGHEST: u16 = 5;
+/// | 6 | a status report with what its muxers' users are called |
+pub const VERSION_HIGHEST: u16 = 6;
 
 /// The client's opening: which versions it speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,11 +148,11 @@ mod tests {
         );
         assert_eq!(
             DaemonHello::Accepted { version: 2 }.encode(),
-            *b"FREEMKVD\x02\0\x02\0\x05\0\0\0"
+            *b"FREEMKVD\x02\0\x02\0\x06\0\0\0"
         );
         assert_eq!(
             DaemonHello::refuse(ErrorCode::VERSION).encode(),
-            *b"FREEMKVD\0\0\x02\0\x05\0\x65\0"
+            *b"FREEMKVD\0\0\x02\0\x06\0\x65\0"
         );
     }
 

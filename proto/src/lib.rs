@@ -191,7 +191,8 @@
 //! | `Aborted` | empty | the stream is gone, the file is closed |
 //! | `Failed` | [`Failure`] | the stream (or the request) failed for good; nothing more is written |
 //! | `GoingAway` | [`GoingAway`] | the daemon is about to stop; it drains what it has accepted |
-//! | `StatusReport` | [`status::Status`] | a snapshot from the daemon's memory |
+//! | `StatusReport` | [`status::Status`] | a snapshot from the daemon's memory; up to version 5 |
+//! | `FullReport` | [`status::Status`], [`status::Since6`] | the same since version 6 |
 //! | `Done` | empty | the request with nothing else to tell has taken effect |
 //!
 //! # Watermarks
@@ -224,7 +225,9 @@
 //! 1 was in no release and is no longer spoken. 2 brought shared slots, weights, the window of a stream,
 //! and a status report with what the kernel counts. 3 brought `Resume`, and with it [`Kind::since`]: on a
 //! connection of version 2 its kinds are unknown, and a suspended stream is shown as idle. 4 brought `OpenFile`
-//! and `AbortStream`; to older versions a stream without space is shown as throttled. 5 brought `OpenGiven`. See [`hello::VERSION_HIGHEST`].
+//! and `AbortStream`; to older versions a stream without space is shown as throttled. 5 brought `OpenGiven`.
+//! 6 brought `FullReport`, which grows by a block for each version that has more to tell. See
+//! [`hello::VERSION_HIGHEST`].
 
 mod code;
 mod codec;

@@ -406,6 +406,8 @@ pub enum Reply {
     GoingAway(GoingAway),
     /// Answers `Status`.
     StatusReport(Status),
+    /// The same since version 6.
+    FullReport(Status),
     /// Answers `SetWeight`, `Drain` and `AbortStream`.
     Done,
     /// Says that the stream can be resumed.

@@ -1,7 +1,16 @@
 //! The status snapshot: what the daemon answers to `Status`, and, field for field under the same
 //! names, what `freemkvctl status --json` prints. Sizes are bytes, rates bytes per second.
+//!
+//! 1. What a platform does not tell is `None`, in JSON `null`.
+//! 2. The bytes of [`Kind::StatusReport`](crate::Kind::StatusReport) are those of protocol version 2 for ever: there a
+//!    text that is `None` is empty, and what came later is not there. It follows in blocks of its own, one for
+//!    each version that brought something; see [`Since6`].
+
+mod wire;
 
 use serde::{Deserialize, Serialize};
+
+pub use self::wire::Since6;
 
 /// The whole daemon at one moment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,9 +78,11 @@ pub struct Device {
     /// `MAJOR:MINOR` of its files, or a name where the platform has no such numbers.
     pub id: String,
     /// Where it is mounted.
-    pub mount: String,
+    #[serde(with = "wire::empty")]
+    pub mount: Option<String>,
     /// The file system's name.
-    pub filesystem: String,
+    #[serde(with = "wire::empty")]
+    pub filesystem: Option<String>,
     /// How well it answers.
     pub state: DeviceState,
     /// How its dirty pages are written back.
@@ -130,12 +141,13 @@ pub struct Stream {
     pub id: u64,
     /// Process id of its muxer, where the platform tells.
     pub client_pid: Option<u32>,
-    /// User id of its muxer, where the platform tells.
+    /// User id of its muxer, where the platform has numbers for users.
     pub client_uid: Option<u32>,
     /// The file.
     pub path: String,
-    /// [`Device::id`] of the file's device; empty while it is being opened.
-    pub device: String,
+    /// [`Device::id`] of the file's device; `None` while it is being opened.
+    #[serde(with = "wire::empty")]
+    pub device: Option<String>,
     /// What it is doing.
     pub state: StreamState,
     /// For how long, in seconds.
@@ -168,12 +180,17 @@ pub struct Stream {
     pub waiting_for: Option<WaitingFor>,
     /// The same bytes as `dirty_bytes` as the kernel counts them, where it can.
     pub kernel_dirty_bytes: Option<u64>,
-    /// How its dirty pages are written back.
-    pub drain: String,
+    /// How its dirty pages are written back; `None` as long as nobody knows.
+    #[serde(with = "wire::empty")]
+    pub drain: Option<String>,
     /// Its part of the device's speed, relative to the others there.
     pub weight: u32,
     /// True when its content comes in shared slots.
     pub shared: bool,
+    /// What the user of its muxer is called, where the platform has names for users rather than numbers: on Windows
+    /// the account, as in `NAS\anna`, or its identifier as long as the system has not said.
+    #[serde(default, with = "wire::later")]
+    pub client_user: Option<String>,
 }
 
 /// What holds a stream up.

@@ -37,7 +37,7 @@ fn a_connection_begins_with_open_or_status() {
     // Who asked for status can't open a stream.
     let mut peer = Peer::greet(daemon.socket());
     peer.command(7, &Command::Status);
-    assert!(matches!(peer.reply(), Some((7, Reply::StatusReport(_)))));
+    assert!(matches!(peer.reply(), Some((7, Reply::FullReport(_)))));
     let (sequence, open) = opening(0);
     peer.command(sequence, &open);
     assert_eq!(peer.failure().code, ErrorCode::OUT_OF_SEQUENCE);

@@ -348,7 +348,7 @@ fn a_descriptor_that_nobody_has_asked_for_is_closed_and_ends_its_stream() {
         let is_open = |stream: &Stream| {
             let ended = [StreamState::Abandoned, StreamState::Failed];
             stream.id == opened.stream
-                && !(stream.device.is_empty() && ended.contains(&stream.state))
+                && !(stream.device.is_none() && ended.contains(&stream.state))
         };
         daemon.wait_for("the stream's end", |status| !status.streams.iter().any(is_open));
         assert_eq!(std::fs::read(&path).unwrap(), b"hello", "{place}");

@@ -278,7 +278,7 @@ fn a_complete_file_is_not_removed_though_its_muxer_never_heard_of_it() {
     daemon.start_again();
     daemon.wait_for_log(&["the muxer of stream 1 has not come back"]);
     daemon.wait_for("the stream gone", |status| {
-        status.devices.is_empty() && status.streams.iter().all(|stream| stream.device.is_empty())
+        status.devices.is_empty() && status.streams.iter().all(|stream| stream.device.is_none())
     });
     assert_eq!(names(root.path()), ["film.mkv"]);
     assert_eq!(std::fs::read(&path).unwrap(), b"a whole film");

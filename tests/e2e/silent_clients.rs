@@ -58,7 +58,7 @@ fn whoever_has_nothing_more_to_ask_is_disconnected_and_a_muxer_is_not() {
     let ask = |peer: &mut Peer, number| {
         peer.command(number, &Command::Status);
         let reply = peer.reply();
-        assert!(matches!(&reply, Some((n, Reply::StatusReport(_))) if *n == number), "{reply:?}");
+        assert!(matches!(&reply, Some((n, Reply::FullReport(_))) if *n == number), "{reply:?}");
     };
     let (mut once, mut often) = (Peer::greet(daemon.socket()), Peer::greet(daemon.socket()));
     let since = Instant::now();
@@ -152,7 +152,7 @@ fn a_client_that_asks_and_never_listens_is_made_to_wait() {
     assert!(!status.is_degraded());
     for number in 0..1000 {
         let reply = peers[0].reply();
-        assert!(matches!(&reply, Some((n, Reply::StatusReport(_))) if *n == number), "{reply:?}");
+        assert!(matches!(&reply, Some((n, Reply::FullReport(_))) if *n == number), "{reply:?}");
     }
     assert!(daemon.resident_bytes().unwrap() < 64 * MIB);
     drop(peers);

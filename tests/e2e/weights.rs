@@ -42,7 +42,7 @@ fn requests_follow_each_other_and_nothing_else_follows_them() {
     let Some((40, Reply::Failed(failure))) = peer.reply() else { panic!("no refusal") };
     assert_eq!(failure.code, ErrorCode::NO_SUCH_STREAM);
     peer.command(41, &Command::Status);
-    assert!(matches!(peer.reply(), Some((41, Reply::StatusReport(_)))));
+    assert!(matches!(peer.reply(), Some((41, Reply::FullReport(_)))));
     peer.content(42, b"content");
     assert_eq!(peer.failure().code, ErrorCode::OUT_OF_SEQUENCE);
     peer.hang_up();

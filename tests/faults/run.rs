@@ -204,7 +204,7 @@ impl<'a> Bench<'a> {
     /// Nothing of the stream is left in the daemon.
     pub(crate) fn assert_no_leak(&self) {
         self.daemon.wait_for("everything given back", |status| {
-            let is_open = |stream: &freemkvd_proto::status::Stream| !stream.device.is_empty();
+            let is_open = |stream: &freemkvd_proto::status::Stream| stream.device.is_some();
             status.budget.charged_bytes == 0
                 && status.budget.queued_bytes == 0
                 && !status.streams.iter().any(is_open)

@@ -33,6 +33,9 @@ fn who_writes_is_in_status_and_a_player_reads_meanwhile() {
     let status = daemon.status();
     let [stream] = &status.streams[..] else { panic!("{status:?}") };
     assert_eq!(stream.client_pid, Some(std::process::id()));
+    // A number, or what the account is called.
+    let user = (stream.client_uid.is_some(), stream.client_user.is_some());
+    assert_eq!(user, (cfg!(unix), cfg!(windows)), "{stream:?}");
     assert!(stream.path.ends_with("film.mkv"), "{stream:?}");
     let mut seen = Vec::new();
     fs::File::open(&path).unwrap().read_to_end(&mut seen).unwrap();

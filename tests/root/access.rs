@@ -133,7 +133,7 @@ fn those_who_are_named_may_write_and_nobody_else() {
         let shown = status.streams.iter().find(|shown| shown.id == stream).unwrap();
         assert_eq!(shown.client_uid, Some(user.uid));
         assert_eq!(shown.client_pid, Some(std::process::id()));
-        assert!(matches!(user.asks(&daemon, &Command::Status), Reply::StatusReport(_)));
+        assert!(matches!(user.asks(&daemon, &Command::Status), Reply::FullReport(_)));
     }
     // The number of a group is none of a user, and the other way round.
     let confused = User { uid: WRITERS, groups: &[61_001] };
@@ -198,7 +198,7 @@ fn everybody_may_look_where_that_is_configured_and_do_nothing_else() {
     let access = format!("users = [{}]\nstatus_for_all = true", OWNER.uid);
     let daemon = daemon(root.path(), &access);
     let (_peer, stream) = OWNER.opens(&daemon, &root.path().join("film")).unwrap();
-    let Reply::StatusReport(status) = OTHER.asks(&daemon, &Command::Status) else {
+    let Reply::FullReport(status) = OTHER.asks(&daemon, &Command::Status) else {
         panic!("no status");
     };
     assert_eq!(status.streams[0].client_uid, Some(OWNER.uid));
@@ -236,7 +236,7 @@ fn administrators_decide_about_all_streams_and_owners_about_their_own() {
     // To decide is not to write.
     let failure = ADMINISTRATOR.opens(&daemon, &path("new")).err().unwrap();
     assert_eq!(failure.code, ErrorCode::NOT_ALLOWED);
-    assert!(matches!(ADMINISTRATOR.asks(&daemon, &Command::Status), Reply::StatusReport(_)));
+    assert!(matches!(ADMINISTRATOR.asks(&daemon, &Command::Status), Reply::FullReport(_)));
     assert_eq!(ADMINISTRATOR.asks(&daemon, &abort), Reply::Done);
     assert_eq!(theirs.failure().code, ErrorCode::ABORTED);
     let by = format!("client_uid={}", ADMINISTRATOR.uid);
@@ -296,7 +296,7 @@ fn a_reload_counts_for_who_comes_and_what_is_open_goes_on() {
     peer.content(1, b"content");
     let mut looking = OWNER.greets(&daemon);
     looking.command(1, &Command::Status);
-    assert!(matches!(looking.reply(), Some((1, Reply::StatusReport(_)))));
+    assert!(matches!(looking.reply(), Some((1, Reply::FullReport(_)))));
     assert!(OTHER.opens(&daemon, &path("other")).is_err());
 
     reload(&daemon, &format!("users = [{}]", OTHER.uid));
@@ -304,7 +304,7 @@ fn a_reload_counts_for_who_comes_and_what_is_open_goes_on() {
     assert_eq!(OWNER.opens(&daemon, &path("new")).err().unwrap().code, ErrorCode::NOT_ALLOWED);
     OWNER.is_refused(&daemon, &Command::Status, ErrorCode::NOT_ALLOWED);
     looking.command(2, &Command::Status);
-    assert!(matches!(looking.reply(), Some((2, Reply::StatusReport(_)))), "it was let in before");
+    assert!(matches!(looking.reply(), Some((2, Reply::FullReport(_)))), "it was let in before");
     assert_eq!(OWNER.asks(&daemon, &weight(stream)), Reply::Done, "its own");
 
     // Also with the daemon that comes next, and for nobody else.
@@ -399,7 +399,7 @@ fn somebody_who_asks_without_a_pause_is_answered_and_holds_nobody_up() {
             scope.spawn(move || {
                 peer.send(requests);
                 while !is_over.load(Ordering::Relaxed) {
-                    assert!(matches!(peer.reply(), Some((_, Reply::StatusReport(_)))));
+                    assert!(matches!(peer.reply(), Some((_, Reply::FullReport(_)))));
                     answers.fetch_add(1, Ordering::Relaxed);
                 }
             });
@@ -410,7 +410,7 @@ fn somebody_who_asks_without_a_pause_is_answered_and_holds_nobody_up() {
             .map(|_| {
                 let since = Instant::now();
                 let reply = OTHER.asks(&daemon, &Command::Status);
-                assert!(matches!(reply, Reply::StatusReport(_)));
+                assert!(matches!(reply, Reply::FullReport(_)));
                 since.elapsed()
             })
             .collect();

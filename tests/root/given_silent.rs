@@ -126,7 +126,7 @@ fn what_is_refused_and_can_not_be_closed_keeps_nobody_waiting() {
     assert!(wait_until(is_as_before), "{:?}", daemon.threads());
     let mut peer = Peer::greet(daemon.socket());
     peer.command(1, &Command::Status);
-    assert!(matches!(peer.reply(), Some((1, Reply::StatusReport(_)))));
+    assert!(matches!(peer.reply(), Some((1, Reply::FullReport(_)))));
 }
 
 /// Starts the daemon as systemd does that has files of streams of which nobody knows, and the one of `$0`, whose

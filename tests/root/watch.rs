@@ -45,7 +45,8 @@ pub(crate) fn progress(samples: &[Sample], muxers: &[Muxer]) -> (f64, Duration) 
 }
 
 pub(crate) fn device<'a>(status: &'a Status, filesystem: &str) -> &'a Device {
-    let found = status.devices.iter().find(|device| device.filesystem == filesystem);
+    let found =
+        status.devices.iter().find(|device| device.filesystem.as_deref() == Some(filesystem));
     found.unwrap_or_else(|| panic!("no {filesystem}: {status:?}"))
 }
 
@@ -54,7 +55,7 @@ pub(crate) fn blocked_on<'a>(
     filesystem: &str,
 ) -> impl Iterator<Item = &'a Stream> {
     let id = device(status, filesystem).id.clone();
-    status.streams.iter().filter(move |s| s.device == id && s.blocked_in.is_some())
+    status.streams.iter().filter(move |s| s.device.as_ref() == Some(&id) && s.blocked_in.is_some())
 }
 
 /// How long the reports took: the 99th percentile, and the longest.

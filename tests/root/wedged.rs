@@ -110,7 +110,7 @@ fn lasts(default: Duration) -> Duration {
 
 fn sick_device<'a>(status: &'a Status, disks: &Disks) -> &'a Device {
     let mount = disks.sick_dir().to_str().unwrap();
-    let found = status.devices.iter().find(|device| device.mount == mount);
+    let found = status.devices.iter().find(|device| device.mount.as_deref() == Some(mount));
     found.unwrap_or_else(|| panic!("no {mount}: {status:#?}"))
 }
 
@@ -188,18 +188,22 @@ fn assert_told(daemon: &Daemon, disks: &Disks, samples: &[Sample], calls: &[&str
     let device = sick_device(last, disks);
     assert_eq!(device.state, DeviceState::Wedged, "{last:#?}");
     assert_eq!(device.limit_bytes, 0);
+    let mount = device.mount.as_deref().unwrap();
     let others = last.devices.iter().filter(|other| other.mount != device.mount);
     assert!(
         others.clone().count() == 2
             && others.into_iter().all(|other| other.state == DeviceState::Healthy)
     );
-    let stuck = last.streams.iter().find(|s| s.device == device.id && s.blocked_in.is_some());
+    let stuck = last
+        .streams
+        .iter()
+        .find(|s| s.device.as_ref() == Some(&device.id) && s.blocked_in.is_some());
     let stuck = stuck.unwrap_or_else(|| panic!("nobody is blocked: {last:#?}"));
     let call = stuck.blocked_in.as_deref().unwrap();
     assert!(calls.contains(&call), "{call}");
     assert!(stuck.state_seconds >= 25, "{stuck:?}");
     let waiting = stuck.waiting_for.as_ref().unwrap();
-    assert_eq!(waiting.what, format!("{call} on {}", device.mount));
+    assert_eq!(waiting.what, format!("{call} on {mount}"));
     assert!(waiting.ms >= 25_000);
 
     let (text, code) = freemkvctl_status(daemon);
@@ -207,9 +211,9 @@ fn assert_told(daemon: &Daemon, disks: &Disks, samples: &[Sample], calls: &[&str
     assert_eq!(code, Some(4), "{text}");
     let line = text.lines().find(|line| line.starts_with(&format!("stalled in {call} for ")));
     let line = line.unwrap_or_else(|| panic!("{text}"));
-    assert!(line.contains(&format!(" on {}: stream {}", device.mount, stuck.id)), "{line}");
+    assert!(line.contains(&format!(" on {mount}: stream {}", stuck.id)), "{line}");
     let wedged = text.lines().find(|line| line.contains("has been wedged for"));
-    assert!(wedged.is_some_and(|line| line.contains(&device.mount)), "{text}");
+    assert!(wedged.is_some_and(|line| line.contains(mount)), "{text}");
 }
 
 /// A stream that is stuck in a call is given up from outside.

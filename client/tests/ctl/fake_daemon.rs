@@ -264,7 +264,7 @@ impl Session<'_> {
         match command {
             Command::Status => {
                 let status = self.shared.status.clone();
-                self.answer(sequence, &Reply::StatusReport(status))
+                self.answer(sequence, &Reply::FullReport(status))
             }
             Command::SetWeight(set) => {
                 let is_there = self.shared.status.streams.iter().any(|s| s.id == set.stream);

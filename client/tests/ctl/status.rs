@@ -17,8 +17,9 @@ pub(crate) fn stream(id: u64, path: &str) -> Stream {
         id,
         client_pid: Some(4000 + u32::try_from(id).unwrap()),
         client_uid: Some(1000),
+        client_user: None,
         path: path.into(),
-        device: "8:17".into(),
+        device: Some("8:17".into()),
         state: StreamState::Writing,
         state_seconds: 61,
         blocked_in: None,
@@ -35,7 +36,7 @@ pub(crate) fn stream(id: u64, path: &str) -> Stream {
         error: None,
         waiting_for: None,
         kernel_dirty_bytes: None,
-        drain: "dontcache".into(),
+        drain: Some("dontcache".into()),
         weight: 100,
         shared: true,
     }
@@ -44,8 +45,8 @@ pub(crate) fn stream(id: u64, path: &str) -> Stream {
 fn device(id: &str, mount: &str, filesystem: &str) -> Device {
     Device {
         id: id.into(),
-        mount: mount.into(),
-        filesystem: filesystem.into(),
+        mount: Some(mount.into()),
+        filesystem: Some(filesystem.into()),
         state: DeviceState::Healthy,
         drain: "dontcache".into(),
         limit_bytes: 256 * MIB,
@@ -137,7 +138,7 @@ fn degraded() -> Status {
         ..stream(3, "/rips/M (1931)/title_t01.mkv")
     });
     status.streams.push(Stream {
-        device: "0:52".into(),
+        device: Some("0:52".into()),
         state: StreamState::Syncing,
         state_seconds: 42,
         blocked_in: Some("fdatasync".into()),
@@ -164,9 +165,9 @@ dirty 48.0 MiB of 512 MiB (kernel: 45.2 MiB), queued 20.0 MiB of 256 MiB
 DEVICE  MOUNT  FS    STATE    DRAIN         DIRTY    KERNEL    LIMIT   RATE/s    P95
 8:17    /rips  ext4  healthy  dontcache  48.0 MiB  45.0 MiB  256 MiB  143 MiB  48 ms
 
-ID  FILE                                       PID  STATE              IN/s     OUT/s  ACCEPTED   WRITTEN   DURABLE    QUEUED     DIRTY  WAITS FOR
- 1  /rips/The Third Man (1949)/title_t00.mkv  4001  writing        72.0 MiB  71.5 MiB  21.5 GiB  21.5 GiB  21.4 GiB  10.0 MiB  24.0 MiB
- 2  /rips/Metropolis (1927)/title_t03.mkv     4002  throttled 3 s  72.0 MiB  71.5 MiB  21.5 GiB  21.5 GiB  21.4 GiB  10.0 MiB  24.0 MiB  its turn on /rips 3120 ms
+ID  FILE                                       PID  USER  STATE              IN/s     OUT/s  ACCEPTED   WRITTEN   DURABLE    QUEUED     DIRTY  WAITS FOR
+ 1  /rips/The Third Man (1949)/title_t00.mkv  4001  1000  writing        72.0 MiB  71.5 MiB  21.5 GiB  21.5 GiB  21.4 GiB  10.0 MiB  24.0 MiB
+ 2  /rips/Metropolis (1927)/title_t03.mkv     4002  1000  throttled 3 s  72.0 MiB  71.5 MiB  21.5 GiB  21.5 GiB  21.4 GiB  10.0 MiB  24.0 MiB  its turn on /rips 3120 ms
 "
     );
     assert_eq!(exit_code(&output), 0);
@@ -192,11 +193,11 @@ DEVICE  MOUNT     FS    STATE              DRAIN         DIRTY    KERNEL    LIMI
 8:17    /rips     ext4  healthy            dontcache  48.0 MiB  45.0 MiB  256 MiB  143 MiB  48 ms
 0:52    /mnt/nas  nfs4  wedged 1 min 35 s  fdatasync  48.0 MiB         -  256 MiB      0 B   41 s
 
-ID  FILE                                       PID  STATE              IN/s     OUT/s  ACCEPTED   WRITTEN   DURABLE    QUEUED     DIRTY  WAITS FOR
- 1  /rips/The Third Man (1949)/title_t00.mkv  4001  writing        72.0 MiB  71.5 MiB  21.5 GiB  21.5 GiB  21.4 GiB  10.0 MiB  24.0 MiB
- 2  /rips/Metropolis (1927)/title_t03.mkv     4002  throttled 3 s  72.0 MiB  71.5 MiB  21.5 GiB  21.5 GiB  21.4 GiB  10.0 MiB  24.0 MiB  its turn on /rips 3120 ms
- 3  /rips/M (1931)/title_t01.mkv              4003  failed              0 B       0 B  21.5 GiB  21.5 GiB  21.4 GiB  10.0 MiB  24.0 MiB
- 4  /mnt/nas/disc.iso                            -  stalled 42 s   72.0 MiB       0 B  21.5 GiB  21.5 GiB  21.4 GiB  10.0 MiB  24.0 MiB  fdatasync on nas:/rips 42 s
+ID  FILE                                       PID  USER  STATE              IN/s     OUT/s  ACCEPTED   WRITTEN   DURABLE    QUEUED     DIRTY  WAITS FOR
+ 1  /rips/The Third Man (1949)/title_t00.mkv  4001  1000  writing        72.0 MiB  71.5 MiB  21.5 GiB  21.5 GiB  21.4 GiB  10.0 MiB  24.0 MiB
+ 2  /rips/Metropolis (1927)/title_t03.mkv     4002  1000  throttled 3 s  72.0 MiB  71.5 MiB  21.5 GiB  21.5 GiB  21.4 GiB  10.0 MiB  24.0 MiB  its turn on /rips 3120 ms
+ 3  /rips/M (1931)/title_t01.mkv              4003  1000  failed              0 B       0 B  21.5 GiB  21.5 GiB  21.4 GiB  10.0 MiB  24.0 MiB
+ 4  /mnt/nas/disc.iso                            -  1000  stalled 42 s   72.0 MiB       0 B  21.5 GiB  21.5 GiB  21.4 GiB  10.0 MiB  24.0 MiB  fdatasync on nas:/rips 42 s
 "
     );
     assert_eq!(exit_code(&output), 4);
@@ -248,8 +249,8 @@ dirty 50331648 bytes of 536870912 bytes (kernel: 47448064 bytes), queued 2097152
 
 8:17  /rips  ext4  healthy  dontcache  50331648  47185920  268435456  149946368  48 ms
 
-1  /rips/The Third Man (1949)/title_t00.mkv  4001  writing        75497472  74973184  23068672005  23058186240  22963814400  10485760  25165824
-2  /rips/Metropolis (1927)/title_t03.mkv     4002  throttled 3 s  75497472  74973184  23068672005  23058186240  22963814400  10485760  25165824  its turn on /rips 3120 ms
+1  /rips/The Third Man (1949)/title_t00.mkv  4001  1000  writing        75497472  74973184  23068672005  23058186240  22963814400  10485760  25165824
+2  /rips/Metropolis (1927)/title_t03.mkv     4002  1000  throttled 3 s  75497472  74973184  23068672005  23058186240  22963814400  10485760  25165824  its turn on /rips 3120 ms
 "
     );
 }
@@ -273,7 +274,7 @@ fn json_has_exactly_the_promised_keys_in_their_order() {
     let stream = "id client_pid client_uid path device state state_seconds blocked_in \
         accepted_bytes written_bytes durable_bytes in_bytes_per_second out_bytes_per_second \
         queued_bytes dirty_bytes window_bytes seeks patches error";
-    let stream_more = "waiting_for kernel_dirty_bytes drain weight shared";
+    let stream_more = "waiting_for kernel_dirty_bytes drain weight shared client_user";
     let device = "id mount filesystem state drain limit_bytes charged_bytes \
         rate_bytes_per_second completion_ms_p95 kernel_dirty_bytes extent_bytes turns \
         state_seconds";
@@ -286,12 +287,12 @@ fn json_has_exactly_the_promised_keys_in_their_order() {
         stream,
         stream_more,
         stream,
-        "waiting_for what ms kernel_dirty_bytes drain weight shared",
+        "waiting_for what ms kernel_dirty_bytes drain weight shared client_user",
         stream,
         "errno offset message",
         stream_more,
         stream,
-        "waiting_for what ms kernel_dirty_bytes drain weight shared",
+        "waiting_for what ms kernel_dirty_bytes drain weight shared client_user",
     ];
     assert_eq!(keys(&text).join(" "), expected.join(" "));
 }

@@ -78,7 +78,11 @@ fn answer(
 ) -> Result<Reply, Failure> {
     Ok(match command {
         Command::Status if asking.rights.status => {
-            Reply::StatusReport(server.status().for_version(version))
+            let status = server.status().for_version(version);
+            match version >= Kind::FullReport.since() {
+                true => Reply::FullReport(status),
+                false => Reply::StatusReport(status),
+            }
         }
         Command::Status => {
             let access = &server.config().access;

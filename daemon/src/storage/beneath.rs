@@ -11,6 +11,7 @@
 //!    that bit, and it would run what a muxer has written.
 //! 5. No owner and no mode is changed.
 
+mod stepwise;
 mod walk;
 
 use std::ffi::{OsStr, OsString};

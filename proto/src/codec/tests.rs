@@ -139,8 +139,8 @@ fn status() -> Status {
         },
         devices: vec![Device {
             id: "8:1".into(),
-            mount: "/rips".into(),
-            filesystem: "ext4".into(),
+            mount: Some("/rips".into()),
+            filesystem: Some("ext4".into()),
             state: DeviceState::Healthy,
             drain: "sync_file_range".into(),
             limit_bytes: 512,
@@ -156,8 +156,9 @@ fn status() -> Status {
             id: 1,
             client_pid: Some(77),
             client_uid: Some(1000),
+            client_user: None,
             path: "/rips/a.mkv".into(),
-            device: "8:1".into(),
+            device: Some("8:1".into()),
             state: StreamState::Failed,
             state_seconds: 1,
             blocked_in: None,
@@ -174,7 +175,7 @@ fn status() -> Status {
             error: Some(StreamError { errno: Some(5), offset: Some(0), message: "x".into() }),
             waiting_for: Some(WaitingFor { what: "its turn on /rips".into(), ms: 12 }),
             kernel_dirty_bytes: None,
-            drain: "dontcache".into(),
+            drain: Some("dontcache".into()),
             weight: 100,
             shared: true,
         }],
@@ -233,6 +234,54 @@ fn frames_are_these_bytes_for_ever() {
         "6e206f6e202f726970730c0009646f6e7463616368656401",
     ];
     assert_eq!(report, golden.concat());
+    // What came later is a block behind the same bytes: one stream, with a user.
+    let full = hex(&Reply::FullReport(full_status()).encode(9).unwrap());
+    let old_body = &report[2 * HEADER_BYTES..];
+    let block = "01010c4e41535c616e6e61206c6565";
+    assert_eq!(full, ["c20000009700000009000000000000", "00", old_body, block].concat());
+}
+
+/// With what every later version has brought.
+fn full_status() -> Status {
+    let mut status = status();
+    status.streams[0].client_user = Some(r"NAS\anna lee".into());
+    status
+}
+
+#[test]
+fn what_nobody_told_is_null_for_people_and_survives_the_wire() {
+    let mut status = full_status();
+    status.devices[0].mount = None;
+    status.devices[0].filesystem = None;
+    let stream = &mut status.streams[0];
+    (stream.device, stream.drain, stream.client_user) = (None, None, None);
+    let json = serde_json::to_value(&status).unwrap();
+    for field in ["mount", "filesystem"] {
+        assert!(json["devices"][0].get(field).unwrap().is_null(), "{field}");
+    }
+    for field in ["device", "drain", "client_user"] {
+        assert!(json["streams"][0].get(field).unwrap().is_null(), "{field}");
+    }
+    assert_eq!(serde_json::from_value::<Status>(json).unwrap(), status);
+    for status in [status, full_status()] {
+        let json = serde_json::to_value(&status).unwrap();
+        assert_eq!(serde_json::from_value::<Status>(json).unwrap(), status);
+        let reply = Reply::FullReport(status);
+        let frame = reply.encode(1).unwrap();
+        let (header, body) = decode_whole(Sender::Daemon, &frame, 5);
+        assert_eq!(Reply::decode(&header, &body), Ok(reply));
+    }
+}
+
+#[test]
+fn a_block_that_is_not_of_its_report_is_refused() {
+    let kind = Kind::FullReport;
+    for client_users in [vec![], vec![None, None]] {
+        let block = Since6 { client_users };
+        let frame = encode(kind, 1, &(status(), block)).unwrap();
+        let (header, body) = decode_whole(Sender::Daemon, &frame, 5);
+        assert_eq!(Reply::decode(&header, &body), Err(FrameError::Body { kind }));
+    }
 }
 
 #[test]
@@ -245,9 +294,9 @@ fn what_a_version_brought_is_unknown_to_those_before() {
     );
     let newer: Vec<_> = of(4).copied().collect();
     assert_eq!(newer, [Kind::OpenFile, Kind::AbortStream]);
-    let newest: Vec<_> = of(5).copied().collect();
-    assert_eq!(newest, [Kind::OpenGiven]);
-    assert_eq!(of(2).count() + new.len() + newer.len() + newest.len(), Kind::ALL.len());
+    assert_eq!(of(5).collect::<Vec<_>>(), [&Kind::OpenGiven]);
+    assert_eq!(of(6).collect::<Vec<_>>(), [&Kind::FullReport]);
+    assert_eq!(of(2).count() + new.len() + newer.len() + 2, Kind::ALL.len());
     let with = |state| {
         let mut status = status();
         status.streams[0].state = state;

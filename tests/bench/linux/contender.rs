@@ -174,12 +174,13 @@ impl Remote {
         let status = Control::connect(Some(&self.socket), PATIENCE)?.status()?;
         let stream = status.streams.iter().find(|stream| Some(stream.id) == id);
         let stream = stream.ok_or("the daemon does not know the stream")?;
-        let device = status.devices.iter().find(|device| device.id == stream.device);
+        let device =
+            status.devices.iter().find(|device| Some(&device.id) == stream.device.as_ref());
         let device = device.ok_or("the daemon does not know the device")?;
         Ok(Served {
             frames: 0,
             seeks: stream.seeks,
-            drain: stream.drain.clone(),
+            drain: stream.drain.clone().unwrap_or_default(),
             turns: device.turns,
             extent_bytes: device.extent_bytes,
             budget_bytes: status.budget.limit_bytes,

@@ -108,8 +108,13 @@ fn problems(status: &Status) -> Vec<String> {
     let sick = sick.map(|device| {
         let (state, age) = (word(&json!(device.state)).to_owned(), seconds(device.state_seconds));
         let left = Sizes::Human.bytes(device.charged_bytes);
-        let Device { id, mount, filesystem, .. } = device;
-        format!("device {id} has been {state} for {age}: {mount} ({filesystem}) has {left} to write back")
+        let id = &device.id;
+        let place = match (&device.mount, &device.filesystem) {
+            (Some(mount), Some(filesystem)) => format!("{mount} ({filesystem})"),
+            (Some(place), None) | (None, Some(place)) => place.clone(),
+            (None, None) => "it".to_owned(),
+        };
+        format!("device {id} has been {state} for {age}: {place} has {left} to write back")
     });
     let abandoned = status.streams.iter().filter(|stream| stream.state == StreamState::Abandoned);
     let abandoned = abandoned.map(|stream| {
@@ -159,10 +164,10 @@ fn place(stream: &Stream, call: &str, devices: &[Device]) -> String {
     if let Some(place) = what {
         return place.to_owned();
     }
-    match devices.iter().find(|device| device.id == stream.device) {
-        Some(device) => format!(" on {}", device.mount),
-        None if stream.device.is_empty() => String::new(),
-        None => format!(" on device {}", stream.device),
+    let Some(id) = &stream.device else { return String::new() };
+    match devices.iter().find(|device| device.id == *id).and_then(|device| device.mount.as_ref()) {
+        Some(mount) => format!(" on {mount}"),
+        None => format!(" on device {id}"),
     }
 }
 
@@ -191,8 +196,8 @@ fn devices(devices: &[Device], look: Look) -> String {
     for device in devices {
         table.push([
             Cell::new(&device.id),
-            Cell::new(&device.mount),
-            Cell::new(&device.filesystem),
+            Cell::new(device.mount.as_deref().unwrap_or("-")),
+            Cell::new(device.filesystem.as_deref().unwrap_or("-")),
             Cell::new(device_state(device)).with_trouble(is_sick(device)),
             Cell::new(&device.drain),
             size(device.charged_bytes),
@@ -211,6 +216,7 @@ fn streams(streams: &[Stream], look: Look) -> String {
         column("ID", Align::Right, 0),
         column("FILE", Align::Flexible, 0),
         column("PID", Align::Right, 3),
+        column("USER", Align::Left, 7),
         column("STATE", Align::Left, 0),
         column("IN/s", Align::Right, 0),
         column("OUT/s", Align::Right, 0),
@@ -227,6 +233,7 @@ fn streams(streams: &[Stream], look: Look) -> String {
             Cell::new(stream.id.to_string()),
             Cell::new(&stream.path),
             Cell::new(pid.unwrap_or_else(|| "-".to_owned())),
+            Cell::new(user(stream)),
             Cell::new(state(stream)).with_trouble(is_in_trouble(stream)),
             size(stream.in_bytes_per_second),
             size(stream.out_bytes_per_second),
@@ -247,6 +254,12 @@ fn device_state(device: &Device) -> String {
         true => format!("{state} {}", seconds(device.state_seconds)),
         false => state,
     }
+}
+
+/// Whose muxer it is: by name where the platform has names.
+fn user(stream: &Stream) -> String {
+    let number = || stream.client_uid.map(|uid| uid.to_string());
+    stream.client_user.clone().or_else(number).unwrap_or_else(|| "-".to_owned())
 }
 
 fn waits_for(stream: &Stream) -> String {

@@ -196,7 +196,7 @@ impl State {
             Command::Flush | Command::Finish => {}
             Command::Status => {
                 self.answering.pass();
-                return Some(vec![Reply::StatusReport(requests::status())]);
+                return Some(vec![Reply::FullReport(requests::status())]);
             }
             Command::SetWeight(set) => return Some(vec![requests::weighed(set)]),
             Command::Drain => {

@@ -1,5 +1,5 @@
 //! Walks below a root, each one by the kernel: `openat2(2)` with `RESOLVE_BENEATH`, so that nobody can
-//! swap a directory between a check and the use. Mounts below a root are crossed; what is mounted there is
+//! swap a directory between a check and the use; step by step where there is no such call. Mounts below a root are crossed; what is mounted there is
 //! below the root, too.
 //!
 //! 1. Nothing is looked up but below a descriptor of the root, or of a directory found there.
@@ -17,7 +17,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::Refused;
+use super::{Refused, stepwise};
 use crate::storage::creation::{DIRECTORIES_MADE_MAX, too_many_missing};
 use crate::storage::steps;
 
@@ -109,6 +109,7 @@ pub(super) fn beneath(
     loop {
         walks += 1;
         match rustix::io::retry_on_intr(|| openat2(start, path, flags, mode, resolve)) {
+            Err(Errno::NOSYS) => return stepwise::open(start, Path::new(path), flags, mode),
             // A rename raced with the walk, and the kernel can't tell whether it stayed below.
             Err(Errno::AGAIN) if walks < WALKS_MAX => {}
             result => return result,

@@ -34,7 +34,8 @@ pub(super) fn write_slots(
     unsafe { write_raw(file, std::ptr::without_provenance(address), len, offset, flags) }
 }
 
-/// `pwritev2(2)` from a bare pointer.
+/// `pwritev2(2)` from a bare pointer; `pwrite(2)` where it is missing, as in an emulator of the calls, and no flag is
+/// wanted.
 ///
 /// The kernel checks the address: what is not mapped is EFAULT. That the memory changes meanwhile does
 /// not matter.
@@ -65,7 +66,15 @@ unsafe fn write_raw(
             flags.bits(),
         )
     };
-    usize::try_from(written).map_err(|_| last_errno())
+    match usize::try_from(written).map_err(|_| last_errno()) {
+        Err(Errno::NOSYS) if flags.is_empty() => {
+            let offset = offset.try_into().map_err(|_| Errno::FBIG)?;
+            // SAFETY: as above; the kernel only reads the memory.
+            let written = unsafe { libc::pwrite(file.as_raw_fd(), start.cast(), len, offset) };
+            usize::try_from(written).map_err(|_| last_errno())
+        }
+        result => result,
+    }
 }
 
 /// `sync_file_range(2)`. With `SYNC_FILE_RANGE_WAIT_AFTER` it consumes the descriptor's record of a
@@ -119,7 +128,7 @@ pub(super) struct Cachestat {
     nr_recently_evicted: u64,
 }
 
-/// Number of `cachestat(2)`, Linux 6.5, the same on every architecture.
+/// Number of `cachestat(2)`, Linux 6.5: the same on every architecture but Alpha, as all numbers from 424 on.
 const SYS_CACHESTAT: libc::c_long = 451;
 
 /// `cachestat(2)`: costs by what is cached of the range, so ask for no more than needed.

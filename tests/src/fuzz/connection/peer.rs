@@ -216,7 +216,10 @@ impl Told {
     fn hear(&mut self, reply: &Reply) {
         self.answers += 1;
         let is_over = self.finished.is_some() || self.is_aborted || self.failure.is_some();
-        let is_request = matches!(reply.kind(), Kind::StatusReport | Kind::Done | Kind::Failed);
+        let is_request = matches!(
+            reply.kind(),
+            Kind::StatusReport | Kind::FullReport | Kind::Done | Kind::Failed
+        );
         assert!(!is_over || is_request, "{reply:?} after the last answer of {self:?}");
         match reply {
             Reply::Opened(opened) => {
@@ -237,7 +240,7 @@ impl Told {
             Reply::Aborted => self.is_aborted = true,
             Reply::Failed(failure) => self.failure = Some(failure.clone()),
             Reply::GoingAway(_) => self.is_going_away = true,
-            Reply::Synced | Reply::StatusReport(_) | Reply::Done => {}
+            Reply::Synced | Reply::StatusReport(_) | Reply::FullReport(_) | Reply::Done => {}
         }
     }
 

@@ -1,0 +1,83 @@
+//! How the snapshot lies on the wire, where that is not simply field after field.
+
+use serde::{Deserialize, Serialize};
+
+use super::Status;
+
+/// What protocol version 6 brought: its block follows the snapshot, for all streams in their order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Since6 {
+    /// [`Stream::client_user`](super::Stream::client_user) of each stream.
+    pub client_users: Vec<Option<String>>,
+}
+
+impl Since6 {
+    /// The block that belongs to `status`.
+    #[must_use]
+    pub fn of(status: &Status) -> Self {
+        let users = status.streams.iter().map(|stream| stream.client_user.clone());
+        Self { client_users: users.collect() }
+    }
+
+    /// Puts it where it belongs; false when it is not of this snapshot.
+    #[must_use]
+    pub fn put_into(self, status: &mut Status) -> bool {
+        if self.client_users.len() != status.streams.len() {
+            return false;
+        }
+        for (stream, user) in status.streams.iter_mut().zip(self.client_users) {
+            stream.client_user = user;
+        }
+        true
+    }
+}
+
+/// A text that was always there before it could be unknown: empty on the wire, `null` for people.
+pub(super) mod empty {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(in super::super) fn serialize<S: Serializer>(
+        text: &Option<String>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        match to.is_human_readable() {
+            true => text.serialize(to),
+            false => text.as_deref().unwrap_or_default().serialize(to),
+        }
+    }
+
+    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Option<String>, D::Error> {
+        match from.is_human_readable() {
+            true => Option::deserialize(from),
+            false => {
+                String::deserialize(from).map(|text| Some(text).filter(|text| !text.is_empty()))
+            }
+        }
+    }
+}
+
+/// What a later version brought: for people it is a field like any other, on the wire it is in a block.
+pub(super) mod later {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(in super::super) fn serialize<S: Serializer>(
+        text: &Option<String>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        match to.is_human_readable() {
+            true => text.serialize(to),
+            false => to.serialize_unit(),
+        }
+    }
+
+    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Option<String>, D::Error> {
+        match from.is_human_readable() {
+            true => Option::deserialize(from),
+            false => <()>::deserialize(from).map(|()| None),
+        }
+    }
+}
