@@ -1,5 +1,10 @@
 //! The command line.
 
+#[cfg_attr(unix, path = "cli/unix.rs")]
+#[cfg_attr(windows, path = "cli/windows.rs")]
+mod platform;
+
+use std::error::Error;
 use std::path::PathBuf;
 
 use clap::Parser;
@@ -10,7 +15,7 @@ use crate::server::Source;
 /// The write daemon for rip hosts: takes files from muxers over a socket and writes them under one
 /// budget of dirty memory, so that no rip stalls another.
 #[derive(Debug, Parser)]
-#[command(name = "freemkvd", version, after_help = AFTER_HELP)]
+#[command(name = "freemkvd", version, after_help = platform::AFTER_HELP)]
 pub struct Cli {
     /// Configuration file; without one every key has its default
     #[arg(long, value_name = "FILE")]
@@ -29,22 +34,12 @@ pub struct Cli {
     pub check_config: bool,
 
     /// What else can be done here
-    #[cfg(windows)]
-    #[command(subcommand)]
-    pub action: Option<crate::service::Action>,
+    #[command(flatten)]
+    pub other: platform::Other,
 }
 
-#[cfg(unix)]
-const AFTER_HELP: &str = "\
-Serve one directory to yourself, in the foreground:  freemkvd --root /srv/rips
-As a system service:                                 systemctl enable --now freemkvd.socket
-See what it does:                                    freemkvctl status";
-
-#[cfg(windows)]
-const AFTER_HELP: &str = "\
-Serve one folder to yourself, in the foreground:  freemkvd --root C:\\Rips
-As a service of the system:                       freemkvd --root C:\\Rips service install
-See what it does:                                 freemkvctl status";
+/// What there is to say of something else that was done, or why it was not.
+pub type Said = Result<String, Box<dyn Error>>;
 
 impl Cli {
     /// Where the configuration comes from.

@@ -25,6 +25,7 @@ pub mod clock;
 pub mod config;
 pub mod descriptors;
 pub mod device;
+pub mod exit;
 pub mod foreign;
 pub mod ledger;
 pub mod log;

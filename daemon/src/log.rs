@@ -4,47 +4,41 @@
 //! 1. Text is one line for each message, whatever is in it: paths, labels and what quotes them come from peers,
 //!    and a line feed there would make a line of its own, which nobody has said. (The journal has fields.)
 
+#[cfg_attr(target_os = "linux", path = "log/linux.rs")]
+#[cfg_attr(windows, path = "log/windows.rs")]
+#[cfg_attr(not(any(target_os = "linux", windows)), path = "log/unix.rs")]
+mod platform;
+
 use std::io::{self, IsTerminal, Write};
 
 use tracing::Level;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, Registry};
+
+#[cfg(windows)]
+pub use self::platform::to_file;
+
+/// Takes the messages.
+type Sink = Box<dyn Layer<Registry> + Send + Sync>;
 
 /// Starts logging at `level`. To be called once.
 pub fn start(level: Level) {
+    let sink = platform::sink().unwrap_or_else(|| {
+        let ansi = io::stderr().is_terminal();
+        text(io::stderr, ansi)
+    });
     let level = LevelFilter::from_level(level);
-    #[cfg(target_os = "linux")]
-    if is_journal() {
-        // FREEMKVD_STREAM, FREEMKVD_PATH, ...: see freemkvd(8).
-        if let Ok(journal) = tracing_journald::layer() {
-            let journal = journal.with_field_prefix(Some("FREEMKVD".to_owned()));
-            tracing_subscriber::registry().with(level).with(journal).init();
-            return;
-        }
-    }
-    #[cfg(windows)]
-    if let Some(file) = file::wanted() {
-        let to = move || OneLine { to: file.writer(), ansi: false };
-        let text =
-            tracing_subscriber::fmt::layer().with_writer(to).with_ansi(false).with_target(false);
-        tracing_subscriber::registry().with(level).with(text).init();
-        return;
-    }
-    let ansi = io::stderr().is_terminal();
-    let text = tracing_subscriber::fmt::layer()
-        .with_writer(move || OneLine { to: io::stderr(), ansi })
-        .with_ansi(ansi)
-        .with_target(false);
-    tracing_subscriber::registry().with(level).with(text).init();
+    tracing_subscriber::registry().with(sink).with(level).init();
 }
 
-#[cfg(windows)]
-#[path = "log/file.rs"]
-mod file;
-
-#[cfg(windows)]
-pub use file::to_file;
+/// A line for each message, to what `to` has.
+fn text<W: Write>(to: impl Fn() -> W + Send + Sync + 'static, ansi: bool) -> Sink {
+    let lines = move || OneLine { to: to(), ansi };
+    let layer = tracing_subscriber::fmt::layer().with_writer(lines);
+    Box::new(layer.with_ansi(ansi).with_target(false))
+}
 
 /// Writes each message, which comes as a whole, as one line.
 struct OneLine<W> {
@@ -76,19 +70,6 @@ fn escaped(text: &str, ansi: bool) -> String {
         }
     }
     line
-}
-
-/// systemd names the journal's stream as `DEVICE:INODE`, so that a program whose standard error was
-/// redirected after all can tell.
-#[cfg(target_os = "linux")]
-fn is_journal() -> bool {
-    let Some(journal) = std::env::var("JOURNAL_STREAM").ok() else {
-        return false;
-    };
-    let Ok(stat) = rustix::fs::fstat(io::stderr()) else {
-        return false;
-    };
-    journal == format!("{}:{}", stat.st_dev, stat.st_ino)
 }
 
 #[cfg(test)]

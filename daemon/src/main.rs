@@ -3,14 +3,9 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use freemkvd::StartError;
 use freemkvd::cli::Cli;
 use freemkvd::config::Config;
-use freemkvd::server::Ending;
-
-/// Exit codes, as freemkvctl has them.
-const FAILED: u8 = 1;
-const USAGE: u8 = 2;
+use freemkvd::exit;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -21,53 +16,22 @@ fn main() -> ExitCode {
                 println!("the configuration is valid");
                 ExitCode::SUCCESS
             }
-            Err(error) => fail(&error, USAGE),
+            Err(error) => fail(&error, exit::USAGE),
         };
     }
-    #[cfg(windows)]
-    if let Some(freemkvd::service::Action::Service(command)) = cli.action {
-        return service(command, source);
+    match cli.other.run(&source) {
+        None => {}
+        Some(Ok(said)) => {
+            print!("{said}");
+            return ExitCode::SUCCESS;
+        }
+        Some(Err(error)) => return fail(&*error, exit::FAILED),
     }
-    match freemkvd::run(source) {
-        Ok(Ending::Drained) => ExitCode::SUCCESS,
-        Ok(Ending::Lost) => ExitCode::FAILURE,
-        // systemd does not restart the unit for this one: it would fail the same way.
-        Err(error @ StartError::Config(_)) => fail(&error, USAGE),
-        Err(error) => fail(&error, FAILED),
-    }
-}
-
-#[cfg(windows)]
-fn service(
-    command: freemkvd::service::ServiceCommand,
-    source: freemkvd::server::Source,
-) -> ExitCode {
-    use freemkvd::service::{self, ServiceCommand};
-
-    let (done, said) = match command {
-        ServiceCommand::Install => {
-            let said = format!(
-                "the service {} is installed; let {} write to the folder for rips, and start it: sc start {0}",
-                service::NAME,
-                service::ACCOUNT
-            );
-            (service::install(&source), said)
-        }
-        ServiceCommand::Uninstall => {
-            (service::uninstall(), format!("the service {} is removed", service::NAME))
-        }
-        ServiceCommand::Run => {
-            freemkvd::log::to_file();
-            (service::run(source), String::new())
-        }
-    };
-    match done {
-        Ok(()) if said.is_empty() => ExitCode::SUCCESS,
-        Ok(()) => {
-            println!("{said}");
-            ExitCode::SUCCESS
-        }
-        Err(error) => fail(&error, FAILED),
+    let ended = freemkvd::run(source);
+    let code = exit::code_of(&ended);
+    match ended {
+        Ok(_) => code.into(),
+        Err(error) => fail(&error, code),
     }
 }
 

@@ -1,6 +1,6 @@
 //! The daemon as a service of Windows: making and removing it, and running under the service control manager.
 //!
-//! The service runs as a virtual account of its own, `NT SERVICE\\freemkvd`, which has no password and no right but to
+//! The service runs as a virtual account of its own, `NT SERVICE\freemkvd`, which has no password and no right but to
 //! run: whoever installs it gives that account the folder for rips. It starts with the system, and again when it fails.
 
 use std::ffi::OsString;
@@ -8,7 +8,6 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use clap::Subcommand;
 use tracing::error;
 use windows_service::service::{
     ServiceAccess, ServiceAction, ServiceActionType, ServiceControl, ServiceErrorControl,
@@ -18,8 +17,8 @@ use windows_service::service_control_handler::{self, ServiceControlHandlerResult
 use windows_service::service_manager::{ServiceManager, ServiceManagerAccess};
 use windows_service::{define_windows_service, service_dispatcher};
 
-use crate::server::{Ending, Signal, Source};
-use crate::{StartError, signal, supervisor};
+use crate::server::{Signal, Source};
+use crate::{exit, signal, supervisor};
 
 /// Its name for the service control manager.
 pub const NAME: &str = "freemkvd";
@@ -30,26 +29,6 @@ pub const ACCOUNT: &str = r"NT SERVICE\freemkvd";
 /// After a failure it is started again so much later, and its failures are forgotten after a day.
 const RESTART: Duration = Duration::from_secs(5);
 const FORGET: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// What can be done beside serving in the foreground.
-#[derive(Debug, Subcommand)]
-pub enum Action {
-    /// The service of Windows
-    #[command(subcommand)]
-    Service(ServiceCommand),
-}
-
-/// What can be done with the service.
-#[derive(Clone, Copy, Debug, Subcommand)]
-pub enum ServiceCommand {
-    /// Make it, with the options that stand before this command; start it with: sc start freemkvd
-    Install,
-    /// Remove it; it stops first
-    Uninstall,
-    /// How the service control manager starts it
-    #[command(hide = true)]
-    Run,
-}
 
 /// Why it can't be made, removed or run.
 #[derive(Debug, thiserror::Error)]
@@ -183,13 +162,9 @@ fn serve(_arguments: Vec<OsString>) {
     // Without a handler the manager could neither be told anything nor stop it.
     let Ok(handle) = service_control_handler::register(NAME, handled) else { return };
     supervisor::report_to(handle);
-    let code = match crate::run(SOURCE.get().cloned().unwrap_or_default()) {
-        Ok(Ending::Drained) => 0,
-        Ok(Ending::Lost) => 1,
-        Err(error) => {
-            error!("{error}");
-            if matches!(error, StartError::Config(_)) { 2 } else { 1 }
-        }
-    };
-    supervisor::ended(code);
+    let ended = crate::run(SOURCE.get().cloned().unwrap_or_default());
+    if let Err(error) = &ended {
+        error!("{error}");
+    }
+    supervisor::ended(exit::code_of(&ended).into());
 }

@@ -1,7 +1,10 @@
 //! The bodies of control frames. Fields keep their order and variants are only appended: postcard
 //! writes neither names nor lengths of structs.
 
-use std::ffi::OsString;
+#[cfg_attr(unix, path = "message/path_unix.rs")]
+#[cfg_attr(not(unix), path = "message/path_text.rs")]
+mod path;
+
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -18,13 +21,7 @@ impl WirePath {
     /// The path for the wire, or `None` when this platform can't express it as bytes.
     #[must_use]
     pub fn from_path(path: &Path) -> Option<Self> {
-        #[cfg(unix)]
-        {
-            use std::os::unix::ffi::OsStrExt;
-            Some(Self(path.as_os_str().as_bytes().to_vec()))
-        }
-        #[cfg(not(unix))]
-        path.to_str().map(|text| Self(text.as_bytes().to_vec()))
+        path::to_bytes(path).map(Self)
     }
 
     /// The path on this platform, or `None` when the bytes are not one.
@@ -33,13 +30,7 @@ impl WirePath {
         if self.0.contains(&0) {
             return None;
         }
-        #[cfg(unix)]
-        {
-            use std::os::unix::ffi::OsStringExt;
-            Some(OsString::from_vec(self.0).into())
-        }
-        #[cfg(not(unix))]
-        String::from_utf8(self.0).ok().map(|text| OsString::from(text).into())
+        path::from_bytes(self.0)
     }
 }
 

@@ -1,8 +1,20 @@
 //! Where the socket is, so that the daemon and its clients look in the same places. Pure: the
 //! environment is an argument.
 
+#[cfg_attr(target_os = "linux", path = "socket/linux.rs")]
+#[cfg_attr(target_vendor = "apple", path = "socket/apple.rs")]
+#[cfg_attr(windows, path = "socket/windows.rs")]
+#[cfg_attr(
+    not(any(target_os = "linux", target_vendor = "apple", windows)),
+    path = "socket/unix.rs"
+)]
+mod platform;
+
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
+
+#[cfg(windows)]
+pub use self::platform::PIPE_ACCESS;
 
 /// Environment variable that names the socket for clients.
 pub const SOCKET_ENV: &str = "FREEMKVD_SOCKET";
@@ -10,7 +22,7 @@ pub const SOCKET_ENV: &str = "FREEMKVD_SOCKET";
 /// The system-wide daemon's socket, or pipe.
 #[must_use]
 pub fn system_socket() -> PathBuf {
-    if cfg!(windows) { r"\\.\pipe\freemkvd".into() } else { "/run/freemkvd/freemkvd.sock".into() }
+    platform::SYSTEM_SOCKET.into()
 }
 
 /// True for the name of a pipe of Windows on this host, as in `\\\\.\\pipe\\freemkvd`.

@@ -1,19 +1,20 @@
 #!/usr/bin/env bash
 # A muxer in a container, and the daemon outside of it.
 #
-#   tests/root/containers.sh FREEMKVD STATIC_FREEMKVCTL
+#   tests/root/containers.sh FREEMKVD STATIC_FREEMKVCTL STATIC_SWEEP
 #
 # The container is what podman and docker make, by hand: namespaces of its own for users, mounts and
-# processes, and a root that has nothing but the static freemkvctl, the directory of the socket, a volume, and
-# what the kernel shows of itself. Its root is the host's user "muxer", as in rootless podman. The daemon
+# processes, and a root that has nothing but the static freemkvctl, a static muxer, the directory of the
+# socket, a volume, and what the kernel shows of itself. Its root is the host's user "muxer", as in rootless podman. The daemon
 # runs as another user.
 # Needs root. Prints "ok - what" or "not ok - what" for each step, and fails if one failed.
 set -euo pipefail
 
 here=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
-[[ $# -eq 2 ]] || { sed -n '2,4s/^# \?//p' "$0"; exit 2; }
+[[ $# -eq 3 ]] || { sed -n '2,4s/^# \?//p' "$0"; exit 2; }
 freemkvd=$(readlink -f "$1")
 freemkvctl=$(readlink -f "$2")
+sweep=$(readlink -f "$3")
 # Users that nobody has made: only their numbers count.
 daemon=61001 muxer=61002 stranger=61003
 
@@ -44,8 +45,9 @@ install -d -m 755 -o $daemon -g $daemon "$run"
 install -d -m 755 -o $muxer -g $muxer "$volume"
 install -d -m 2775 -o $daemon -g $daemon "$rips"
 install -D -m 755 "$freemkvd" "$work/bin/freemkvd"
-install -D -m 755 -t "$work/image" "$freemkvctl"
+install -D -m 755 -t "$work/image" "$freemkvctl" "$sweep"
 head -c 9000001 /dev/urandom >"$work/bytes"
+install -m 644 "$work/bytes" "$work/image/disc"
 
 answers() { "$freemkvctl" --socket "$socket" status --json; }
 start() {
@@ -88,7 +90,7 @@ ctl() { inside /image/freemkvctl --socket /run/freemkvd/freemkvd.sock "$@"; }
 writing=
 wait_for_container() { [[ -z $writing ]] || wait "$writing"; }
 
-not_dynamic() { ! grep -aq 'ld-musl\|ld-linux' "$freemkvctl"; }
+not_dynamic() { ! grep -aq 'ld-musl\|ld-linux' "$1"; }
 same() { cmp "$work/bytes" "$1"; }
 owner() { equal "$1" "$(stat -c '%u:%g %a' "$2")"; }
 # refuses CODE WORDS COMMAND...: it ends with this exit code, and says so.
@@ -100,7 +102,8 @@ refuses() {
 }
 
 start
-check "freemkvctl needs no library and no loader" not_dynamic
+check "freemkvctl needs no library and no loader" not_dynamic "$freemkvctl"
+check "nor does a muxer" not_dynamic "$sweep"
 check "the container has nothing of the host" refuses 127 "No such file" inside /bin/sh
 check "status through the directory of the socket" ctl status
 check "a user who may not connect outside may not inside" \
@@ -111,6 +114,11 @@ check "a user who may not connect outside may not inside" \
 
 written() { ctl write "$@" <"$work/bytes" 2>&1 | tee "$work/answer" && same "$volume/film.mkv"; }
 check "a file of the volume is written, by a path that the host has not" written /rips/film.mkv
+swept() {
+    FREEMKVD_SOCKET=/run/freemkvd/freemkvd.sock inside /image/sweep /image/disc /rips/disc.iso &&
+        same "$volume/disc.iso" && grep -q "opened.*disc.iso" "$work/log"
+}
+check "a muxer of the client library writes one, too" swept
 check "its descriptor was passed" grep "opened by descriptor" "$work/answer"
 check "it is the muxer's, whoever it is in there" owner "$muxer:$muxer 644" "$volume/film.mkv"
 check "it is replaced in one step if wanted" written /rips/film.mkv --publish --overwrite

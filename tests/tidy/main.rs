@@ -108,6 +108,59 @@ fn layers_point_downward() {
     nowhere("client and daemon meet in proto", below("daemon/src/"), &["freemkvd_client"]);
 }
 
+/// Where code asks which platform it is for, and how often. All else that differs is in a file of its own for each
+/// platform, behind the line that chooses the file.
+const PLATFORMS: [(&str, usize); 12] = [
+    // What a key of the configuration may be, and which file can be opened by whom: a word of the answer.
+    ("client/src/options.rs", 1),
+    ("client/src/remote/choice.rs", 1),
+    ("daemon/src/config/access.rs", 1),
+    ("daemon/src/config/merge.rs", 1),
+    ("daemon/src/config/mod.rs", 1),
+    ("daemon/src/config/modes.rs", 1),
+    ("daemon/src/thread.rs", 1),
+    ("proto/src/socket.rs", 1),
+    // What nobody has is still something that is passed, on Unix.
+    ("client/src/platform/memory/none.rs", 1),
+    ("daemon/src/server/listener/alone.rs", 1),
+    // On Linux these are there for their tests, and the platform's own are others.
+    ("daemon/src/storage/unix/mod.rs", 1),
+    ("daemon/src/storage/unix/verbs/posix.rs", 1),
+];
+
+#[test]
+fn platforms_differ_in_files_of_their_own() {
+    let names_one = |line: &str| {
+        let words = ["target_os", "target_vendor", "unix", "windows"];
+        let asks = line.contains("#[cfg(") || line.contains("cfg!(");
+        asks && words.iter().any(|word| line.contains(word))
+    };
+    // Which module there is, and what is taken from it.
+    let chooses = |line: &str| {
+        let line = line.trim_start();
+        let line = line.strip_prefix("pub ").unwrap_or(line);
+        line.starts_with("mod ") || line.starts_with("use ")
+    };
+    let count = |source: &Source| {
+        let lines: Vec<_> = source.code().map(|(_, line)| line).collect();
+        let end = lines.iter().position(|line| line.starts_with("mod tests {"));
+        let end = end.unwrap_or(lines.len());
+        let asking = (0..end).filter(|at| names_one(lines[*at]));
+        let next = |at: usize| lines[at + 1..].iter().find(|line| !line.starts_with("#["));
+        asking.filter(|at| !next(*at).is_some_and(|line| chooses(line))).count()
+    };
+    let mut found: Vec<_> = sources()
+        .iter()
+        .filter(|source| !source.is_test())
+        .map(|source| (source.name.clone(), count(source)))
+        .filter(|(_, count)| *count > 0)
+        .collect();
+    found.sort();
+    let mut known = PLATFORMS.map(|(name, count)| (name.to_owned(), count)).to_vec();
+    known.sort();
+    assert_eq!(found, known);
+}
+
 /// Where `unsafe` is, and how often. What comes is to be looked at: each has a `SAFETY` (clippy's business) and no
 /// other way.
 const UNSAFE: [(&str, usize); 9] = [

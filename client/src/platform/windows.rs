@@ -9,6 +9,7 @@ use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::Duration;
 
+use freemkvd_proto::socket::PIPE_ACCESS;
 use interprocess::local_socket::Stream;
 use interprocess::os::windows::named_pipe::DuplexPipeStream;
 use interprocess::os::windows::named_pipe::local_socket::Stream as Pipe;
@@ -16,9 +17,6 @@ use interprocess::os::windows::named_pipe::pipe_mode::Bytes;
 
 use crate::cancel;
 
-/// `FILE_GENERIC_READ | FILE_GENERIC_WRITE` without `FILE_CREATE_PIPE_INSTANCE`: to serve the pipe is a right that
-/// the daemon keeps to itself.
-const CONNECT: u32 = 0x0012_019b;
 /// `FILE_FLAG_OVERLAPPED`: one thread reads while another writes.
 const OVERLAPPED: u32 = 0x4000_0000;
 /// `SECURITY_IDENTIFICATION`: who serves the pipe may see who this is, and not act as them.
@@ -43,7 +41,7 @@ pub(crate) fn dial(socket: &Path) -> io::Result<Stream> {
     let mut tries = 0;
     let pipe = loop {
         let opened = OpenOptions::new()
-            .access_mode(CONNECT)
+            .access_mode(PIPE_ACCESS)
             .custom_flags(OVERLAPPED)
             .security_qos_flags(IDENTIFICATION)
             .open(socket);

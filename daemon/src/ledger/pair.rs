@@ -7,6 +7,10 @@
 //! 2. Behind an entry there are zeros, to the end of its file.
 //! 3. What is nothing but zeros is the file of a stream that was never opened.
 
+#[cfg_attr(any(target_os = "linux", target_vendor = "apple"), path = "exchange/at_once.rs")]
+#[cfg_attr(not(any(target_os = "linux", target_vendor = "apple")), path = "exchange/rename.rs")]
+mod exchange;
+
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -65,7 +69,7 @@ pub(super) fn replace(directory: &Path, entry: &Entry) -> io::Result<()> {
     let mut bytes = entry.encode_within(room);
     bytes.resize(bytes.len().max(room), 0);
     file.write_all(&bytes)?;
-    exchange(&next, &current)
+    exchange::exchange(&next, &current)
 }
 
 /// Removes both files.
@@ -73,22 +77,4 @@ pub(super) fn remove(directory: &Path, stream: StreamId) {
     // They may be gone with their directory; that is what was wanted.
     let _ = fs::remove_file(current(directory, stream));
     let _ = fs::remove_file(next(directory, stream));
-}
-
-#[cfg(any(target_os = "linux", target_vendor = "apple"))]
-fn exchange(next: &Path, current: &Path) -> io::Result<()> {
-    use rustix::fs::{CWD, RenameFlags, renameat_with};
-    use rustix::io::Errno;
-    match renameat_with(CWD, next, CWD, current, RenameFlags::EXCHANGE) {
-        // There is nothing in its place yet, or the file system can't.
-        Err(Errno::NOENT | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
-            fs::rename(next, current)
-        }
-        result => Ok(result?),
-    }
-}
-
-#[cfg(not(any(target_os = "linux", target_vendor = "apple")))]
-fn exchange(next: &Path, current: &Path) -> io::Result<()> {
-    fs::rename(next, current)
 }

@@ -11,6 +11,6 @@ mod process;
 
 pub use memory::{available_bytes, background_bytes, open_descriptors, throttle_bytes};
 pub use process::{
-    is_short_of_buffers, ledger_directory, make_private_directory, raise_descriptor_limit,
-    user_socket,
+    is_sharing_violation, is_short_of_buffers, is_short_of_files, ledger_directory,
+    make_private_directory, name_prefix, raise_descriptor_limit, user_socket,
 };

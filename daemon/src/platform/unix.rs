@@ -1,6 +1,8 @@
 //! Sockets, descriptors and directories of Unix.
 
+use std::ffi::OsStr;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -47,6 +49,18 @@ pub fn is_short_of_buffers(error: &io::Error) -> bool {
     matches!(Errno::from_io_error(error), Some(Errno::NOBUFS | Errno::NOMEM))
 }
 
+/// True when this process or the system can have no more files open, or no more memory.
+#[must_use]
+pub fn is_short_of_files(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM))
+}
+
+/// Nobody keeps a file from others here.
+#[must_use]
+pub fn is_sharing_violation(_error: &io::Error) -> bool {
+    false
+}
+
 /// Makes the directory of a socket below `/tmp` or a runtime directory, ours alone.
 ///
 /// # Errors
@@ -64,4 +78,10 @@ pub fn make_private_directory(path: &Path) -> io::Result<()> {
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, message));
     }
     Ok(())
+}
+
+/// The first `len` bytes of a name.
+#[must_use]
+pub fn name_prefix(name: &OsStr, len: usize) -> Option<&OsStr> {
+    name.as_bytes().get(..len).map(OsStr::from_bytes)
 }

@@ -1,5 +1,6 @@
 //! Pipes and directories of Windows.
 
+use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -47,6 +48,25 @@ pub fn is_short_of_buffers(error: &io::Error) -> bool {
 /// It can't be made, or is something else.
 pub fn make_private_directory(path: &Path) -> io::Result<()> {
     std::fs::create_dir_all(path)
+}
+
+/// True when there is no memory; of files there can be any number.
+#[must_use]
+pub fn is_short_of_files(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::OutOfMemory
+}
+
+/// True when another process has the file open, and shares it less than was asked for.
+#[must_use]
+pub fn is_sharing_violation(error: &io::Error) -> bool {
+    const ERROR_SHARING_VIOLATION: i32 = 32;
+    error.raw_os_error() == Some(ERROR_SHARING_VIOLATION)
+}
+
+/// The first `len` bytes of a name, which is text: the wire has no other paths here.
+#[must_use]
+pub fn name_prefix(name: &OsStr, len: usize) -> Option<&OsStr> {
+    name.to_str()?.get(..len).map(OsStr::new)
 }
 
 #[cfg(test)]

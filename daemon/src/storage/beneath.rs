@@ -27,7 +27,7 @@ use rustix::io::Errno;
 
 pub(super) use self::walk::{A_VIEW, is_view};
 use self::walk::{beneath, directory_of, refuse_views, refused};
-use super::kind::not_a_file;
+use super::below::not_a_file;
 use super::{Creation, FileId};
 
 /// A file, opened twice or three times before its first write, and its directory.

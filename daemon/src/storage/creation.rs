@@ -3,12 +3,6 @@
 use std::fmt;
 use std::io;
 
-#[cfg(any(test, not(target_os = "linux")))]
-use freemkvd_proto::OpenMode;
-
-#[cfg(any(test, not(target_os = "linux")))]
-use super::OpenError;
-
 /// The modes of what is new, before the umask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Creation {
@@ -37,27 +31,6 @@ impl Default for Creation {
 /// Most directories that are made for one file: more than anybody has a use for, and each costs a sync, for which a
 /// disk that is busy takes its time.
 pub(super) const DIRECTORIES_MADE_MAX: usize = 16;
-
-/// Opens what is there or makes it, as `mode` says; true when it was made.
-#[cfg(any(test, not(target_os = "linux")))]
-pub(super) fn by_mode<F>(
-    mode: OpenMode,
-    new: impl Fn() -> Result<F, OpenError>,
-    existing: impl Fn() -> Result<F, OpenError>,
-) -> Result<(F, bool), OpenError> {
-    let made = match mode {
-        OpenMode::Existing => return existing().map(|file| (file, false)),
-        OpenMode::CreateNew | OpenMode::Create => new(),
-    };
-    match made {
-        Err(OpenError::Io { source, .. })
-            if mode == OpenMode::Create && source.kind() == io::ErrorKind::AlreadyExists =>
-        {
-            existing().map(|file| (file, false))
-        }
-        made => made.map(|file| (file, true)),
-    }
-}
 
 /// More are missing.
 pub(super) fn too_many_missing() -> io::Error {

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use freemkvd_proto::{ErrorCode, Failure};
 
+use crate::platform;
+
 /// Why a file could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -108,22 +110,13 @@ pub fn is_no_space(error: &io::Error) -> bool {
 
 /// True when nothing is wrong with the file: this process, or the host, has no room for one more.
 fn is_shortage(source: &io::Error) -> bool {
-    #[cfg(unix)]
-    {
-        use rustix::io::Errno;
-        let errno = Errno::from_io_error(source);
-        matches!(errno, Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM))
-    }
-    #[cfg(not(unix))]
-    {
-        source.kind() == io::ErrorKind::OutOfMemory
-    }
+    platform::is_short_of_files(source)
 }
 
 /// True when another process holds the file in a way that keeps this one out, as on Windows every process may
 /// (`ERROR_SHARING_VIOLATION`).
 fn is_held_by_another(source: &io::Error) -> bool {
-    cfg!(windows) && source.raw_os_error() == Some(32)
+    platform::is_sharing_violation(source)
 }
 
 impl OpenError {

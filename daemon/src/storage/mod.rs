@@ -19,16 +19,18 @@ use crate::user::UserId;
 #[cfg_attr(not(any(target_os = "linux", windows)), path = "unix/mod.rs")]
 mod platform;
 
+#[cfg(unix)]
+mod below;
 #[cfg(target_os = "linux")]
 mod beneath;
 mod creation;
 mod error;
-#[cfg(unix)]
-mod kind;
 #[cfg(target_os = "linux")]
 mod mount;
 #[cfg(not(target_os = "linux"))]
 mod none;
+#[cfg(any(test, not(target_os = "linux")))]
+mod opening;
 mod refused;
 pub mod steps;
 /// For its tests: what of it is not macOS's own is the same here.
@@ -412,40 +414,6 @@ pub struct Known {
     pub reserved_bytes: u64,
     /// The file itself, if somebody has kept it open.
     pub descriptors: Option<Descriptors>,
-}
-
-#[cfg(any(test, not(target_os = "linux")))]
-impl Known {
-    /// The same as `found`, which was opened by the path that it had or has got.
-    fn check(&self, found: &Opened, path: &Path) -> Result<(), OpenError> {
-        match (found.id, found.born) == (self.id, self.born) {
-            true => Ok(()),
-            false => {
-                let what = "was replaced by another file";
-                Err(OpenError::Changed { path: path.to_owned(), what })
-            }
-        }
-    }
-}
-
-/// Where a file was, there is none any more.
-#[cfg(any(test, not(target_os = "linux")))]
-fn removed_if_missing(error: OpenError) -> OpenError {
-    match error {
-        OpenError::Io { path, source, .. } if source.kind() == io::ErrorKind::NotFound => {
-            OpenError::Changed { path, what: "was removed" }
-        }
-        error => error,
-    }
-}
-
-/// The root that `path` names a file below, and the rest of the path.
-#[cfg(unix)]
-fn below<'a>(roots: &'a [PathBuf], path: &'a Path) -> Option<(&'a Path, &'a Path)> {
-    roots.iter().find_map(|root| {
-        let rest = path.strip_prefix(root).ok()?;
-        (!rest.as_os_str().is_empty()).then_some((root.as_path(), rest))
-    })
 }
 
 fn outside(roots: &[PathBuf], path: &Path) -> OpenError {

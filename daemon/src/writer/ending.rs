@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 use freemkvd_proto::{Leftover, OpenFile, OpenMode, PARTIAL, partial_path};
 use serde::{Deserialize, Serialize};
 
+use crate::platform;
+
 /// See the module's documentation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ending {
@@ -42,7 +44,7 @@ impl Ending {
     pub fn published_name<'a>(&self, path: &'a Path) -> Option<&'a OsStr> {
         let name = path.file_name().filter(|_| self.publish)?;
         let stem = name.as_encoded_bytes().len().checked_sub(PARTIAL.len())?;
-        name_prefix(name, stem)
+        platform::name_prefix(name, stem)
     }
 
     /// The same as a path.
@@ -84,18 +86,6 @@ impl Ending {
     pub fn publishes(&self) -> bool {
         self.publish
     }
-}
-
-#[cfg(unix)]
-fn name_prefix(name: &OsStr, len: usize) -> Option<&OsStr> {
-    use std::os::unix::ffi::OsStrExt;
-    name.as_bytes().get(..len).map(OsStr::from_bytes)
-}
-
-/// Elsewhere the wire has only paths of Unicode.
-#[cfg(not(unix))]
-fn name_prefix(name: &OsStr, len: usize) -> Option<&OsStr> {
-    name.to_str()?.get(..len).map(OsStr::new)
 }
 
 #[cfg(test)]

@@ -1,9 +1,13 @@
 //! Ctrl-C and its kin, as something that can be waited for.
 
+#[cfg_attr(unix, path = "interrupt/unix.rs")]
+#[cfg_attr(not(unix), path = "interrupt/none.rs")]
+mod platform;
+
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 /// Knows when somebody wants the command to end.
@@ -13,35 +17,12 @@ pub(crate) struct Interrupt {
 }
 
 impl Interrupt {
-    /// From now on SIGHUP, SIGINT and SIGTERM no longer end the process; a second one does.
-    #[cfg(unix)]
+    /// From now on a signal that wants the process to end no longer ends it; a second one does. Where there are no
+    /// such signals, all is as ever.
     pub(crate) fn catch() -> io::Result<Self> {
-        use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-        use signal_hook::{flag, iterator::Signals};
-
         let caught = Arc::new(AtomicBool::new(false));
-        for signal in [SIGHUP, SIGINT, SIGTERM] {
-            // In this order: the first signal finds the flag unset, and sets it for the second.
-            flag::register_conditional_default(signal, Arc::clone(&caught))?;
-            flag::register(signal, Arc::clone(&caught))?;
-        }
-        let mut incoming = Signals::new([SIGHUP, SIGINT, SIGTERM])?;
-        let (sender, signals) = mpsc::sync_channel(1);
-        std::thread::Builder::new().name("signals".into()).spawn(move || {
-            for _ in incoming.forever() {
-                // Full means that one is waiting to be seen already.
-                let _ = sender.try_send(());
-            }
-        })?;
+        let signals = platform::catch(&caught)?;
         Ok(Self { caught, signals })
-    }
-
-    /// Elsewhere Ctrl-C ends the process as it always does.
-    #[cfg(not(unix))]
-    #[expect(clippy::unnecessary_wraps, reason = "it can fail on Unix")]
-    pub(crate) fn catch() -> io::Result<Self> {
-        let (_, signals) = mpsc::sync_channel(1);
-        Ok(Self { caught: Arc::default(), signals })
     }
 
     /// The flag that the first signal sets, for those who can't wait here.

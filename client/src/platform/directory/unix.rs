@@ -14,6 +14,10 @@ use std::path::Path;
 use rustix::fs::{AtFlags, Mode, OFlags, linkat, open, openat, renameat, statat, unlinkat};
 use rustix::io::Errno;
 
+#[cfg_attr(target_os = "linux", path = "calls_linux.rs")]
+#[cfg_attr(target_vendor = "apple", path = "calls_apple.rs")]
+#[cfg_attr(not(any(target_os = "linux", target_vendor = "apple")), path = "calls_unix.rs")]
+mod calls;
 #[cfg(target_os = "linux")]
 mod own;
 
@@ -21,19 +25,13 @@ mod own;
 #[derive(Debug)]
 pub(crate) struct Directory(OwnedFd);
 
-/// Enough to name files in it: on Linux its entries need not be readable.
-#[cfg(target_os = "linux")]
-const HELD: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
-#[cfg(not(target_os = "linux"))]
-const HELD: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
-
 impl Directory {
     /// The one at `path`, through whatever links.
     ///
     /// # Errors
     /// Those of the system.
     pub(crate) fn at(path: &Path) -> io::Result<Self> {
-        Ok(Self(open(path, HELD, Mode::empty())?))
+        Ok(Self(open(path, calls::HELD, Mode::empty())?))
     }
 
     /// The one at `path`, through own links (rule 1).
@@ -41,10 +39,7 @@ impl Directory {
     /// # Errors
     /// Those of the system, and `InvalidInput` for a link of somebody else's.
     pub(crate) fn at_own(path: &Path) -> io::Result<Self> {
-        #[cfg(target_os = "linux")]
-        return own::walk(path).map(Self);
-        #[cfg(not(target_os = "linux"))]
-        Self::at(path)
+        calls::open_own(path).map(Self)
     }
 
     /// Itself, to be synced.
@@ -85,23 +80,7 @@ impl Directory {
             Err(errno) => Err(errno),
             Ok(_) => Err(Errno::EXIST),
         };
-        Ok(strictest(|| self.rename_by_flag(old, new), linked, looked)?)
-    }
-
-    fn rename_by_flag(&self, old: &OsStr, new: &OsStr) -> rustix::io::Result<()> {
-        #[cfg(any(target_os = "linux", target_vendor = "apple"))]
-        return rustix::fs::renameat_with(
-            &self.0,
-            old,
-            &self.0,
-            new,
-            rustix::fs::RenameFlags::NOREPLACE,
-        );
-        #[cfg(not(any(target_os = "linux", target_vendor = "apple")))]
-        {
-            let _ = (old, new);
-            Err(Errno::NOSYS)
-        }
+        Ok(strictest(|| calls::rename_to_free(&self.0, old, new), linked, looked)?)
     }
 }
 

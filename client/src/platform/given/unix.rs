@@ -14,6 +14,10 @@
 //!    him. Either may be the work of somebody who may make names there, and lead to what he may not write.
 //! 6. Everything here may wait for a dead disk, closing too, and belongs into a thread of its own.
 
+#[cfg_attr(target_os = "linux", path = "calls_linux.rs")]
+#[cfg_attr(not(target_os = "linux"), path = "calls_unix.rs")]
+mod calls;
+
 use std::ffi::OsString;
 use std::fs::{File, Metadata};
 use std::io;
@@ -77,7 +81,7 @@ impl Given {
         match self.place.directory.read() {
             Ok(directory) => self.files.push(directory.into()),
             // One that may be written and not read: then its file system is synced.
-            Err(Errno::ACCESS | Errno::PERM) if cfg!(target_os = "linux") => {
+            Err(Errno::ACCESS | Errno::PERM) if calls::SYNCS_FILESYSTEMS => {
                 if self.is_new {
                     self.sync_name()?;
                 }
@@ -89,17 +93,11 @@ impl Given {
 
     /// Rule 3.
     fn open_again(&self) -> io::Result<File> {
-        #[cfg(target_os = "linux")]
-        {
-            use std::os::fd::AsRawFd;
-            let same = format!("/proc/self/fd/{}", self.files[0].as_raw_fd());
-            match rustix::fs::open(same, FLAGS, Mode::empty()) {
-                // There is no /proc here.
-                Err(Errno::NOENT) => {}
-                result => return Ok(result?.into()),
-            }
+        match calls::open_again(&self.files[0], FLAGS) {
+            // There is no /proc here.
+            Err(Errno::NOENT) => Ok(self.place.open(OFlags::empty())?.into()),
+            result => Ok(result?.into()),
         }
-        Ok(self.place.open(OFlags::empty())?.into())
     }
 
     /// In the order in which the daemon wants them; the last one is the directory, if it is passed.
@@ -134,10 +132,7 @@ impl Given {
         if let Some(directory) = self.files.get(2) {
             return directory.sync_all();
         }
-        #[cfg(target_os = "linux")]
-        return Ok(rustix::fs::syncfs(&self.files[0])?);
-        #[cfg(not(target_os = "linux"))]
-        Err(io::ErrorKind::PermissionDenied.into())
+        Ok(calls::sync_filesystem(&self.files[0])?)
     }
 
     /// True when the file still has the name under which it was opened.

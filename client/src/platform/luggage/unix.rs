@@ -1,6 +1,10 @@
 //! The descriptors that go with the first frame of a connection, in the order in which the daemon wants them:
 //! the memory of shared slots, then the file and what belongs to it.
 
+#[cfg_attr(target_vendor = "apple", path = "flags_apple.rs")]
+#[cfg_attr(not(target_vendor = "apple"), path = "flags_unix.rs")]
+mod flags;
+
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -9,16 +13,10 @@ use std::sync::Arc;
 use freemkvd_proto::limits::DESCRIPTORS_MAX;
 use interprocess::local_socket::Stream;
 use rustix::cmsg_space;
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, sendmsg};
 
 use crate::given::Given;
 use crate::memory::Memory;
-
-/// As std's own writes, without SIGPIPE, where there is a flag for that.
-#[cfg(not(target_vendor = "apple"))]
-const FLAGS: SendFlags = SendFlags::NOSIGNAL;
-#[cfg(target_vendor = "apple")]
-const FLAGS: SendFlags = SendFlags::empty();
 
 /// See the module's page.
 #[derive(Debug)]
@@ -44,6 +42,6 @@ impl Luggage {
         if !ancillary.push(SendAncillaryMessage::ScmRights(&descriptors)) {
             return Err(io::ErrorKind::OutOfMemory.into());
         }
-        Ok(sendmsg(socket.inner(), &[IoSlice::new(bytes)], &mut ancillary, FLAGS)?)
+        Ok(sendmsg(socket.inner(), &[IoSlice::new(bytes)], &mut ancillary, flags::FLAGS)?)
     }
 }

@@ -6,8 +6,10 @@
 //!    another one names the daemon.
 //! 2. What is not known is different.
 
-#[cfg(target_os = "linux")]
-use std::fs;
+#[cfg_attr(target_os = "linux", path = "process_linux.rs")]
+#[cfg_attr(not(target_os = "linux"), path = "process_none.rs")]
+mod process;
+
 use std::path::Path;
 
 use interprocess::local_socket::Stream;
@@ -20,7 +22,6 @@ use crate::platform;
 pub(crate) struct Peer {
     user: Option<u32>,
     /// Unknown in another pid namespace.
-    #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "there are no namespaces"))]
     process: Option<i32>,
 }
 
@@ -35,47 +36,17 @@ impl Peer {
 
     /// True when this is nobody who could have answered (rule 1): init, or a process that is gone.
     pub(crate) fn is_of_before(self) -> bool {
-        #[cfg(target_os = "linux")]
-        return self.process.is_some_and(|process| {
-            process == 1 || !Path::new("/proc").join(process.to_string()).exists()
-        });
-        #[cfg(not(target_os = "linux"))]
-        false
+        self.process.is_some_and(process::is_of_before)
     }
 
     /// True when the daemon has other rights than this process, or may see other files.
     pub(crate) fn is_foreign(self) -> bool {
-        self.user != Some(platform::uid()) || !self.has_our_mounts()
-    }
-
-    #[cfg(target_os = "linux")]
-    fn has_our_mounts(self) -> bool {
-        let of = |process: &str| fs::read_link(format!("/proc/{process}/ns/mnt")).ok();
-        let daemons = self.process.and_then(|process| of(&process.to_string()));
-        daemons.is_some() && daemons == of("self")
-    }
-
-    #[cfg(not(target_os = "linux"))]
-    fn has_our_mounts(self) -> bool {
-        true
+        self.user != Some(platform::uid()) || !process::has_our_mounts(self.process)
     }
 
     /// True when `path` is known to lead to the same file for the daemon, whatever namespace that is in.
-    #[cfg(target_os = "linux")]
     pub(crate) fn finds_the_same(self, path: &Path) -> bool {
-        let of = |process: &str| fs::read_to_string(format!("/proc/{process}/mountinfo")).ok();
-        let daemons = self.process.and_then(|process| of(&process.to_string()));
-        match (of("self"), daemons, crate::mounts::stations(path)) {
-            (Some(ours), Some(daemons), Some(stations)) => {
-                stations.iter().all(|path| crate::mounts::same(&ours, &daemons, path))
-            }
-            _ => false,
-        }
-    }
-
-    #[cfg(not(target_os = "linux"))]
-    pub(crate) fn finds_the_same(self, _path: &Path) -> bool {
-        true
+        process::finds_the_same(self.process, path)
     }
 }
 

@@ -9,12 +9,12 @@
 use std::io;
 use std::path::Path;
 
+use freemkvd_proto::socket::PIPE_ACCESS;
+use interprocess::ConnectWaitMode;
 use interprocess::local_socket::tokio::Listener;
-use interprocess::os::windows::named_pipe::PipeListenerOptions;
 use interprocess::os::windows::named_pipe::pipe_mode::Bytes;
-
+use interprocess::os::windows::named_pipe::{PipeListenerOptions, local_socket};
 use interprocess::os::windows::security_descriptor::SecurityDescriptor;
-use interprocess::{ConnectWaitMode, os::windows::named_pipe::local_socket};
 use widestring::U16CString;
 
 use crate::access::Named;
@@ -83,11 +83,7 @@ fn access_list(config: &Config) -> io::Result<String> {
     let access = &config.access;
     let named = access.users.iter().chain(&access.groups).chain(&access.admin_group);
     for Named { id, .. } in named {
-        list += &format!("(A;;{CONNECT};;;{id})");
+        list += &format!("(A;;{PIPE_ACCESS:#x};;;{id})");
     }
     Ok(list)
 }
-
-/// `FILE_GENERIC_READ | FILE_GENERIC_WRITE` without `FILE_CREATE_PIPE_INSTANCE`, which has the number of
-/// `FILE_APPEND_DATA`.
-const CONNECT: &str = "0x12019b";

@@ -28,11 +28,10 @@ use rustix::fs::{AtFlags, StatxFlags, major, minor, statx};
 
 use self::file::{File, direct_align_bytes};
 use self::kind::Kind;
+use super::below::below;
 use super::beneath::{self, Refused};
 use super::mount::{self, Mount};
-use super::{
-    Abilities, Creation, Device, FileId, Known, Medium, Open, OpenError, Opened, below, outside,
-};
+use super::{Abilities, Creation, Device, FileId, Known, Medium, Open, OpenError, Opened, outside};
 
 pub use call::peer_groups;
 pub use passed::passed;

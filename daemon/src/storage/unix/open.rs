@@ -21,11 +21,10 @@ use super::file::File;
 use super::mount;
 use super::verbs;
 use super::walk::{Stopped, directory_of};
-use crate::storage::creation::by_mode;
-use crate::storage::kind::not_a_file;
+use crate::storage::below::{below, not_a_file};
+use crate::storage::opening::{by_mode, removed_if_missing};
 use crate::storage::{
-    Creation, Descriptors, Device, FileId, Known, Medium, Open, OpenError, Opened, below, outside,
-    removed_if_missing,
+    Creation, Descriptors, Device, FileId, Known, Medium, Open, OpenError, Opened, outside,
 };
 
 /// Without `O_NONBLOCK` the open of something that was swapped for a FIFO would wait.

@@ -15,7 +15,7 @@ use std::thread;
 use std::time::Duration;
 
 use freemkvd_proto::OpenMode;
-use windows_sys::Win32::Foundation::{ERROR_SHARING_VIOLATION, FILETIME, GENERIC_WRITE};
+use windows_sys::Win32::Foundation::{FILETIME, GENERIC_WRITE};
 use windows_sys::Win32::Storage::FileSystem::{
     FILE_ATTRIBUTE_REPARSE_POINT, FILE_FLAG_BACKUP_SEMANTICS, FILE_FLAG_OPEN_REPARSE_POINT,
     FILE_LIST_DIRECTORY, FILE_READ_ATTRIBUTES, FILE_SHARE_DELETE, FILE_SHARE_READ,
@@ -25,9 +25,11 @@ use windows_sys::Win32::Storage::FileSystem::{
 use super::file::File;
 use super::naming::{id_of, owner_of, remove};
 use super::{call, device, names};
-use crate::storage::creation::{DIRECTORIES_MADE_MAX, by_mode, too_many_missing};
+use crate::platform::is_sharing_violation;
+use crate::storage::creation::{DIRECTORIES_MADE_MAX, too_many_missing};
 use crate::storage::none::Descriptors;
-use crate::storage::{Creation, Known, Open, OpenError, Opened, outside, removed_if_missing};
+use crate::storage::opening::{by_mode, removed_if_missing};
+use crate::storage::{Creation, Known, Open, OpenError, Opened, outside};
 
 /// The process of a daemon that was killed lets go of its files when the last call has returned in which one of its
 /// threads is: so often it is looked whether it has, with a pause of so long; half a minute.
@@ -152,17 +154,13 @@ fn open_when_let_go(place: &Place) -> io::Result<StdFile> {
     let mut looks = 0;
     loop {
         match open_in(place, false) {
-            Err(error) if is_written_by_another(&error) && looks < LOOKS => {
+            Err(error) if is_sharing_violation(&error) && looks < LOOKS => {
                 looks += 1;
                 thread::sleep(LOOK);
             }
             result => return result,
         }
     }
-}
-
-fn is_written_by_another(error: &io::Error) -> bool {
-    error.raw_os_error() == Some(ERROR_SHARING_VIOLATION as i32)
 }
 
 fn describe(

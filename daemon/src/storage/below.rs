@@ -1,4 +1,6 @@
-//! What has a name, if it is no file that can be written at an offset.
+//! Where a path leads on Unix: below which root, and to what.
+
+use std::path::{Path, PathBuf};
 
 use rustix::fs::FileType;
 
@@ -12,4 +14,12 @@ pub(super) fn not_a_file(kind: FileType) -> Option<&'static str> {
         FileType::Symlink => Some("a link"),
         _ => Some("a device"),
     }
+}
+
+/// The root that `path` names a file below, and the rest of the path.
+pub(super) fn below<'a>(roots: &'a [PathBuf], path: &'a Path) -> Option<(&'a Path, &'a Path)> {
+    roots.iter().find_map(|root| {
+        let rest = path.strip_prefix(root).ok()?;
+        (!rest.as_os_str().is_empty()).then_some((root.as_path(), rest))
+    })
 }

@@ -1,5 +1,5 @@
 //! The log of a service of Windows, whose standard error goes nowhere: a file a day below
-//! `%ProgramData%\\freemkvd\\log`, of which the last two weeks are kept.
+//! `%ProgramData%\freemkvd\log`, of which the last two weeks are kept.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tracing_appender::rolling::{RollingFileAppender, Rotation};
+
+use super::Sink;
 
 static IS_WANTED: AtomicBool = AtomicBool::new(false);
 
@@ -19,7 +21,7 @@ pub fn to_file() {
 }
 
 /// The files, if the log is to go there and they can be had.
-pub(super) fn wanted() -> Option<Files> {
+pub(super) fn sink() -> Option<Sink> {
     if !IS_WANTED.load(Ordering::Relaxed) {
         return None;
     }
@@ -32,19 +34,13 @@ pub(super) fn wanted() -> Option<Files> {
         .max_log_files(DAYS)
         .build(directory)
         .ok()?;
-    Some(Files(Arc::new(Mutex::new(files))))
+    let files = Files(Arc::new(Mutex::new(files)));
+    Some(super::text(move || files.clone(), false))
 }
 
 /// See the module's documentation.
 #[derive(Clone)]
-pub(super) struct Files(Arc<Mutex<RollingFileAppender>>);
-
-impl Files {
-    /// For one message.
-    pub(super) fn writer(&self) -> Self {
-        self.clone()
-    }
-}
+struct Files(Arc<Mutex<RollingFileAppender>>);
 
 impl Write for Files {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {

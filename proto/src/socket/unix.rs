@@ -1,0 +1,3 @@
+//! The other Unixes.
+
+pub(super) const SYSTEM_SOCKET: &str = "/var/run/freemkvd/freemkvd.sock";
