@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use freemkvd_proto::{ErrorCode, Failure};
 
-use crate::platform;
+use crate::{platform, supervisor};
 
 /// Why a file could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -86,14 +86,9 @@ fn advice(source: &io::Error) -> &'static str {
         _ if is_held_by_another(source) => {
             "; another program has it open and does not share it; close it there, or choose another name"
         }
-        _ if is_shortage(source) => {
-            "; raise LimitNOFILE= or MemoryMax= of freemkvd's unit, or fs.file-max of the host, or wait until \
-             another stream has ended"
-        }
+        _ if is_shortage(source) => supervisor::HOW_TO_MAKE_ROOM,
         io::ErrorKind::NotFound => "; create its directory, or correct the name",
-        io::ErrorKind::PermissionDenied => {
-            "; let the daemon's user write there, and name the place in the unit's ReadWritePaths="
-        }
+        io::ErrorKind::PermissionDenied => supervisor::HOW_TO_ALLOW,
         io::ErrorKind::AlreadyExists => "; choose another name, or ask for overwriting",
         io::ErrorKind::ReadOnlyFilesystem => "; remount it writable",
         // A lease, which Samba takes for an oplock.

@@ -4,6 +4,14 @@ use std::time::Duration;
 
 pub use super::nothing_kept::*;
 
+/// How a daemon is stopped.
+pub const HOW_TO_STOP: &str = "by SIGTERM";
+/// What helps when a file may not be opened.
+pub const HOW_TO_ALLOW: &str = "; let the daemon's user write there";
+/// What helps when there is no room for one more file.
+pub const HOW_TO_MAKE_ROOM: &str =
+    "; raise the limit of open files, or wait until another stream has ended";
+
 /// The daemon serves.
 pub fn ready() {}
 

@@ -8,6 +8,15 @@ use crate::storage::{Descriptors, Lent};
 
 use sd_notify::NotifyState;
 
+/// How a daemon is stopped.
+pub const HOW_TO_STOP: &str = "systemctl stop freemkvd";
+/// What helps when a file may not be opened.
+pub const HOW_TO_ALLOW: &str =
+    "; let the daemon's user write there, and name the place in the unit's ReadWritePaths=";
+/// What helps when there is no room for one more file.
+pub const HOW_TO_MAKE_ROOM: &str = "; raise LimitNOFILE= or MemoryMax= of freemkvd's unit, or fs.file-max of the host, or wait until another \
+     stream has ended";
+
 /// The daemon serves.
 pub fn ready() {
     notify(&[NotifyState::Ready]);

@@ -11,6 +11,14 @@ use windows_service::service_control_handler::ServiceStatusHandle;
 
 pub use super::nothing_kept::*;
 
+/// How a daemon is stopped.
+pub const HOW_TO_STOP: &str = "sc stop freemkvd";
+/// What helps when a file may not be opened.
+pub const HOW_TO_ALLOW: &str =
+    "; let the daemon's account write there: as a service that is NT SERVICE\\freemkvd";
+/// What helps when there is no room for one more file.
+pub const HOW_TO_MAKE_ROOM: &str = "; wait until another stream has ended";
+
 static MANAGER: Mutex<Option<ServiceStatusHandle>> = Mutex::new(None);
 
 /// Counted up with each report of a stop that is under way: it shows that something is.

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use interprocess::local_socket::tokio::Listener;
 
 use crate::config::Config;
-use crate::supervisor::Passed;
+use crate::supervisor::{self, Passed};
 
 pub(super) use platform::close;
 
@@ -22,8 +22,8 @@ pub(super) use platform::close;
 pub enum ListenError {
     /// Somebody answers there.
     #[error(
-        "another freemkvd listens on {0}; stop it (systemctl stop freemkvd), or choose another \
-         socket with --socket"
+        "another freemkvd listens on {0}; stop it ({how}), or choose another socket with --socket",
+        how = supervisor::HOW_TO_STOP
     )]
     InUse(PathBuf),
     /// The system said no.
