@@ -1,7 +1,7 @@
 //! Bytes that are no hello or no frame: one clear answer, then the end of the connection, and nobody
 //! else notices.
 
-use freemkvd_proto::hello::{ClientHello, DaemonHello};
+use freemkvd_proto::hello::{ClientHello, DaemonHello, VERSION_HIGHEST};
 use freemkvd_proto::{ErrorCode, Failure, Kind, OpenMode};
 use freemkvd_tests::daemon::Daemon;
 use freemkvd_tests::peer::Peer;
@@ -26,7 +26,7 @@ fn a_hello_that_is_none_is_refused_with_the_reason() {
     ];
     for (bytes, code) in cases {
         let mut peer = Peer::connect(daemon.socket());
-        let expected = DaemonHello::Refused { reason: code, lowest: 2, highest: 5 };
+        let expected = DaemonHello::Refused { reason: code, lowest: 2, highest: VERSION_HIGHEST };
         assert_eq!(peer.hello(bytes), Some(expected));
         peer.wait_for_end();
     }

@@ -7,11 +7,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use freemkvd_client::Error;
-use freemkvd_proto::hello::{ClientHello, DaemonHello};
+use freemkvd_proto::hello::{ClientHello, DaemonHello, VERSION_HIGHEST};
 use freemkvd_proto::status::StreamState;
 use freemkvd_proto::{
-    AbortStream, Command, ErrorCode, Mark, OpenMode, OpenResumable, Opened, Reply, Resume, Seek,
-    Token, Transfer,
+    AbortStream, Command, ErrorCode, Kind, Mark, OpenMode, OpenResumable, Opened, Reply, Resume,
+    Seek, Token, Transfer,
 };
 use freemkvd_tests::daemon::{Daemon, wait_until};
 use freemkvd_tests::hold::Held;
@@ -336,11 +336,25 @@ fn a_client_of_version_2_is_served_as_ever_and_one_of_a_later_version_as_one_of_
     assert_eq!(old.failure().code, ErrorCode::UNKNOWN_KIND);
 
     let mut new = Peer::connect(daemon.socket());
-    let hello = new.hello(&ClientHello { lowest: 2, highest: 9 }.encode());
-    assert_eq!(hello, Some(DaemonHello::Accepted { version: 5 }));
+    let (known, beyond) = (VERSION_HIGHEST, VERSION_HIGHEST + 3);
+    let hello = new.hello(&ClientHello { lowest: 2, highest: beyond }.encode());
+    assert_eq!(hello, Some(DaemonHello::Accepted { version: known }));
     let mut too_new = Peer::connect(daemon.socket());
-    let hello = too_new.hello(&ClientHello { lowest: 6, highest: 9 }.encode());
-    assert!(matches!(hello, Some(DaemonHello::Refused { lowest: 2, highest: 5, .. })), "{hello:?}");
+    let hello = too_new.hello(&ClientHello { lowest: known + 1, highest: beyond }.encode());
+    let told =
+        matches!(hello, Some(DaemonHello::Refused { lowest: 2, highest, .. }) if highest == known);
+    assert!(told, "{hello:?}");
+
+    // Each hears of the daemon in words that it knows.
+    for (version, kind) in
+        [(2, Kind::StatusReport), (5, Kind::StatusReport), (known, Kind::FullReport)]
+    {
+        let mut peer = Peer::connect(daemon.socket());
+        peer.hello(&ClientHello { lowest: 2, highest: version }.encode());
+        peer.command(1, &Command::Status);
+        let (_, reply) = peer.reply().unwrap();
+        assert_eq!(reply.kind(), kind, "version {version}");
+    }
 }
 
 #[test]

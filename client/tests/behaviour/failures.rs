@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Seek, SeekFrom, Write};
 use std::time::{Duration, Instant};
 
 use freemkvd_client::Error;
-use freemkvd_proto::hello::DaemonHello;
+use freemkvd_proto::hello::{DaemonHello, VERSION_HIGHEST, VERSION_LOWEST};
 use freemkvd_proto::{ErrorCode, Failure};
 
 use super::options;
@@ -127,13 +127,17 @@ fn a_refused_open_is_an_error_and_never_a_fallback() {
 
 #[test]
 fn a_version_that_nobody_shares_is_a_clear_error() {
+    let (lowest, highest) = (VERSION_HIGHEST + 1, VERSION_HIGHEST + 3);
     let daemon = fake::Daemon::start(fake::Script {
-        hello: Some(DaemonHello::Refused { reason: ErrorCode::VERSION, lowest: 6, highest: 9 }),
+        hello: Some(DaemonHello::Refused { reason: ErrorCode::VERSION, lowest, highest }),
         ..fake::Script::default()
     });
     let error = options(&daemon).create(path()).unwrap_err();
     let text = error.to_string();
-    assert!(text.contains("speaks protocol versions 6 to 9, this client 2 to 5"), "{text}");
+    let said = format!(
+        "speaks protocol versions {lowest} to {highest}, this client {VERSION_LOWEST} to {VERSION_HIGHEST}"
+    );
+    assert!(text.contains(&said), "{text}");
     assert_eq!(error.kind(), ErrorKind::Unsupported);
 }
 
