@@ -157,13 +157,17 @@ fn a_slot_that_there_is_not_ends_the_stream_and_keeps_what_came_before() {
     let neighbour = Neighbour::start(&daemon, root.path());
     let slots = Slots::new(2);
     slots.put(1, 9, b"hello");
-    for (number, parts) in NO_PARTS.iter().enumerate() {
+    let refused = NO_PARTS.iter().enumerate().map(|(number, parts)| {
         let path = root.path().join(number.to_string());
         let mut peer = open(&daemon, &path, &slots);
         peer.slots(1, &[(1, 9, 5)]);
         peer.slots(2, parts);
         let failure = peer.failure();
         assert_eq!(failure.code, ErrorCode::BAD_SLOT, "{failure:?}");
+        (peer, path, parts)
+    });
+    // All first: the daemon gives each of them some seconds to hear of it.
+    for (mut peer, path, parts) in refused.collect::<Vec<_>>() {
         peer.wait_for_end();
         assert_eq!(std::fs::read(&path).unwrap(), b"hello", "{parts:?}");
     }
