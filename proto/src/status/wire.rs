@@ -1,6 +1,6 @@
 //! How the snapshot lies on the wire, where that is not simply field after field.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::Status;
 
@@ -32,7 +32,23 @@ impl Since6 {
     }
 }
 
-/// A text that was always there before it could be unknown: empty on the wire, `null` for people.
+/// For people a text that is not known is `null`; how it lies on the wire, `on_wire` knows.
+fn serialize<S: Serializer>(
+    text: &Option<String>,
+    to: S,
+    on_wire: impl FnOnce(S) -> Result<S::Ok, S::Error>,
+) -> Result<S::Ok, S::Error> {
+    if to.is_human_readable() { text.serialize(to) } else { on_wire(to) }
+}
+
+fn deserialize<'de, D: Deserializer<'de>>(
+    from: D,
+    on_wire: impl FnOnce(D) -> Result<Option<String>, D::Error>,
+) -> Result<Option<String>, D::Error> {
+    if from.is_human_readable() { Option::deserialize(from) } else { on_wire(from) }
+}
+
+/// A text that was always there before it could be unknown: empty on the wire.
 pub(super) mod empty {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -40,44 +56,31 @@ pub(super) mod empty {
         text: &Option<String>,
         to: S,
     ) -> Result<S::Ok, S::Error> {
-        match to.is_human_readable() {
-            true => text.serialize(to),
-            false => text.as_deref().unwrap_or_default().serialize(to),
-        }
+        super::serialize(text, to, |to| text.as_deref().unwrap_or_default().serialize(to))
     }
 
     pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
         from: D,
     ) -> Result<Option<String>, D::Error> {
-        match from.is_human_readable() {
-            true => Option::deserialize(from),
-            false => {
-                String::deserialize(from).map(|text| Some(text).filter(|text| !text.is_empty()))
-            }
-        }
+        let known = |text: String| Some(text).filter(|text| !text.is_empty());
+        super::deserialize(from, |from| String::deserialize(from).map(known))
     }
 }
 
-/// What a later version brought: for people it is a field like any other, on the wire it is in a block.
+/// What a later version brought: on the wire it is in a block of its own.
 pub(super) mod later {
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+    use serde::{Deserialize, Deserializer, Serializer};
 
     pub(in super::super) fn serialize<S: Serializer>(
         text: &Option<String>,
         to: S,
     ) -> Result<S::Ok, S::Error> {
-        match to.is_human_readable() {
-            true => text.serialize(to),
-            false => to.serialize_unit(),
-        }
+        super::serialize(text, to, S::serialize_unit)
     }
 
     pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
         from: D,
     ) -> Result<Option<String>, D::Error> {
-        match from.is_human_readable() {
-            true => Option::deserialize(from),
-            false => <()>::deserialize(from).map(|()| None),
-        }
+        super::deserialize(from, |from| <()>::deserialize(from).map(|()| None))
     }
 }

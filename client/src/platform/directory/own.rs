@@ -13,7 +13,7 @@ use std::path::{Component, Path, PathBuf};
 use rustix::fs::{FileType, Mode, OFlags, fstat, open, openat, readlinkat};
 use rustix::io::Errno;
 
-use super::calls::HELD;
+use super::held::HELD;
 use crate::platform;
 
 /// As many links as the kernel follows in one path.

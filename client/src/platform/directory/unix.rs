@@ -14,12 +14,14 @@ use std::path::Path;
 use rustix::fs::{AtFlags, Mode, OFlags, linkat, open, openat, renameat, statat, unlinkat};
 use rustix::io::Errno;
 
-#[cfg_attr(target_os = "linux", path = "calls_linux.rs")]
-#[cfg_attr(target_vendor = "apple", path = "calls_apple.rs")]
-#[cfg_attr(not(any(target_os = "linux", target_vendor = "apple")), path = "calls_unix.rs")]
-mod calls;
+#[cfg_attr(target_os = "linux", path = "held_linux.rs")]
+#[cfg_attr(not(target_os = "linux"), path = "held_unix.rs")]
+mod held;
 #[cfg(target_os = "linux")]
 mod own;
+#[cfg_attr(any(target_os = "linux", target_vendor = "apple"), path = "rename_flag.rs")]
+#[cfg_attr(not(any(target_os = "linux", target_vendor = "apple")), path = "rename_none.rs")]
+mod rename;
 
 /// See the module's page.
 #[derive(Debug)]
@@ -31,7 +33,7 @@ impl Directory {
     /// # Errors
     /// Those of the system.
     pub(crate) fn at(path: &Path) -> io::Result<Self> {
-        Ok(Self(open(path, calls::HELD, Mode::empty())?))
+        Ok(Self(open(path, held::HELD, Mode::empty())?))
     }
 
     /// The one at `path`, through own links (rule 1).
@@ -39,7 +41,7 @@ impl Directory {
     /// # Errors
     /// Those of the system, and `InvalidInput` for a link of somebody else's.
     pub(crate) fn at_own(path: &Path) -> io::Result<Self> {
-        calls::open_own(path).map(Self)
+        held::open_own(path).map(Self)
     }
 
     /// Itself, to be synced.
@@ -80,7 +82,7 @@ impl Directory {
             Err(errno) => Err(errno),
             Ok(_) => Err(Errno::EXIST),
         };
-        Ok(strictest(|| calls::rename_to_free(&self.0, old, new), linked, looked)?)
+        Ok(strictest(|| rename::to_free(&self.0, old, new), linked, looked)?)
     }
 }
 

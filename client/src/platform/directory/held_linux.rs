@@ -1,11 +1,10 @@
 //! Linux: a directory is held without the right to read it, and every link on the way is looked at.
 
-use std::ffi::OsStr;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use rustix::fs::{OFlags, RenameFlags, renameat_with};
+use rustix::fs::OFlags;
 
 use super::own;
 
@@ -14,12 +13,4 @@ pub(super) const HELD: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFla
 
 pub(super) fn open_own(path: &Path) -> io::Result<OwnedFd> {
     own::walk(path)
-}
-
-pub(super) fn rename_to_free(
-    directory: &OwnedFd,
-    old: &OsStr,
-    new: &OsStr,
-) -> rustix::io::Result<()> {
-    renameat_with(directory, old, directory, new, RenameFlags::NOREPLACE)
 }
