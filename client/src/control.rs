@@ -12,6 +12,7 @@ use std::thread;
 use std::time::Duration;
 
 use freemkvd_proto::status::Status;
+use freemkvd_proto::waits::{Waits, Why};
 use freemkvd_proto::{AbortStream, Command, ErrorCode, Failure, Kind, Reply, SetWeight};
 use interprocess::local_socket::Stream;
 
@@ -24,6 +25,9 @@ const DRAIN: &str = "drain freemkvd at";
 
 /// What [`Control::abort`] does.
 const ABORT: &str = "abort a stream of freemkvd at";
+
+/// What [`Control::why`] does.
+const WHY: &str = "ask where a stream's time went of freemkvd at";
 
 /// A connection for control requests.
 #[derive(Debug)]
@@ -114,6 +118,20 @@ impl Control {
         }
     }
 
+    /// Where the time of a stream went, also if it has ended within a day in this daemon.
+    ///
+    /// # Errors
+    /// [`Error::Failed`]: there is no such stream, or the daemon is too old to know this request (protocol
+    /// version 6); else as [`status`](Self::status).
+    pub fn why(&mut self, stream: u64) -> Result<Waits, Error> {
+        self.knows(Kind::Why, WHY)?;
+        match self.request(Command::Why(Why { stream }))? {
+            Reply::Waits(waits) => Ok(waits),
+            Reply::Failed(failure) => Err(self.failed(WHY, failure)),
+            other => Err(self.nonsense(&other)),
+        }
+    }
+
     fn knows(&self, kind: Kind, operation: &'static str) -> Result<(), Error> {
         if self.version >= kind.since() {
             return Ok(());
@@ -178,7 +196,7 @@ impl Control {
 /// Whether more may be asked after this answer (rule 2).
 fn goes_on(reply: &Reply) -> bool {
     match reply {
-        Reply::StatusReport(_) | Reply::FullReport(_) | Reply::Done => true,
+        Reply::StatusReport(_) | Reply::FullReport(_) | Reply::Waits(_) | Reply::Done => true,
         // Refused, and nothing else: the connection is as it was.
         Reply::Failed(Failure { code: ErrorCode(500..=599), .. }) => true,
         _ => false,

@@ -208,7 +208,9 @@ fn no_space(seen: &Snapshot, on: &str) -> String {
 /// end of a path says more than its beginning.
 const PATH_BYTES_SHOWN: usize = 512;
 
-fn shown(path: &str) -> String {
+/// The end of a path, if it is very long.
+#[must_use]
+pub fn shown(path: &str) -> String {
     let excess = path.len().saturating_sub(PATH_BYTES_SHOWN);
     match (excess..path.len()).find(|at| path.is_char_boundary(*at)) {
         Some(at) if at > 0 => format!("...{}", &path[at..]),

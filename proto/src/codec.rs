@@ -112,6 +112,7 @@ impl Command {
             Self::Drain => Kind::Drain,
             Self::OpenFile(_) => Kind::OpenFile,
             Self::AbortStream(_) => Kind::AbortStream,
+            Self::Why(_) => Kind::Why,
             Self::OpenGiven(_) => Kind::OpenGiven,
         }
     }
@@ -133,6 +134,7 @@ impl Command {
             Self::OpenResumable(body) => encode(kind, sequence, body),
             Self::OpenFile(body) => encode(kind, sequence, body),
             Self::AbortStream(body) => encode(kind, sequence, body),
+            Self::Why(body) => encode(kind, sequence, body),
             Self::OpenGiven(body) => encode(kind, sequence, body),
             Self::Flush | Self::Sync | Self::Finish | Self::Abort | Self::Status | Self::Drain => {
                 Ok(Header::new(kind, 0, sequence)?.encode().to_vec())
@@ -163,6 +165,7 @@ impl Command {
             Kind::OpenResumable => Self::OpenResumable(decode(kind, body)?),
             Kind::OpenFile => Self::OpenFile(decode(kind, body)?),
             Kind::AbortStream => Self::AbortStream(decode(kind, body)?),
+            Kind::Why => Self::Why(decode(kind, body)?),
             Kind::OpenGiven => Self::OpenGiven(decode(kind, body)?),
             Kind::Drain => Self::Drain,
             _ => {
@@ -186,6 +189,7 @@ impl Reply {
             Self::GoingAway(_) => Kind::GoingAway,
             Self::StatusReport(_) => Kind::StatusReport,
             Self::FullReport(_) => Kind::FullReport,
+            Self::Waits(_) => Kind::Waits,
             Self::Done => Kind::Done,
             Self::Resumable => Kind::Resumable,
             Self::Resumed(_) => Kind::Resumed,
@@ -207,6 +211,7 @@ impl Reply {
             Self::StatusReport(body) => encode(kind, sequence, body),
             Self::FullReport(body) => encode(kind, sequence, &(body, Since6::of(body))),
             Self::Resumed(body) => encode(kind, sequence, body),
+            Self::Waits(body) => encode(kind, sequence, body),
             Self::Synced | Self::Aborted | Self::Done | Self::Resumable => {
                 Ok(Header::new(kind, 0, sequence)?.encode().to_vec())
             }
@@ -236,6 +241,7 @@ impl Reply {
                 }
                 Self::FullReport(status)
             }
+            Kind::Waits => Self::Waits(decode(kind, body)?),
             Kind::Done => Self::Done,
             Kind::Resumable => Self::Resumable,
             Kind::Resumed => Self::Resumed(decode(kind, body)?),

@@ -54,6 +54,8 @@ pub enum Kind {
     Drain = 0x42,
     /// Gives up a stream of another connection.
     AbortStream = 0x43,
+    /// Asks where the time of a stream went.
+    Why = 0x44,
     /// Answers `Open`.
     Opened = 0x81,
     /// The watermarks.
@@ -78,6 +80,8 @@ pub enum Kind {
     Done = 0xC1,
     /// Answers `Status` with what later versions have brought, too.
     FullReport = 0xC2,
+    /// Answers `Why`.
+    Waits = 0xC3,
 }
 
 impl Kind {
@@ -101,6 +105,7 @@ impl Kind {
         Self::SetWeight,
         Self::Drain,
         Self::AbortStream,
+        Self::Why,
         Self::Opened,
         Self::Progress,
         Self::Synced,
@@ -113,6 +118,7 @@ impl Kind {
         Self::StatusReport,
         Self::Done,
         Self::FullReport,
+        Self::Waits,
     ];
 
     /// The kind of this number.
@@ -129,6 +135,7 @@ impl Kind {
             Self::OpenFile | Self::AbortStream => 4,
             Self::OpenGiven => 5,
             Self::FullReport => 6,
+            Self::Why | Self::Waits => 7,
             _ => 2,
         }
     }

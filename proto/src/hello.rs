@@ -22,7 +22,8 @@ pub const VERSION_LOWEST: u16 = 2;
 /// | 4 | files that get their name when they are complete; what becomes of others; aborting by a request |
 /// | 5 | files that the client has opened itself |
 /// | 6 | a status report with what its muxers' users are called |
-pub const VERSION_HIGHEST: u16 = 6;
+/// | 7 | where the time of a stream went |
+pub const VERSION_HIGHEST: u16 = 7;
 
 /// The client's opening: which versions it speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,11 +149,11 @@ mod tests {
         );
         assert_eq!(
             DaemonHello::Accepted { version: 2 }.encode(),
-            *b"FREEMKVD\x02\0\x02\0\x06\0\0\0"
+            *b"FREEMKVD\x02\0\x02\0\x07\0\0\0"
         );
         assert_eq!(
             DaemonHello::refuse(ErrorCode::VERSION).encode(),
-            *b"FREEMKVD\0\0\x02\0\x06\0\x65\0"
+            *b"FREEMKVD\0\0\x02\0\x07\0\x65\0"
         );
     }
 

@@ -171,6 +171,7 @@
 //! | `Status` | empty | `StatusReport` |
 //! | `SetWeight` | [`SetWeight`]: a stream and its new weight | `Done`, or `Failed` with a code of the 500s, after which the connection goes on |
 //! | `Drain` | empty | `Done`, and then the daemon stops as by `SIGTERM`; since version 3 |
+//! | `Why` | [`waits::Why`]: a stream | `Waits`, or `Failed` as above; of streams that ended within a day, too; since version 7 |
 //! | `AbortStream` | [`AbortStream`] | `Done` at once, whatever its device does; the stream's own client gets `Failed` with [`ErrorCode::ABORTED`]; since version 4 |
 //!
 //! A weight is one of [`limits::WEIGHTS`]. Who may change that of a stream, and abort one: the user who writes it, the
@@ -193,6 +194,7 @@
 //! | `GoingAway` | [`GoingAway`] | the daemon is about to stop; it drains what it has accepted |
 //! | `StatusReport` | [`status::Status`] | a snapshot from the daemon's memory; up to version 5 |
 //! | `FullReport` | [`status::Status`], [`status::Since6`] | the same since version 6 |
+//! | `Waits` | [`waits::Waits`] | since version 7: where the time of the stream went |
 //! | `Done` | empty | the request with nothing else to tell has taken effect |
 //!
 //! # Watermarks
@@ -226,8 +228,8 @@
 //! and a status report with what the kernel counts. 3 brought `Resume`, and with it [`Kind::since`]: on a
 //! connection of version 2 its kinds are unknown, and a suspended stream is shown as idle. 4 brought `OpenFile`
 //! and `AbortStream`; to older versions a stream without space is shown as throttled. 5 brought `OpenGiven`.
-//! 6 brought `FullReport`, which grows by a block for each version that has more to tell. See
-//! [`hello::VERSION_HIGHEST`].
+//! 6 brought `FullReport`, which grows by a block for each version that has more to tell. 7
+//! brought `Why`. See [`hello::VERSION_HIGHEST`].
 
 mod code;
 mod codec;
@@ -237,6 +239,7 @@ pub mod limits;
 pub mod message;
 pub mod socket;
 pub mod status;
+pub mod waits;
 
 pub use code::ErrorCode;
 pub use codec::{Decoder, Step};

@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ErrorCode, status::Status};
+use crate::ErrorCode;
+use crate::status::Status;
+use crate::waits::{Waits, Why};
 
 /// A path as bytes: what the file system holds on Unix, UTF-8 elsewhere. At most
 /// [`crate::limits::PATH_BYTES_MAX`] bytes, absolute.
@@ -374,6 +376,8 @@ pub enum Command {
     OpenFile(OpenFile),
     /// Gives up a stream of another connection.
     AbortStream(AbortStream),
+    /// Asks where the time of a stream went.
+    Why(Why),
     /// Opens the connection's stream on a file that comes with it.
     OpenGiven(OpenGiven),
 }
@@ -399,6 +403,8 @@ pub enum Reply {
     StatusReport(Status),
     /// The same since version 6.
     FullReport(Status),
+    /// Answers `Why`.
+    Waits(Waits),
     /// Answers `SetWeight`, `Drain` and `AbortStream`.
     Done,
     /// Says that the stream can be resumed.

@@ -38,3 +38,4 @@ mod traces;
 mod waiting;
 mod wedged;
 mod weights;
+mod why;

@@ -284,6 +284,13 @@ impl Session<'_> {
                 self.shared.aborts.lock().unwrap().push(abort.stream);
                 self.answer(sequence, &answer)
             }
+            Command::Why(why) if why.stream == 1 => {
+                self.answer(sequence, &Reply::Waits(crate::why::waits()))
+            }
+            Command::Why(_) => {
+                let failure = Failure::new(ErrorCode::NO_SUCH_STREAM, "there is no such stream");
+                self.answer(sequence, &Reply::Failed(failure))
+            }
             Command::OpenFile(file) => {
                 self.shared.openings.lock().unwrap().push((file.publish, file.leftover));
                 self.open(file.open, file.token.is_some())

@@ -8,6 +8,7 @@ mod fake_daemon;
 mod status;
 mod usage;
 mod weight;
+mod why;
 mod write;
 
 use std::path::Path;

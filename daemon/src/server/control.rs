@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use freemkvd_proto::limits::WEIGHTS;
+use freemkvd_proto::waits::Waits;
 use freemkvd_proto::{Command, ErrorCode, Failure, Kind, Reply, SetWeight};
 use tokio::time::timeout;
 use tracing::{info, warn};
@@ -14,6 +15,7 @@ use super::{Server, pace};
 use crate::access::{Peer, Rights};
 use crate::config::Span;
 use crate::ledger::Outcome;
+use crate::status;
 use crate::user;
 use crate::writer::Record;
 
@@ -66,7 +68,10 @@ pub(super) async fn run(
 
 /// True for a command that is about the daemon and not about a stream of this connection.
 pub(super) fn is_request(command: &Command) -> bool {
-    matches!(command.kind(), Kind::Status | Kind::SetWeight | Kind::Drain | Kind::AbortStream)
+    matches!(
+        command.kind(),
+        Kind::Status | Kind::Why | Kind::SetWeight | Kind::Drain | Kind::AbortStream
+    )
 }
 
 /// The answer to a request; or what to tell a client that may not ask here, or anything of that kind.
@@ -84,7 +89,8 @@ fn answer(
                 false => Reply::StatusReport(status),
             }
         }
-        Command::Status => {
+        Command::Why(why) if asking.rights.status => waits(server, why.stream),
+        Command::Status | Command::Why(_) => {
             let access = &server.config().access;
             return Err(access.refusal(&asking.peer, "ask freemkvd for its status"));
         }
@@ -93,6 +99,19 @@ fn answer(
         Command::AbortStream(abort) => done(abort_stream(server, asking, abort.stream)),
         _ => return Err(not_a_request()),
     })
+}
+
+fn waits(server: &Server, stream: u64) -> Reply {
+    match server.streams.waits(stream, server.shop.clock.now()) {
+        Some(waits) => Reply::Waits(Waits { path: status::shown(&waits.path), ..waits }),
+        None => Reply::Failed(Failure::new(
+            ErrorCode::NO_SUCH_STREAM,
+            format!(
+                "there is no stream {stream}, and none of that number has ended within a day in this daemon; \
+                 freemkvctl status shows those that are open"
+            ),
+        )),
+    }
 }
 
 fn done(result: Result<(), Failure>) -> Reply {

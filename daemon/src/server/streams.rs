@@ -1,13 +1,14 @@
 //! Which streams there are: open ones, and for a while those that came to a bad end, so that somebody
 //! who looks in the morning still sees them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use freemkvd_proto::Token;
 use freemkvd_proto::status::StreamState;
+use freemkvd_proto::waits::Waits;
 
 use crate::access::Crowded;
 use crate::budget::StreamId;
@@ -21,11 +22,19 @@ const ENDED_MAX: usize = 64;
 /// The same for all users. There are a few, or somebody has a range of numbers; then each has less.
 const ALL_ENDED_MAX: usize = 1024;
 
+/// For how long it is known where the time of a stream went that has ended.
+const TOLD_FOR: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Of how many such streams: many times what a host rips in a day, and about 1 MiB.
+const TOLD_MAX: usize = 1024;
+
 /// See the module's documentation.
 #[derive(Default)]
 pub struct Streams {
     by_id: Mutex<BTreeMap<StreamId, Arc<Record>>>,
     last: AtomicU64,
+    /// Where the time of those went that are forgotten here, and when they ended; the oldest first.
+    told: Mutex<VecDeque<(Duration, Waits)>>,
 }
 
 impl Streams {
@@ -83,8 +92,37 @@ impl Streams {
             }
         }
         gone.extend(too_many(kept.into_values().collect()));
-        by_id.retain(|id, _| !gone.contains(id));
+        let forgotten: Vec<_> = gone.iter().filter_map(|id| by_id.remove(id)).collect();
+        drop(by_id);
+        self.tell_later(&forgotten, now);
         gone
+    }
+
+    fn tell_later(&self, forgotten: &[Arc<Record>], now: Duration) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        for record in forgotten {
+            let seen = record.snapshot();
+            if let (true, Some(ended)) = (seen.was_opened, seen.ended) {
+                told.push_back((ended, record.waits()));
+            }
+        }
+        let is_old = |ended: Duration| now.saturating_sub(ended) >= TOLD_FOR;
+        told.retain(|(ended, _)| !is_old(*ended));
+        let excess = told.len().saturating_sub(TOLD_MAX);
+        told.drain(..excess);
+    }
+
+    /// Where the time of this stream went, also if it has ended within a day.
+    #[must_use]
+    pub fn waits(&self, id: StreamId, now: Duration) -> Option<Waits> {
+        let record = self.lock().get(&id).cloned();
+        if let Some(record) = record {
+            return Some(record.waits());
+        }
+        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let (ended, waits) = told.iter().find(|(_, waits)| waits.stream == id)?;
+        let ended_seconds_ago = Some(now.saturating_sub(*ended).as_secs());
+        Some(Waits { ended_seconds_ago, ..waits.clone() })
     }
 
     /// The daemon before had a stream of this number; new ones get higher ones.

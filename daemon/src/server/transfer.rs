@@ -379,7 +379,7 @@ async fn receive_command(
         };
         match answer {
             Room::Granted => break,
-            Room::Full => room.notified().await,
+            Room::Full => for_room(record, room).await,
             Room::Closed => return Err(Stopped::Closed),
         }
     }
@@ -426,6 +426,13 @@ async fn receive_write(
     Ok(())
 }
 
+/// The queue is full. What wakes it may also be something else.
+async fn for_room(record: &Record, room: &Notify) {
+    record.refused(true);
+    room.notified().await;
+    record.refused(false);
+}
+
 /// A segment that is being filled. If the connection ends or the task is dropped in the middle, what
 /// was in it before goes back to the queue: it was accepted.
 struct Filling<'a> {
@@ -454,7 +461,7 @@ impl<'a> Filling<'a> {
                     return Ok(Self { queue, segment, accepted_len, done: false });
                 }
                 Err(Room::Closed) => return Err(Stopped::Closed),
-                Err(_) => room.notified().await,
+                Err(_) => for_room(record, room).await,
             }
         }
     }

@@ -161,6 +161,7 @@ impl Commands {
             | Command::OpenFile(_)
             | Command::OpenGiven(_)
             | Command::AbortStream(_)
+            | Command::Why(_)
             | Command::Resume(_)
             | Command::Status
             | Command::SetWeight(_)
@@ -242,6 +243,7 @@ fn begins_a_connection(command: &Command) -> bool {
             | Kind::SetWeight
             | Kind::Drain
             | Kind::AbortStream
+            | Kind::Why
     )
 }
 

@@ -3,6 +3,7 @@
 
 mod outgoing;
 mod restart;
+mod waits;
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -25,6 +26,7 @@ use crate::foreign::Mapped;
 use crate::rate::Rate;
 use crate::stream::ladder::Rung;
 use crate::stream::marks::Marks;
+use crate::stream::waits::Clocked;
 use crate::user::UserId;
 
 /// Who is at the other end, where the platform tells.
@@ -98,6 +100,11 @@ struct Inner {
     ended: Option<Duration>,
     rate_in: Rate,
     rate_out: Rate,
+    clocked: Clocked,
+    /// Its thread looks for something to do.
+    is_asking: bool,
+    /// Its connection has something for the queue, which has no room.
+    is_refused: bool,
 }
 
 impl Inner {
@@ -184,6 +191,9 @@ impl Record {
             ended: None,
             rate_in: Rate::default(),
             rate_out: Rate::default(),
+            clocked: Clocked::new(clock.now()),
+            is_asking: false,
+            is_refused: false,
         };
         Self {
             id,
@@ -279,7 +289,9 @@ impl Record {
 
     /// A command is in the queue.
     pub fn accept(&self, sequence: u64, bytes: u64) {
-        self.lock().marks.accept(sequence, bytes);
+        let mut inner = self.lock();
+        inner.marks.accept(sequence, bytes);
+        self.recount(&mut inner);
     }
 
     /// How often the muxer has moved and patched.
@@ -313,7 +325,9 @@ impl Record {
     /// The budget has nothing for it now.
     pub fn throttled(&self, hold: Hold) {
         self.set_activity(Activity::Throttled);
-        self.lock().hold = Some(hold);
+        let mut inner = self.lock();
+        inner.hold = Some(hold);
+        self.recount(&mut inner);
     }
 
     /// There is no space for what it has to write, at least so many bytes; it gives up then.
@@ -330,20 +344,24 @@ impl Record {
             inner.since = self.clock.now();
             inner.hold = None;
             inner.no_space = None;
+            self.recount(&mut inner);
         }
     }
 
     /// Runs one blocking call, which begins at `begun`, under its name, so that status can tell who hangs where.
     pub fn calling<T>(&self, name: &'static str, begun: Duration, call: impl FnOnce() -> T) -> T {
-        self.lock().call = Some((name, begun));
+        self.in_call(Some((name, begun)));
         let result = call();
-        self.lock().call = None;
+        self.in_call(None);
         result
     }
 
     /// Every command up to `sequence` was handed to the kernel.
     pub fn written(&self, sequence: u64, bytes: u64) {
-        self.lock().marks.write(sequence, bytes);
+        let mut inner = self.lock();
+        inner.marks.write(sequence, bytes);
+        self.recount(&mut inner);
+        drop(inner);
         self.wake();
     }
 
@@ -427,6 +445,7 @@ impl Record {
         let mut inner = self.lock();
         inner.answers.extend(last);
         inner.ended = Some(self.clock.now());
+        self.recount(&mut inner);
         inner.device = None;
         inner.charged_bytes = 0;
         inner.kernel_dirty_bytes = None;
@@ -456,6 +475,9 @@ impl Record {
         let (accepted, cleaned) = (inner.marks.progress().accepted.bytes, inner.cleaned_bytes);
         inner.rate_in.sample(now, accepted);
         inner.rate_out.sample(now, cleaned);
+        if inner.ended.is_none() {
+            inner.clocked.look(now);
+        }
     }
 
     /// A copy of what status shows.

@@ -94,12 +94,16 @@ impl<'a> Writer<'a> {
             // A turn that it has is to be used; what it gathers is for the next one.
             if self.account().takes_turns() {
                 match self.account().is_active() {
-                    false => self.record.queue.gather(self.gather_bytes(), GATHER_TIME),
+                    false => {
+                        let bytes = self.gather_bytes();
+                        self.record.asking(|queue| queue.gather(bytes, GATHER_TIME));
+                    }
                     true if self.is_silent(TURN_PATIENCE) => self.give_up_turn()?,
                     true => {}
                 }
             }
-            match self.record.queue.pop(self.patience()) {
+            let patience = self.patience();
+            match self.record.asking(|queue| queue.pop(patience)) {
                 Next::Job(job) => {
                     self.record.set_activity(Activity::Writing);
                     let finished = self.execute(&job)?;

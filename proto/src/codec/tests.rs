@@ -9,6 +9,7 @@ use crate::message::*;
 use crate::status::{
     Budget, DaemonState, Device, DeviceState, Status, Stream, StreamError, StreamState, WaitingFor,
 };
+use crate::waits::{Cause, Part, Waits, Why};
 
 fn every_command() -> Vec<Command> {
     vec![
@@ -62,6 +63,7 @@ fn every_command() -> Vec<Command> {
             leftover: Leftover::Remove,
         }),
         Command::AbortStream(AbortStream { stream: 7 }),
+        Command::Why(Why { stream: 7 }),
         Command::OpenGiven(OpenGiven {
             token: Some(Token(*b"0123456789abcdef")),
             label: WirePath(b"/rips/a.mkv".to_vec()),
@@ -119,8 +121,31 @@ fn every_reply() -> Vec<Reply> {
             shared: true,
             watched: false,
         }),
+        Reply::Waits(waits()),
         Reply::StatusReport(status()),
     ]
+}
+
+fn waits() -> Waits {
+    let part = Part {
+        cause: Cause::DeviceBudget,
+        ns: 300,
+        held_ns: 200,
+        recent_ns: 100,
+        recent_held_ns: 0,
+    };
+    Waits {
+        stream: 7,
+        path: "/rips/a.mkv".into(),
+        client_pid: Some(77),
+        ended_seconds_ago: None,
+        error: None,
+        lifetime_ns: 300,
+        recent_ns: 100,
+        now: Cause::DeviceBudget,
+        now_ns: 1,
+        parts: vec![part],
+    }
 }
 
 fn status() -> Status {
@@ -186,7 +211,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Header `kind flags length sequence`, then the body, of versions 2 to 5. They do not change any more.
+/// Header `kind flags length sequence`, then the body. They do not change any more.
 const GOLDEN: &[&str] = &[
     "010000001300000009000000000000000b2f726970732f612e6d6b760101ac02006400",
     "010000001500000009000000000000000b2f726970732f612e6d6b76000001ac02e8070100",
@@ -205,6 +230,7 @@ const GOLDEN: &[&str] = &[
     "0c000000210000000900000000000000303132333435363738396162636465660b2f726970732f612e6d6b760100006400",
     "0d000000140000000900000000000000000b2f726970732f612e6d6b7601000064000102",
     "4300000001000000090000000000000007",
+    "4400000001000000090000000000000007",
     "0e0000002500000009000000000000000130313233343536373839616263646566\
      0b2f726970732f612e6d6b76010001ac02006400",
     "810000000b00000009000000000000000700808080108080802001",
@@ -217,6 +243,7 @@ const GOLDEN: &[&str] = &[
     "c1000000000000000900000000000000",
     "88000000000000000900000000000000",
     "8900000007000000090000000000000007808080100100",
+    "c30000001e0000000900000000000000070b2f726970732f612e6d6b76014d0000ac026404010104ac02c8016400",
 ];
 
 #[test]
@@ -296,7 +323,8 @@ fn what_a_version_brought_is_unknown_to_those_before() {
     assert_eq!(newer, [Kind::OpenFile, Kind::AbortStream]);
     assert_eq!(of(5).collect::<Vec<_>>(), [&Kind::OpenGiven]);
     assert_eq!(of(6).collect::<Vec<_>>(), [&Kind::FullReport]);
-    assert_eq!(of(2).count() + new.len() + newer.len() + 2, Kind::ALL.len());
+    assert_eq!(of(7).collect::<Vec<_>>(), [&Kind::Why, &Kind::Waits]);
+    assert_eq!(of(2).count() + new.len() + newer.len() + 4, Kind::ALL.len());
     let with = |state| {
         let mut status = status();
         status.streams[0].state = state;

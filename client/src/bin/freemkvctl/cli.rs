@@ -15,6 +15,7 @@ Examples:
   freemkvctl status                      what every rip is doing
   freemkvctl status --watch              the same, again each second
   freemkvctl status --json | jq .streams
+  freemkvctl why 3                       what stream 3 spends its time on
   dd if=/dev/sr0 bs=1M | freemkvctl write /srv/rips/disc.iso --size-hint 50GiB
   freemkvctl weight 3 300                stream 3 gets three times its part
   freemkvctl abort 3                     give stream 3 up, whatever its disk does
@@ -53,6 +54,7 @@ pub(crate) enum Subcommand {
     Drain(DrainOptions),
     Status(StatusOptions),
     Weight(WeightOptions),
+    Why(WhyOptions),
     Write(WriteOptions),
 }
 
@@ -136,6 +138,30 @@ pub(crate) struct WeightOptions {
     /// Its new weight, 10 to 1000; streams begin with 100
     #[arg(value_parser = weight())]
     pub(crate) weight: u32,
+}
+
+/// Say where the time of a stream went, and how much of it its muxer was held up.
+///
+/// The daemon counts what each stream does at every moment of its life, so the parts add up to the whole. It
+/// tells that of streams that have ended within a day, too, as long as it has not been restarted.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Columns:
+  FOR              how long in the stream's life, and how much of it
+  MUXER HELD UP    as much of that as the muxer waited for the daemon: its queue was full, half of
+                   the memory that it shares was on its way, or it waited for an open, sync or finish
+  LATELY, HELD UP  the same of the last 30 to 60 seconds
+
+The exit code is 0 if the stream is known, 2 for wrong usage, 3 if there is no daemon, 1 otherwise.")]
+pub(crate) struct WhyOptions {
+    /// The stream's number, the first column of `freemkvctl status`
+    pub(crate) stream: u64,
+    /// Print JSON: in one line, or indented on a terminal
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Leave out the titles of the columns
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) no_header: bool,
 }
 
 /// Write standard input to a file, through the daemon, and make it durable.

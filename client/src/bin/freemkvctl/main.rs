@@ -14,6 +14,7 @@ mod table;
 mod units;
 mod waiting;
 mod weight;
+mod why;
 mod write;
 
 use std::process::ExitCode;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         Subcommand::Drain(_) => drain::run(socket),
         Subcommand::Status(options) => status::run(socket, options),
         Subcommand::Weight(options) => weight::run(socket, options),
+        Subcommand::Why(options) => why::run(socket, options),
         Subcommand::Write(options) => write::run(socket, options),
     };
     match outcome {

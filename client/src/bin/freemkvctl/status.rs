@@ -67,13 +67,13 @@ fn picture(
 
 /// Whether anybody reads on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Reader {
+pub(crate) enum Reader {
     There,
     /// As `head` is after its lines, which is no failure.
     Gone,
 }
 
-fn print(text: &str) -> Result<Reader, Failed> {
+pub(crate) fn print(text: &str) -> Result<Reader, Failed> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Ok(()) => Ok(Reader::There),

@@ -33,6 +33,10 @@ pub(super) fn aborted(abort: AbortStream) -> Reply {
 fn done_with(stream: u64) -> Reply {
     match stream {
         7 => Reply::Done,
-        _ => Reply::Failed(Failure::new(ErrorCode::NO_SUCH_STREAM, "no such stream here")),
+        _ => unknown(),
     }
+}
+
+pub(super) fn unknown() -> Reply {
+    Reply::Failed(Failure::new(ErrorCode::NO_SUCH_STREAM, "no such stream here"))
 }

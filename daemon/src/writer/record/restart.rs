@@ -138,6 +138,7 @@ impl Record {
         if inner.activity == Activity::Suspended {
             inner.activity = Activity::Idle;
             inner.since = self.clock.now();
+            self.recount(&mut inner);
         }
         Some(inner.restart.was_watched)
     }

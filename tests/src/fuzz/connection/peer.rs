@@ -218,7 +218,7 @@ impl Told {
         let is_over = self.finished.is_some() || self.is_aborted || self.failure.is_some();
         let is_request = matches!(
             reply.kind(),
-            Kind::StatusReport | Kind::FullReport | Kind::Done | Kind::Failed
+            Kind::StatusReport | Kind::FullReport | Kind::Waits | Kind::Done | Kind::Failed
         );
         assert!(!is_over || is_request, "{reply:?} after the last answer of {self:?}");
         match reply {
@@ -240,7 +240,12 @@ impl Told {
             Reply::Aborted => self.is_aborted = true,
             Reply::Failed(failure) => self.failure = Some(failure.clone()),
             Reply::GoingAway(_) => self.is_going_away = true,
-            Reply::Synced | Reply::StatusReport(_) | Reply::FullReport(_) | Reply::Done => {}
+            Reply::Synced | Reply::Done => {}
+            Reply::StatusReport(_) | Reply::FullReport(_) => {}
+            Reply::Waits(waits) => {
+                let sum: u64 = waits.parts.iter().map(|part| part.ns).sum();
+                assert_eq!(sum, waits.lifetime_ns, "the parts add up to the whole: {waits:?}");
+            }
         }
     }
 

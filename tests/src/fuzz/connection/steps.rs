@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use arbitrary::{Result, Unstructured};
 use freemkvd_proto::hello::{ClientHello, VERSION_HIGHEST};
+use freemkvd_proto::waits::Why;
 use freemkvd_proto::{
     AbortStream, Command, Header, Kind, Resume, Seek, SetLen, SetWeight, Token, Transfer,
     WriteSlots, WriteZeroes,
@@ -313,7 +314,8 @@ impl<'a> Run<'a> {
             100..180 => {
                 Command::SetWeight(SetWeight { stream, weight: input.arbitrary::<u16>()?.into() })
             }
-            180..=254 => Command::AbortStream(AbortStream { stream }),
+            180..240 => Command::AbortStream(AbortStream { stream }),
+            240..=254 => Command::Why(Why { stream }),
             _ => Command::Drain,
         };
         let frame = command.encode(input.arbitrary()?).expect("it fits a frame");

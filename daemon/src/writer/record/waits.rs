@@ -1,0 +1,109 @@
+//! What the time of a stream goes to, from what its connection and its thread say they do.
+
+use std::time::Duration;
+
+use freemkvd_proto::limits::SLOT_BYTES;
+use freemkvd_proto::waits::{Cause, Waits};
+
+use super::{Activity, Inner, Record};
+use crate::budget::Hold;
+use crate::storage::CALLS;
+use crate::writer::queue::Queue;
+
+impl Record {
+    /// Has its thread look into the queue for something to do, which may take a while.
+    pub fn asking<T>(&self, look: impl FnOnce(&Queue) -> T) -> T {
+        self.set_asking(true);
+        let found = look(&self.queue);
+        self.set_asking(false);
+        found
+    }
+
+    fn set_asking(&self, is_asking: bool) {
+        let mut inner = self.lock();
+        inner.is_asking = is_asking;
+        self.recount(&mut inner);
+    }
+
+    /// Whether its connection has something for the queue, which has no room.
+    pub fn refused(&self, is_refused: bool) {
+        let mut inner = self.lock();
+        inner.is_refused = is_refused;
+        self.recount(&mut inner);
+    }
+
+    pub(super) fn in_call(&self, call: Option<(&'static str, Duration)>) {
+        let mut inner = self.lock();
+        inner.call = call;
+        self.recount(&mut inner);
+    }
+
+    /// What it does may have changed.
+    pub(super) fn recount(&self, inner: &mut Inner) {
+        let (cause, is_held) = (cause(inner), is_held(inner));
+        inner.clocked.goes_to(cause, is_held, self.clock.now());
+    }
+
+    /// Where its time went.
+    #[must_use]
+    pub fn waits(&self) -> Waits {
+        let now = self.clock.now();
+        let inner = self.lock();
+        let report = inner.clocked.report(inner.ended.unwrap_or(now));
+        Waits {
+            stream: self.id,
+            path: self.path.display().to_string(),
+            client_pid: self.client.pid,
+            ended_seconds_ago: inner.ended.map(|ended| now.saturating_sub(ended).as_secs()),
+            error: inner.failure.as_ref().map(|failure| failure.message.clone()),
+            ..report
+        }
+    }
+}
+
+fn cause(inner: &Inner) -> Cause {
+    match inner.activity {
+        Activity::Suspended => return Cause::Restart,
+        Activity::Failed | Activity::Aborted | Activity::Abandoned => return Cause::Ending,
+        // For those the calls in between are on the way to what it waits for.
+        Activity::NoSpace => return Cause::Space,
+        Activity::Opening => return Cause::Opening,
+        _ => {}
+    }
+    if inner.is_asking {
+        return Cause::Muxer;
+    }
+    match inner.call.map(|(name, _)| name) {
+        Some(name) if name == CALLS.write => return Cause::Write,
+        _ if matches!(inner.activity, Activity::Syncing | Activity::Finishing) => {
+            return Cause::Sync;
+        }
+        Some(name) if name == "sync_file_range" || name == CALLS.drain || name == CALLS.sync => {
+            return Cause::Writeback;
+        }
+        _ => {}
+    }
+    match (inner.activity, inner.hold, inner.call) {
+        (Activity::Throttled, Some(Hold::Turn), _) => Cause::Turn,
+        (Activity::Throttled, Some(Hold::Sick), _) => Cause::SickDevice,
+        (Activity::Throttled, Some(Hold::Total), _) => Cause::TotalBudget,
+        (Activity::Throttled, ..) => Cause::DeviceBudget,
+        (.., Some(_)) => Cause::Call,
+        (.., None) => Cause::Daemon,
+    }
+}
+
+/// As [`freemkvd_proto::waits::Part::held_ns`] says.
+fn is_held(inner: &Inner) -> bool {
+    let progress = inner.marks.progress();
+    let to_write_bytes = progress.accepted.bytes - progress.written.bytes;
+    let is_full = inner.slots.as_ref().is_some_and(|slots| {
+        let slots_bytes = u64::from(slots.count()) * u64::from(SLOT_BYTES);
+        to_write_bytes > 0 && to_write_bytes >= slots_bytes / 2
+    });
+    match inner.activity {
+        Activity::Opening | Activity::Syncing | Activity::Finishing | Activity::Suspended => true,
+        Activity::Failed | Activity::Aborted | Activity::Abandoned => false,
+        _ => inner.is_refused || is_full,
+    }
+}
