@@ -444,8 +444,8 @@ impl Record {
         self.queue.close();
         let mut inner = self.lock();
         inner.answers.extend(last);
-        inner.ended = Some(self.clock.now());
         self.recount(&mut inner);
+        inner.ended = Some(self.clock.now());
         inner.device = None;
         inner.charged_bytes = 0;
         inner.kernel_dirty_bytes = None;

@@ -38,8 +38,11 @@ impl Record {
         self.recount(&mut inner);
     }
 
-    /// What it does may have changed.
+    /// What it does may have changed. Its connection may come to say so when it has ended.
     pub(super) fn recount(&self, inner: &mut Inner) {
+        if inner.ended.is_some() {
+            return;
+        }
         let (cause, is_held) = (cause(inner), is_held(inner));
         inner.clocked.goes_to(cause, is_held, self.clock.now());
     }
@@ -71,7 +74,8 @@ fn cause(inner: &Inner) -> Cause {
         _ => {}
     }
     if inner.is_asking {
-        return Cause::Muxer;
+        // Where there is more than enough its thread is about to wake up.
+        return if is_full(inner) { Cause::Daemon } else { Cause::Muxer };
     }
     match inner.call.map(|(name, _)| name) {
         Some(name) if name == CALLS.write => return Cause::Write,
@@ -95,15 +99,21 @@ fn cause(inner: &Inner) -> Cause {
 
 /// As [`freemkvd_proto::waits::Part::held_ns`] says.
 fn is_held(inner: &Inner) -> bool {
-    let progress = inner.marks.progress();
-    let to_write_bytes = progress.accepted.bytes - progress.written.bytes;
-    let is_full = inner.slots.as_ref().is_some_and(|slots| {
-        let slots_bytes = u64::from(slots.count()) * u64::from(SLOT_BYTES);
-        to_write_bytes > 0 && to_write_bytes >= slots_bytes / 2
-    });
     match inner.activity {
         Activity::Opening | Activity::Syncing | Activity::Finishing | Activity::Suspended => true,
         Activity::Failed | Activity::Aborted | Activity::Abandoned => false,
-        _ => inner.is_refused || is_full,
+        _ => is_full(inner),
     }
+}
+
+/// Its muxer can't hand over more. Of shared slots a half may be in the muxer's window, so that this is when the
+/// other half is on its way.
+fn is_full(inner: &Inner) -> bool {
+    let progress = inner.marks.progress();
+    let to_write_bytes = progress.accepted.bytes - progress.written.bytes;
+    let is_shared_full = inner.slots.as_ref().is_some_and(|slots| {
+        let slots_bytes = u64::from(slots.count()) * u64::from(SLOT_BYTES);
+        to_write_bytes > 0 && to_write_bytes >= slots_bytes / 2
+    });
+    inner.is_refused || is_shared_full
 }
