@@ -322,40 +322,6 @@ impl Record {
         inner.window_bytes = resident_bytes;
     }
 
-    /// The budget has nothing for it now.
-    pub fn throttled(&self, hold: Hold) {
-        self.set_activity(Activity::Throttled);
-        let mut inner = self.lock();
-        inner.hold = Some(hold);
-        self.recount(&mut inner);
-    }
-
-    /// There is no space for what it has to write, at least so many bytes; it gives up then.
-    pub fn no_space(&self, missing_bytes: u64, until: Duration) {
-        self.set_activity(Activity::NoSpace);
-        self.lock().no_space = Some((missing_bytes, until));
-    }
-
-    /// What the stream is doing from now on.
-    pub fn set_activity(&self, activity: Activity) {
-        let mut inner = self.lock();
-        if inner.activity != activity {
-            inner.activity = activity;
-            inner.since = self.clock.now();
-            inner.hold = None;
-            inner.no_space = None;
-            self.recount(&mut inner);
-        }
-    }
-
-    /// Runs one blocking call, which begins at `begun`, under its name, so that status can tell who hangs where.
-    pub fn calling<T>(&self, name: &'static str, begun: Duration, call: impl FnOnce() -> T) -> T {
-        self.in_call(Some((name, begun)));
-        let result = call();
-        self.in_call(None);
-        result
-    }
-
     /// Every command up to `sequence` was handed to the kernel.
     pub fn written(&self, sequence: u64, bytes: u64) {
         let mut inner = self.lock();

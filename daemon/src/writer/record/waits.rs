@@ -1,4 +1,4 @@
-//! What the time of a stream goes to, from what its connection and its thread say they do.
+//! What a stream does, as its connection and its thread say, and what its time goes to by that.
 
 use std::time::Duration;
 
@@ -11,6 +11,40 @@ use crate::storage::CALLS;
 use crate::writer::queue::Queue;
 
 impl Record {
+    /// The budget has nothing for it now.
+    pub fn throttled(&self, hold: Hold) {
+        self.set_activity(Activity::Throttled);
+        let mut inner = self.lock();
+        inner.hold = Some(hold);
+        self.recount(&mut inner);
+    }
+
+    /// There is no space for what it has to write, at least so many bytes; it gives up then.
+    pub fn no_space(&self, missing_bytes: u64, until: Duration) {
+        self.set_activity(Activity::NoSpace);
+        self.lock().no_space = Some((missing_bytes, until));
+    }
+
+    /// What the stream is doing from now on.
+    pub fn set_activity(&self, activity: Activity) {
+        let mut inner = self.lock();
+        if inner.activity != activity {
+            inner.activity = activity;
+            inner.since = self.clock.now();
+            inner.hold = None;
+            inner.no_space = None;
+            self.recount(&mut inner);
+        }
+    }
+
+    /// Runs one blocking call, which begins at `begun`, under its name, so that status can tell who hangs where.
+    pub fn calling<T>(&self, name: &'static str, begun: Duration, call: impl FnOnce() -> T) -> T {
+        self.in_call(Some((name, begun)));
+        let result = call();
+        self.in_call(None);
+        result
+    }
+
     /// Has its thread look into the queue for something to do, which may take a while.
     pub fn asking<T>(&self, look: impl FnOnce(&Queue) -> T) -> T {
         self.set_asking(true);
