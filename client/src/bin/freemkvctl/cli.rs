@@ -31,7 +31,7 @@ Exit codes:
 
 Environment:
   FREEMKVD_SOCKET  the daemon's socket, where --socket is not given
-  NO_COLOR         no colour, if set to anything";
+  NO_COLOR         no colour, if it is not empty";
 
 /// Ask freemkvd, the write daemon of a rip host.
 ///
@@ -72,13 +72,14 @@ pub(crate) struct DrainOptions {}
 /// What is wrong comes first and in words, then a line for each device and each stream. The answer
 /// comes from the daemon's memory, so it is there at once even when every disk hangs.
 ///
-/// In a terminal that is too narrow some columns are left out; a pipe and --json get everything.
+/// In a terminal that is too narrow, or where COLUMNS says so, some columns are left out; a pipe and --json get everything.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Columns of a device:
   DRAIN            how its dirty pages are written back
   DIRTY, LIMIT     bytes written but not yet on the device, and the most it may have
-  CLEAN/s          what reached the device lately
+  RATE/s           what gets clean while it has something to do
+  KERNEL           what the kernel counts of DIRTY
   P95              95 of 100 extents were written back within this time
 
 Columns of a stream:
