@@ -370,3 +370,38 @@ fn watching_goes_on_without_the_daemon_and_ends_with_ctrl_c() {
     assert_eq!(child.wait().unwrap().code(), Some(0));
     assert_eq!(errors.next().map(Result::unwrap), None, "it is said once");
 }
+
+#[test]
+fn the_columns_that_are_asked_for_come_in_their_order_and_nothing_else_comes() {
+    let daemon = FakeDaemon::start(healthy());
+    let table = |columns: &str, more: &[&str]| {
+        let mut command = freemkvctl(&daemon.socket());
+        command.args(["status", "-o", columns]).args(more);
+        // Too narrow for what is asked for, and none of it goes.
+        let output = command.env("COLUMNS", "40").output().unwrap();
+        assert_eq!((exit_code(&output), stderr(&output)), (0, String::new()));
+        stdout(&output)
+    };
+    let plain = table("window,ID,device,weight,patches,drain,seeks", &["--no-header"]);
+    let first: Vec<_> = plain.lines().next().unwrap().split_whitespace().collect();
+    assert_eq!(first, ["64.0", "MiB", "1", "8:17", "100", "7", "dontcache", "12"], "{plain}");
+    assert_eq!(plain.lines().count(), healthy().streams.len());
+    let exact = table("in,out,waits", &["--bytes"]);
+    let lines: Vec<_> = exact.lines().map(str::trim).collect();
+    assert!(lines[0].starts_with("IN/s") && lines[1].starts_with("75497472"), "{exact}");
+}
+
+#[test]
+fn a_column_that_there_is_not_is_wrong_usage_and_all_are_named() {
+    let daemon = FakeDaemon::start(healthy());
+    for wrong in ["id,colour", "", "id,", "waits for"] {
+        let output = freemkvctl(&daemon.socket()).args(["status", "-o", wrong]).output().unwrap();
+        let said = stderr(&output);
+        assert_eq!(exit_code(&output), 2, "{wrong}: {said}");
+        assert!(said.contains("the columns are id,file,pid,user,state,in,out,"), "{said}");
+        assert!(said.contains("device,drain,weight,window,kernel,seeks,patches"), "{said}");
+    }
+    let both =
+        freemkvctl(&daemon.socket()).args(["status", "-o", "id", "--json"]).output().unwrap();
+    assert_eq!(exit_code(&both), 2);
+}

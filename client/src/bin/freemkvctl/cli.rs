@@ -9,6 +9,8 @@ use clap::{Args, Parser};
 use freemkvd_client::OpenBy;
 use freemkvd_proto::{Leftover, limits};
 
+use crate::report::StreamColumn;
+
 /// Shown below the long help of the whole command.
 const AFTER_HELP: &str = "\
 Examples:
@@ -89,6 +91,9 @@ Columns of a stream:
   DURABLE          on the device for certain
   QUEUED, DIRTY    accepted and not yet written; written and not yet on the device
 
+Columns that -o knows beside those are DEVICE, DRAIN, WEIGHT, WINDOW, KERNEL, SEEKS and PATCHES. It takes
+the first word of each title: in, out, waits.
+
 The exit code is 0 if all is well, 4 if something is degraded, 3 if there is no daemon. With --watch
 it is that of the last answer.")]
 pub(crate) struct StatusOptions {
@@ -99,6 +104,16 @@ pub(crate) struct StatusOptions {
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true)]
     #[arg(default_missing_value = "1", value_parser = interval)]
     pub(crate) watch: Option<Duration>,
+    /// Print of the streams these columns alone, such as id,file,state,device
+    #[arg(
+        short = 'o',
+        long,
+        value_name = "COLUMNS",
+        value_delimiter = ',',
+        conflicts_with = "json"
+    )]
+    #[arg(value_parser = StreamColumn::of)]
+    pub(crate) columns: Option<Vec<StreamColumn>>,
     /// Print sizes and rates as plain numbers of bytes
     #[arg(long, conflicts_with = "json")]
     pub(crate) bytes: bool,

@@ -10,15 +10,20 @@ use crate::units::{Sizes, milliseconds, seconds};
 
 /// How the text is to look.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Look {
+pub(crate) struct Look<'a> {
     pub(crate) screen: Screen,
     pub(crate) sizes: Sizes,
     /// Titles above the columns.
     pub(crate) header: bool,
+    /// Of the streams these columns, and nothing else.
+    pub(crate) columns: Option<&'a [StreamColumn]>,
 }
 
 /// The whole text, each line with its end.
-pub(crate) fn report(status: &Status, look: Look) -> String {
+pub(crate) fn report(status: &Status, look: Look<'_>) -> String {
+    if look.columns.is_some() {
+        return streams(&status.streams, look);
+    }
     let mut text = String::new();
     for line in totals(status, look.sizes) {
         push_line(&mut text, &line, look.screen, false);
@@ -179,7 +184,7 @@ const fn column(title: &'static str, align: Align, rank: u8) -> Column {
     Column { title, align, rank }
 }
 
-fn devices(devices: &[Device], look: Look) -> String {
+fn devices(devices: &[Device], look: Look<'_>) -> String {
     let size = |bytes| Cell::new(look.sizes.bytes(bytes));
     let mut table = Table::new([
         column("DEVICE", Align::Left, 3),
@@ -210,23 +215,60 @@ fn devices(devices: &[Device], look: Look) -> String {
     table.render(look.screen, look.header)
 }
 
-fn streams(streams: &[Stream], look: Look) -> String {
+/// A column of the streams, by its place in the row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct StreamColumn(usize);
+
+/// The first of them are those that are shown when nobody asks for others.
+const SHOWN: usize = 13;
+const STREAM_COLUMNS: [Column; 20] = [
+    column("ID", Align::Right, 0),
+    column("FILE", Align::Flexible, 0),
+    column("PID", Align::Right, 3),
+    column("USER", Align::Left, 7),
+    column("STATE", Align::Left, 0),
+    column("IN/s", Align::Right, 0),
+    column("OUT/s", Align::Right, 0),
+    column("ACCEPTED", Align::Right, 1),
+    column("WRITTEN", Align::Right, 4),
+    column("DURABLE", Align::Right, 0),
+    column("QUEUED", Align::Right, 5),
+    column("DIRTY", Align::Right, 2),
+    column("WAITS FOR", Align::Left, 6),
+    column("DEVICE", Align::Left, 0),
+    column("DRAIN", Align::Left, 0),
+    column("WEIGHT", Align::Right, 0),
+    column("WINDOW", Align::Right, 0),
+    column("KERNEL", Align::Right, 0),
+    column("SEEKS", Align::Right, 0),
+    column("PATCHES", Align::Right, 0),
+];
+
+impl StreamColumn {
+    /// The column of this name: the first word of its title, in small letters or not.
+    pub(crate) fn of(text: &str) -> Result<Self, String> {
+        let place = STREAM_COLUMNS.iter().position(|column| name_of(column) == text.to_lowercase());
+        place.map(Self).ok_or_else(|| {
+            let names: Vec<_> = STREAM_COLUMNS.iter().map(name_of).collect();
+            format!("the columns are {}", names.join(","))
+        })
+    }
+}
+
+fn name_of(column: &Column) -> String {
+    let title = column.title.split([' ', '/']).next().unwrap_or_default();
+    title.to_lowercase()
+}
+
+fn streams(streams: &[Stream], look: Look<'_>) -> String {
     let size = |bytes| Cell::new(look.sizes.bytes(bytes));
-    let mut table = Table::new([
-        column("ID", Align::Right, 0),
-        column("FILE", Align::Flexible, 0),
-        column("PID", Align::Right, 3),
-        column("USER", Align::Left, 7),
-        column("STATE", Align::Left, 0),
-        column("IN/s", Align::Right, 0),
-        column("OUT/s", Align::Right, 0),
-        column("ACCEPTED", Align::Right, 1),
-        column("WRITTEN", Align::Right, 4),
-        column("DURABLE", Align::Right, 0),
-        column("QUEUED", Align::Right, 5),
-        column("DIRTY", Align::Right, 2),
-        column("WAITS FOR", Align::Left, 6),
-    ]);
+    let number = |number: u64| Cell::new(number.to_string());
+    let text = |text: &Option<String>| Cell::new(text.as_deref().unwrap_or("-"));
+    let mut table = Table::new(STREAM_COLUMNS);
+    match look.columns {
+        Some(columns) => table.only(&columns.iter().map(|column| column.0).collect::<Vec<_>>()),
+        None => table.hide_after(SHOWN),
+    }
     for stream in streams {
         let pid = stream.client_pid.map(|pid| pid.to_string());
         table.push([
@@ -243,6 +285,13 @@ fn streams(streams: &[Stream], look: Look) -> String {
             size(stream.queued_bytes),
             size(stream.dirty_bytes),
             Cell::new(waits_for(stream)),
+            text(&stream.device),
+            text(&stream.drain),
+            number(stream.weight.into()),
+            size(stream.window_bytes),
+            stream.kernel_dirty_bytes.map_or_else(|| Cell::new("-"), size),
+            number(stream.seeks),
+            number(stream.patches),
         ]);
     }
     table.render(look.screen, look.header)

@@ -62,7 +62,8 @@ fn picture(
         false => Sizes::Human,
     };
     let header = !options.no_header;
-    Ok(report(status, Look { screen, sizes, header }))
+    let columns = options.columns.as_deref();
+    Ok(report(status, Look { screen, sizes, header, columns }))
 }
 
 /// Whether anybody reads on.

@@ -4,7 +4,8 @@
 //!    to move the cursor.
 //! 2. Widths are those on the screen, not numbers of bytes or characters.
 //! 3. When lines are too long, the flexible column shrinks to [`FLEXIBLE_WIDTH_MIN`]; if that is not
-//!    enough, columns go, highest rank first. Those of rank 0 stay, and the flexible one shrinks on.
+//!    enough, columns go, highest rank first. Those of rank 0 stay, and the flexible one shrinks on. Columns
+//!    that somebody has asked for all stay, in the order in which they were asked for.
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
@@ -59,11 +60,25 @@ impl Cell {
 pub(crate) struct Table<const N: usize> {
     columns: [Column; N],
     rows: Vec<[Cell; N]>,
+    /// How many columns are shown when nobody asks for some.
+    shown: usize,
+    /// The columns that somebody has asked for.
+    chosen: Option<Vec<usize>>,
 }
 
 impl<const N: usize> Table<N> {
     pub(crate) fn new(columns: [Column; N]) -> Self {
-        Self { columns, rows: Vec::new() }
+        Self { columns, rows: Vec::new(), shown: N, chosen: None }
+    }
+
+    /// Leaves out the columns from this place on, unless somebody asks for them.
+    pub(crate) fn hide_after(&mut self, shown: usize) {
+        self.shown = shown;
+    }
+
+    /// Shows these columns, by their places in the row, and no others.
+    pub(crate) fn only(&mut self, chosen: &[usize]) {
+        self.chosen = Some(chosen.to_vec());
     }
 
     pub(crate) fn push(&mut self, row: [Cell; N]) {
@@ -91,16 +106,24 @@ impl<const N: usize> Table<N> {
     fn fit(&self, rows: &[[Cell; N]], screen_width: Option<usize>) -> [Option<usize>; N] {
         let mut widths: [Option<usize>; N] =
             std::array::from_fn(|i| rows.iter().map(|row| row[i].text.width()).max());
+        let is_chosen = |i: &usize| match &self.chosen {
+            Some(chosen) => chosen.contains(i),
+            None => *i < self.shown,
+        };
+        for i in (0..N).filter(|i| !is_chosen(i)) {
+            widths[i] = None;
+        }
         let Some(screen_width) = screen_width else {
             return widths;
         };
         let flexible = self.columns.iter().position(|c| c.align == Align::Flexible);
+        let goes = |i: usize| self.chosen.is_none() && self.columns[i].rank > 0;
         loop {
             let excess = total(&widths).saturating_sub(screen_width);
             if excess == 0 {
                 return widths;
             }
-            let shown = (0..N).filter(|i| widths[*i].is_some() && self.columns[*i].rank > 0);
+            let shown = (0..N).filter(|i| widths[*i].is_some() && goes(*i));
             let expendable = shown.max_by_key(|i| self.columns[*i].rank);
             if let Some(width) = flexible.and_then(|i| widths[i].as_mut()) {
                 if expendable.is_none() || *width >= FLEXIBLE_WIDTH_MIN + excess {
@@ -117,8 +140,10 @@ impl<const N: usize> Table<N> {
 
     fn line(&self, row: &[Cell; N], widths: &[Option<usize>; N], screen: Screen) -> String {
         let mut line = String::new();
-        for ((cell, column), width) in row.iter().zip(&self.columns).zip(widths) {
-            let Some(width) = *width else {
+        let all: Vec<usize> = (0..N).collect();
+        for &i in self.chosen.as_ref().unwrap_or(&all) {
+            let (cell, column) = (&row[i], &self.columns[i]);
+            let Some(width) = widths[i] else {
                 continue;
             };
             if !line.is_empty() {
