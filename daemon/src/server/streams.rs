@@ -13,6 +13,7 @@ use freemkvd_proto::waits::Waits;
 use crate::access::Crowded;
 use crate::budget::StreamId;
 use crate::config::Limits;
+use crate::user::UserId;
 use crate::writer::Record;
 
 /// Streams of one user that ended badly and are remembered: enough for a night in which a disk fails, and a bound
@@ -25,7 +26,7 @@ const ALL_ENDED_MAX: usize = 1024;
 /// For how long it is known where the time of a stream went that has ended.
 const TOLD_FOR: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Of how many such streams: many times what a host rips in a day, and about 1 MiB.
+/// Of how many such streams: many times what a host rips in a day. Each takes a kilobyte and its path.
 const TOLD_MAX: usize = 1024;
 
 /// See the module's documentation.
@@ -33,8 +34,15 @@ const TOLD_MAX: usize = 1024;
 pub struct Streams {
     by_id: Mutex<BTreeMap<StreamId, Arc<Record>>>,
     last: AtomicU64,
-    /// Where the time of those went that are forgotten here, and when they ended; the oldest first.
-    told: Mutex<VecDeque<(Duration, Waits)>>,
+    /// Those that are forgotten here; the oldest first.
+    told: Mutex<VecDeque<Told>>,
+}
+
+/// Where the time of a stream went that has ended.
+struct Told {
+    ended: Duration,
+    user: Option<UserId>,
+    waits: Waits,
 }
 
 impl Streams {
@@ -103,13 +111,20 @@ impl Streams {
         for record in forgotten {
             let seen = record.snapshot();
             if let (true, Some(ended)) = (seen.was_opened, seen.ended) {
-                told.push_back((ended, record.waits()));
+                told.push_back(Told { ended, user: record.client.uid, waits: record.waits() });
             }
         }
-        let is_old = |ended: Duration| now.saturating_sub(ended) >= TOLD_FOR;
-        told.retain(|(ended, _)| !is_old(*ended));
-        let excess = told.len().saturating_sub(TOLD_MAX);
-        told.drain(..excess);
+        told.retain(|one| now.saturating_sub(one.ended) < TOLD_FOR);
+        while told.len() > TOLD_MAX {
+            // The oldest of whoever has most: nobody makes the daemon forget the streams of another.
+            let mut counts = BTreeMap::<_, usize>::new();
+            for one in told.iter() {
+                *counts.entry(one.user).or_default() += 1;
+            }
+            let most = counts.into_iter().max_by_key(|(_, count)| *count);
+            let oldest = told.iter().position(|one| most.is_some_and(|(user, _)| user == one.user));
+            let _ = told.remove(oldest.unwrap_or(0));
+        }
     }
 
     /// Where the time of this stream went, also if it has ended within a day.
@@ -120,9 +135,9 @@ impl Streams {
             return Some(record.waits());
         }
         let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        let (ended, waits) = told.iter().find(|(_, waits)| waits.stream == id)?;
-        let ended_seconds_ago = Some(now.saturating_sub(*ended).as_secs());
-        Some(Waits { ended_seconds_ago, ..waits.clone() })
+        let one = told.iter().find(|one| one.waits.stream == id)?;
+        let ended_seconds_ago = Some(now.saturating_sub(one.ended).as_secs());
+        Some(Waits { ended_seconds_ago, ..one.waits.clone() })
     }
 
     /// The daemon before had a stream of this number; new ones get higher ones.
@@ -252,5 +267,29 @@ mod tests {
         let gone = streams.forget_ended(clock.now(), Duration::from_secs(60));
         assert_eq!(gone, (101..=200 - ENDED_MAX as u64).collect::<Vec<_>>());
         assert_eq!(streams.all().len(), 100 + ENDED_MAX);
+    }
+
+    #[test]
+    fn where_the_time_went_is_known_for_a_day_and_of_nobody_forgotten_for_another() {
+        let (streams, second) = (Streams::default(), Duration::from_secs(1));
+        let end = |id: StreamId, uid: u32| {
+            let record = record(id, uid);
+            // A stream that was opened, by the daemon before.
+            record.suspend(Token([0; 16]), true, (0, 0));
+            record.expire();
+            record.end(None);
+            streams.adopt(&record);
+        };
+        end(1, 1000);
+        (2..=TOLD_MAX as u64 + 9).for_each(|id| end(id, 1001));
+        let gone = streams.forget_ended(second, second);
+        assert_eq!(gone.len(), TOLD_MAX + 9);
+        let is_known = |id: StreamId, now: Duration| streams.waits(id, now).is_some();
+        assert!(is_known(1, second), "of a user who has one");
+        let forgotten = (1..=TOLD_MAX as u64 + 9).filter(|id| !is_known(*id, second));
+        assert_eq!(forgotten.collect::<Vec<_>>(), (2..=10).collect::<Vec<_>>());
+        let later = TOLD_FOR + second;
+        assert!(streams.forget_ended(later, second).is_empty());
+        assert!(!is_known(1, later));
     }
 }
