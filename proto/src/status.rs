@@ -231,13 +231,19 @@ impl Status {
     #[must_use]
     pub fn is_degraded(&self) -> bool {
         self.devices.iter().any(|device| device.state != DeviceState::Healthy)
-            || self.streams.iter().any(|stream| {
-                stream.error.is_some()
-                    || stream.blocked_in.is_some()
-                    || matches!(
-                        stream.state,
-                        StreamState::Failed | StreamState::Abandoned | StreamState::NoSpace
-                    )
-            })
+            || self.streams.iter().any(Stream::is_degraded)
+    }
+}
+
+impl Stream {
+    /// True when somebody should look at it: it has failed, was abandoned, has no space, or hangs in a call.
+    #[must_use]
+    pub fn is_degraded(&self) -> bool {
+        self.error.is_some()
+            || self.blocked_in.is_some()
+            || matches!(
+                self.state,
+                StreamState::Failed | StreamState::Abandoned | StreamState::NoSpace
+            )
     }
 }

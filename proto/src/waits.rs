@@ -26,7 +26,7 @@ pub enum Cause {
     Turn,
     /// Its device had as many dirty pages as it may have.
     DeviceBudget,
-    /// All devices together had as many dirty pages as they may have.
+    /// Its device had all that the others left it of the total; one device alone gets about half of that.
     TotalBudget,
     /// Its device does not answer and gets nothing to do.
     SickDevice,

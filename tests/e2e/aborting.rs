@@ -12,7 +12,7 @@ use freemkvd_tests::daemon::{Daemon, wait_until};
 use freemkvd_tests::hold::Held;
 use freemkvd_tests::programs;
 
-use crate::support::{MIB, Neighbour, inside, scratch, write_pattern};
+use crate::support::{MIB, Neighbour, inside, scratch, stuck, write_pattern};
 
 fn abort(daemon: &Daemon, stream: u64) -> Result<(), Error> {
     Control::connect(Some(daemon.socket()), Duration::from_secs(10)).unwrap().abort(stream)
@@ -54,9 +54,7 @@ fn a_stream_whose_thread_hangs_is_aborted_at_once_and_ends_when_it_can() {
     let root = scratch();
     let daemon = Daemon::start(root.path(), "");
     let path = root.path().join("stuck.mkv");
-    let mut file = daemon.options().window_bytes(MIB).create(&path).unwrap();
-    let stream = file.stream_id().unwrap();
-    let held = Held::writer(&daemon, stream);
+    let (mut file, stream, held) = stuck(&daemon, &path);
     write_pattern(&mut file, 1, 0, 20 * MIB).unwrap();
     let since = Instant::now();
     abort(&daemon, stream).unwrap();

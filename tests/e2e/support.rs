@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use freemkvd_client::{Error, Options, RipFile};
 use freemkvd_tests::daemon::Daemon;
+use freemkvd_tests::hold::Held;
 use freemkvd_tests::{pattern, programs};
 use tempfile::TempDir;
 
@@ -22,6 +23,14 @@ pub(crate) fn scratch() -> TempDir {
     tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))
         .or_else(|_| tempfile::tempdir())
         .expect("a directory to write into")
+}
+
+/// A stream whose thread hangs until what is returned last is dropped; the second is its number.
+pub(crate) fn stuck(daemon: &Daemon, path: &Path) -> (RipFile, u64, Held) {
+    let file = daemon.options().window_bytes(MIB).create(path).expect("the file can be created");
+    let stream = file.stream_id().expect("it is the daemon's");
+    let held = Held::writer(daemon, stream);
+    (file, stream, held)
 }
 
 /// The error that the client library put into an [`io::Error`].

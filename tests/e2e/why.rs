@@ -7,9 +7,8 @@ use freemkvd_client::control::Control;
 use freemkvd_proto::ErrorCode;
 use freemkvd_proto::waits::{Cause, Waits};
 use freemkvd_tests::daemon::{Daemon, wait_until};
-use freemkvd_tests::hold::Held;
 
-use crate::support::{MIB, scratch, write_pattern};
+use crate::support::{MIB, scratch, stuck, write_pattern};
 
 fn why(daemon: &Daemon, stream: u64) -> Result<Waits, freemkvd_client::Error> {
     Control::connect(Some(daemon.socket()), Duration::from_secs(10)).unwrap().why(stream)
@@ -67,10 +66,7 @@ fn the_parts_of_a_stream_add_up_to_its_life_while_it_writes_and_when_it_has_ende
 fn a_muxer_that_is_held_up_by_a_stuck_thread_is_seen_to_be() {
     let root = scratch();
     let daemon = Daemon::start(root.path(), "");
-    let path = root.path().join("stuck.mkv");
-    let mut file = daemon.options().window_bytes(MIB).create(&path).unwrap();
-    let stream = file.stream_id().unwrap();
-    let held = Held::writer(&daemon, stream);
+    let (mut file, stream, held) = stuck(&daemon, &root.path().join("stuck.mkv"));
     let writing = std::thread::spawn(move || {
         write_pattern(&mut file, 1, 0, 200 * MIB).unwrap();
         file.flush().unwrap();

@@ -30,7 +30,7 @@ pub enum Reserve {
 pub enum Hold {
     /// Its device holds as much as its own speed allows.
     Device,
-    /// All devices together hold as much as they may.
+    /// Its device holds all that the others leave it of the total.
     Total,
     /// Another stream of its device has the turn.
     Turn,

@@ -1,7 +1,7 @@
 //! Which streams there are: open ones, and for a while those that came to a bad end, so that somebody
 //! who looks in the morning still sees them.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -35,7 +35,7 @@ pub struct Streams {
     by_id: Mutex<BTreeMap<StreamId, Arc<Record>>>,
     last: AtomicU64,
     /// Those that are forgotten here; the oldest first.
-    told: Mutex<VecDeque<Told>>,
+    told: Mutex<Vec<Told>>,
 }
 
 /// Where the time of a stream went that has ended.
@@ -99,7 +99,7 @@ impl Streams {
                 false => gone.push(record.id),
             }
         }
-        gone.extend(too_many(kept.into_values().collect()));
+        gone.extend(too_many(kept.into_values().collect(), ENDED_MAX, ALL_ENDED_MAX));
         let forgotten: Vec<_> = gone.iter().filter_map(|id| by_id.remove(id)).collect();
         drop(by_id);
         self.tell_later(&forgotten, now);
@@ -111,19 +111,17 @@ impl Streams {
         for record in forgotten {
             let seen = record.snapshot();
             if let (true, Some(ended)) = (seen.was_opened, seen.ended) {
-                told.push_back(Told { ended, user: record.client.uid, waits: record.waits() });
+                told.push(Told { ended, user: record.client.uid, waits: record.waits() });
             }
         }
         told.retain(|one| now.saturating_sub(one.ended) < TOLD_FOR);
-        while told.len() > TOLD_MAX {
-            // The oldest of whoever has most: nobody makes the daemon forget the streams of another.
-            let mut counts = BTreeMap::<_, usize>::new();
+        if told.len() > TOLD_MAX {
+            let mut by_user = BTreeMap::<_, Vec<_>>::new();
             for one in told.iter() {
-                *counts.entry(one.user).or_default() += 1;
+                by_user.entry(one.user).or_default().push(one.waits.stream);
             }
-            let most = counts.into_iter().max_by_key(|(_, count)| *count);
-            let oldest = told.iter().position(|one| most.is_some_and(|(user, _)| user == one.user));
-            let _ = told.remove(oldest.unwrap_or(0));
+            let gone = too_many(by_user.into_values().collect(), TOLD_MAX, TOLD_MAX);
+            told.retain(|one| !gone.contains(&one.waits.stream));
         }
     }
 
@@ -173,10 +171,11 @@ impl Streams {
     }
 }
 
-/// What is forgotten of the streams of each user, of which the last one ended last: the oldest of those who have most.
-fn too_many(by_user: Vec<Vec<StreamId>>) -> Vec<StreamId> {
-    let mut most = ENDED_MAX;
-    while most > 1 && by_user.iter().map(|ids| ids.len().min(most)).sum::<usize>() > ALL_ENDED_MAX {
+/// What is forgotten of the streams of each user, of which the last one ended last, so that no more than `each_max`
+/// of a user stay, and `all_max` in all: the oldest of those who have most.
+fn too_many(by_user: Vec<Vec<StreamId>>, each_max: usize, all_max: usize) -> Vec<StreamId> {
+    let mut most = each_max;
+    while most > 1 && by_user.iter().map(|ids| ids.len().min(most)).sum::<usize>() > all_max {
         most -= 1;
     }
     let (mut gone, mut left) = (Vec::new(), Vec::new());
@@ -186,7 +185,7 @@ fn too_many(by_user: Vec<Vec<StreamId>>) -> Vec<StreamId> {
     }
     // More users than that.
     left.sort_unstable();
-    gone.extend(&left[..left.len().saturating_sub(ALL_ENDED_MAX)]);
+    gone.extend(&left[..left.len().saturating_sub(all_max)]);
     gone
 }
 
@@ -226,7 +225,7 @@ mod tests {
                 (id - count as u64..id).collect()
             })
             .collect();
-        let gone = too_many(all.clone());
+        let gone = too_many(all.clone(), ENDED_MAX, ALL_ENDED_MAX);
         let kept = |ids: &Vec<_>| {
             let kept: Vec<_> = ids.iter().copied().filter(|id| !gone.contains(id)).collect();
             assert!(ids.ends_with(&kept), "the newest are kept");

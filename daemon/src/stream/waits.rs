@@ -47,6 +47,12 @@ impl Clocked {
         }
     }
 
+    /// True when time goes to another cause now than to `cause`, or the muxer is held up otherwise.
+    #[must_use]
+    pub fn goes_elsewhere(&self, cause: Cause, is_held: bool) -> bool {
+        (self.cause, self.is_held) != (cause, is_held)
+    }
+
     /// From now on time goes to `cause`, and its muxer is held up or not.
     pub fn goes_to(&mut self, cause: Cause, is_held: bool, now: Duration) {
         self.count(now);

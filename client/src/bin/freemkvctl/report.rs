@@ -180,23 +180,19 @@ fn is_sick(device: &Device) -> bool {
     device.state != DeviceState::Healthy
 }
 
-const fn column(title: &'static str, align: Align, rank: u8) -> Column {
-    Column { title, align, rank }
-}
-
 fn devices(devices: &[Device], look: Look<'_>) -> String {
     let size = |bytes| Cell::new(look.sizes.bytes(bytes));
     let mut table = Table::new([
-        column("DEVICE", Align::Left, 3),
-        column("MOUNT", Align::Flexible, 0),
-        column("FS", Align::Left, 1),
-        column("STATE", Align::Left, 0),
-        column("DRAIN", Align::Left, 4),
-        column("DIRTY", Align::Right, 0),
-        column("KERNEL", Align::Right, 2),
-        column("LIMIT", Align::Right, 0),
-        column("RATE/s", Align::Right, 0),
-        column("P95", Align::Right, 2),
+        Column::new("DEVICE", Align::Left, 3),
+        Column::new("MOUNT", Align::Flexible, 0),
+        Column::new("FS", Align::Left, 1),
+        Column::new("STATE", Align::Left, 0),
+        Column::new("DRAIN", Align::Left, 4),
+        Column::new("DIRTY", Align::Right, 0),
+        Column::new("KERNEL", Align::Right, 2),
+        Column::new("LIMIT", Align::Right, 0),
+        Column::new("RATE/s", Align::Right, 0),
+        Column::new("P95", Align::Right, 2),
     ]);
     for device in devices {
         table.push([
@@ -222,26 +218,26 @@ pub(crate) struct StreamColumn(usize);
 /// The first of them are those that are shown when nobody asks for others.
 const SHOWN: usize = 13;
 const STREAM_COLUMNS: [Column; 20] = [
-    column("ID", Align::Right, 0),
-    column("FILE", Align::Flexible, 0),
-    column("PID", Align::Right, 3),
-    column("USER", Align::Left, 7),
-    column("STATE", Align::Left, 0),
-    column("IN/s", Align::Right, 0),
-    column("OUT/s", Align::Right, 0),
-    column("ACCEPTED", Align::Right, 1),
-    column("WRITTEN", Align::Right, 4),
-    column("DURABLE", Align::Right, 0),
-    column("QUEUED", Align::Right, 5),
-    column("DIRTY", Align::Right, 2),
-    column("WAITS FOR", Align::Left, 6),
-    column("DEVICE", Align::Left, 0),
-    column("DRAIN", Align::Left, 0),
-    column("WEIGHT", Align::Right, 0),
-    column("WINDOW", Align::Right, 0),
-    column("KERNEL", Align::Right, 0),
-    column("SEEKS", Align::Right, 0),
-    column("PATCHES", Align::Right, 0),
+    Column::new("ID", Align::Right, 0),
+    Column::new("FILE", Align::Flexible, 0),
+    Column::new("PID", Align::Right, 3),
+    Column::new("USER", Align::Left, 7),
+    Column::new("STATE", Align::Left, 0),
+    Column::new("IN/s", Align::Right, 0),
+    Column::new("OUT/s", Align::Right, 0),
+    Column::new("ACCEPTED", Align::Right, 1),
+    Column::new("WRITTEN", Align::Right, 4),
+    Column::new("DURABLE", Align::Right, 0),
+    Column::new("QUEUED", Align::Right, 5),
+    Column::new("DIRTY", Align::Right, 2),
+    Column::new("WAITS FOR", Align::Left, 6),
+    Column::new("DEVICE", Align::Left, 0),
+    Column::new("DRAIN", Align::Left, 0),
+    Column::new("WEIGHT", Align::Right, 0),
+    Column::new("WINDOW", Align::Right, 0),
+    Column::new("KERNEL", Align::Right, 0),
+    Column::new("SEEKS", Align::Right, 0),
+    Column::new("PATCHES", Align::Right, 0),
 ];
 
 impl StreamColumn {
@@ -266,7 +262,7 @@ fn streams(streams: &[Stream], look: Look<'_>) -> String {
     let text = |text: &Option<String>| Cell::new(text.as_deref().unwrap_or("-"));
     let mut table = Table::new(STREAM_COLUMNS);
     match look.columns {
-        Some(columns) => table.only(&columns.iter().map(|column| column.0).collect::<Vec<_>>()),
+        Some(columns) => table.only(columns.iter().map(|column| column.0).collect()),
         None => table.hide_after(SHOWN),
     }
     for stream in streams {
@@ -276,7 +272,7 @@ fn streams(streams: &[Stream], look: Look<'_>) -> String {
             Cell::new(&stream.path),
             Cell::new(pid.unwrap_or_else(|| "-".to_owned())),
             Cell::new(user(stream)),
-            Cell::new(state(stream)).with_trouble(is_in_trouble(stream)),
+            Cell::new(state(stream)).with_trouble(stream.is_degraded()),
             size(stream.in_bytes_per_second),
             size(stream.out_bytes_per_second),
             size(stream.accepted_bytes),
@@ -329,16 +325,6 @@ fn state(stream: &Stream) -> String {
         _ if stream.state_seconds == 0 => state,
         _ => format!("{state} {age}"),
     }
-}
-
-/// The same streams for which [`Status::is_degraded`] is true.
-fn is_in_trouble(stream: &Stream) -> bool {
-    stream.error.is_some()
-        || stream.blocked_in.is_some()
-        || matches!(
-            stream.state,
-            StreamState::Failed | StreamState::Abandoned | StreamState::NoSpace
-        )
 }
 
 /// The word that `--json` has for a state, so that there is one name for it everywhere.

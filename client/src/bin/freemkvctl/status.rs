@@ -7,6 +7,7 @@ use std::time::Duration;
 use freemkvd_client::Error;
 use freemkvd_client::control::Control;
 use freemkvd_proto::status::Status;
+use serde::Serialize;
 
 use crate::cli::StatusOptions;
 use crate::exit::{Exit, Failed, in_words};
@@ -18,7 +19,7 @@ use crate::units::Sizes;
 
 /// A daemon answers from memory in milliseconds. Longer than this a person would not wait, and a
 /// health check should not.
-const TIMEOUT: Duration = Duration::from_secs(1);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Home, and clear. `HOME` alone keeps what is there until it is written over: nothing flickers.
 const CLEAR: &str = "\x1b[H\x1b[2J";
@@ -50,12 +51,7 @@ fn picture(
     indent: bool,
 ) -> Result<String, Failed> {
     if options.json {
-        let mut json = match indent {
-            true => serde_json::to_string_pretty(status)?,
-            false => serde_json::to_string(status)?,
-        };
-        json.push('\n');
-        return Ok(json);
+        return in_json(status, indent);
     }
     let sizes = match options.bytes {
         true => Sizes::Exact,
@@ -64,6 +60,16 @@ fn picture(
     let header = !options.no_header;
     let columns = options.columns.as_deref();
     Ok(report(status, Look { screen, sizes, header, columns }))
+}
+
+/// In one line, or indented.
+pub(crate) fn in_json(value: &impl Serialize, indent: bool) -> Result<String, Failed> {
+    let mut json = match indent {
+        true => serde_json::to_string_pretty(value)?,
+        false => serde_json::to_string(value)?,
+    };
+    json.push('\n');
+    Ok(json)
 }
 
 /// Whether anybody reads on.

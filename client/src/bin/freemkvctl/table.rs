@@ -37,6 +37,12 @@ pub(crate) struct Column {
     pub(crate) rank: u8,
 }
 
+impl Column {
+    pub(crate) const fn new(title: &'static str, align: Align, rank: u8) -> Self {
+        Self { title, align, rank }
+    }
+}
+
 /// One field of a row.
 #[derive(Clone, Debug)]
 pub(crate) struct Cell {
@@ -60,25 +66,25 @@ impl Cell {
 pub(crate) struct Table<const N: usize> {
     columns: [Column; N],
     rows: Vec<[Cell; N]>,
-    /// How many columns are shown when nobody asks for some.
-    shown: usize,
-    /// The columns that somebody has asked for.
-    chosen: Option<Vec<usize>>,
+    /// The places of the columns that are shown, in this order.
+    order: Vec<usize>,
+    /// Somebody has asked for these columns, and none of them goes.
+    is_chosen: bool,
 }
 
 impl<const N: usize> Table<N> {
     pub(crate) fn new(columns: [Column; N]) -> Self {
-        Self { columns, rows: Vec::new(), shown: N, chosen: None }
+        Self { columns, rows: Vec::new(), order: (0..N).collect(), is_chosen: false }
     }
 
     /// Leaves out the columns from this place on, unless somebody asks for them.
     pub(crate) fn hide_after(&mut self, shown: usize) {
-        self.shown = shown;
+        self.order.truncate(shown);
     }
 
     /// Shows these columns, by their places in the row, and no others.
-    pub(crate) fn only(&mut self, chosen: &[usize]) {
-        self.chosen = Some(chosen.to_vec());
+    pub(crate) fn only(&mut self, order: Vec<usize>) {
+        (self.order, self.is_chosen) = (order, true);
     }
 
     pub(crate) fn push(&mut self, row: [Cell; N]) {
@@ -106,18 +112,14 @@ impl<const N: usize> Table<N> {
     fn fit(&self, rows: &[[Cell; N]], screen_width: Option<usize>) -> [Option<usize>; N] {
         let mut widths: [Option<usize>; N] =
             std::array::from_fn(|i| rows.iter().map(|row| row[i].text.width()).max());
-        let is_chosen = |i: &usize| match &self.chosen {
-            Some(chosen) => chosen.contains(i),
-            None => *i < self.shown,
-        };
-        for i in (0..N).filter(|i| !is_chosen(i)) {
+        for i in (0..N).filter(|i| !self.order.contains(i)) {
             widths[i] = None;
         }
         let Some(screen_width) = screen_width else {
             return widths;
         };
         let flexible = self.columns.iter().position(|c| c.align == Align::Flexible);
-        let goes = |i: usize| self.chosen.is_none() && self.columns[i].rank > 0;
+        let goes = |i: usize| !self.is_chosen && self.columns[i].rank > 0;
         loop {
             let excess = total(&widths).saturating_sub(screen_width);
             if excess == 0 {
@@ -140,8 +142,7 @@ impl<const N: usize> Table<N> {
 
     fn line(&self, row: &[Cell; N], widths: &[Option<usize>; N], screen: Screen) -> String {
         let mut line = String::new();
-        let all: Vec<usize> = (0..N).collect();
-        for &i in self.chosen.as_ref().unwrap_or(&all) {
+        for &i in &self.order {
             let (cell, column) = (&row[i], &self.columns[i]);
             let Some(width) = widths[i] else {
                 continue;

@@ -1,7 +1,6 @@
 //! `freemkvctl why`: where the time of a stream went, the worst for its muxer first.
 
 use std::path::Path;
-use std::time::Duration;
 
 use freemkvd_client::control::Control;
 use freemkvd_proto::waits::{Cause, Part, Waits};
@@ -9,12 +8,9 @@ use freemkvd_proto::waits::{Cause, Part, Waits};
 use crate::cli::WhyOptions;
 use crate::exit::{Exit, Failed};
 use crate::screen::Screen;
-use crate::status::print;
+use crate::status::{TIMEOUT, in_json, print};
 use crate::table::{Align, Cell, Column, Table, plain, wrap};
 use crate::units::{milliseconds, seconds};
-
-/// As for the status: a daemon answers from memory.
-const TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A part of the time that the muxer was held up that is worth a sentence, in percent.
 const WORTH_PERCENT: u64 = 1;
@@ -22,10 +18,9 @@ const WORTH_PERCENT: u64 = 1;
 pub(crate) fn run(socket: Option<&Path>, options: &WhyOptions) -> Result<Exit, Failed> {
     let waits = Control::connect(socket, TIMEOUT)?.why(options.stream)?;
     let screen = Screen::of_stdout();
-    let text = match (options.json, screen.terminal) {
-        (true, true) => serde_json::to_string_pretty(&waits)? + "\n",
-        (true, false) => serde_json::to_string(&waits)? + "\n",
-        (false, _) => answer(&waits, screen, !options.no_header),
+    let text = match options.json {
+        true => in_json(&waits, screen.terminal)?,
+        false => answer(&waits, screen, !options.no_header),
     };
     print(&text)?;
     Ok(Exit::Fine)
@@ -71,14 +66,13 @@ fn sentences(waits: &Waits) -> Vec<String> {
 }
 
 fn table(waits: &Waits) -> Table<6> {
-    let column = |title, align, rank| Column { title, align, rank };
     let mut table = Table::new([
-        column("THE STREAM WAS", Align::Left, 0),
-        column("FOR", Align::Right, 0),
-        column("%", Align::Right, 2),
-        column("MUXER HELD UP", Align::Right, 0),
-        column("LATELY", Align::Right, 1),
-        column("HELD UP", Align::Right, 1),
+        Column::new("THE STREAM WAS", Align::Left, 0),
+        Column::new("FOR", Align::Right, 0),
+        Column::new("%", Align::Right, 2),
+        Column::new("MUXER HELD UP", Align::Right, 0),
+        Column::new("LATELY", Align::Right, 1),
+        Column::new("HELD UP", Align::Right, 1),
     ]);
     let mut parts: Vec<&Part> = waits.parts.iter().collect();
     parts.sort_by_key(|part| std::cmp::Reverse((part.held_ns, part.ns)));

@@ -13,27 +13,33 @@ use crate::writer::queue::Queue;
 impl Record {
     /// The budget has nothing for it now.
     pub fn throttled(&self, hold: Hold) {
-        self.set_activity(Activity::Throttled);
         let mut inner = self.lock();
+        self.becomes(&mut inner, Activity::Throttled);
         inner.hold = Some(hold);
         self.recount(&mut inner);
     }
 
     /// There is no space for what it has to write, at least so many bytes; it gives up then.
     pub fn no_space(&self, missing_bytes: u64, until: Duration) {
-        self.set_activity(Activity::NoSpace);
-        self.lock().no_space = Some((missing_bytes, until));
+        let mut inner = self.lock();
+        self.becomes(&mut inner, Activity::NoSpace);
+        inner.no_space = Some((missing_bytes, until));
+        self.recount(&mut inner);
     }
 
     /// What the stream is doing from now on.
     pub fn set_activity(&self, activity: Activity) {
         let mut inner = self.lock();
+        self.becomes(&mut inner, activity);
+        self.recount(&mut inner);
+    }
+
+    fn becomes(&self, inner: &mut Inner, activity: Activity) {
         if inner.activity != activity {
             inner.activity = activity;
             inner.since = self.clock.now();
             inner.hold = None;
             inner.no_space = None;
-            self.recount(&mut inner);
         }
     }
 
@@ -78,7 +84,10 @@ impl Record {
             return;
         }
         let (cause, is_held) = (cause(inner), is_held(inner));
-        inner.clocked.goes_to(cause, is_held, self.clock.now());
+        // Most of what is done changes neither, and the clock is not read for nothing.
+        if inner.clocked.goes_elsewhere(cause, is_held) {
+            inner.clocked.goes_to(cause, is_held, self.clock.now());
+        }
     }
 
     /// Where its time went.
