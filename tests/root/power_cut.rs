@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use freemkvd_client::{Options, RipFile};
-use freemkvd_tests::daemon::Daemon;
+use freemkvd_tests::daemon::{Daemon, wait_until};
 use freemkvd_tests::pattern;
 use rand_core::{RngCore, SeedableRng};
 use rand_pcg::Pcg64Mcg;
@@ -46,6 +46,17 @@ struct Durable {
     finished: u64,
     /// The newest film that a sync was answered for, how many syncs, and how long it was then.
     synced: (u64, u64, u64),
+}
+
+impl Durable {
+    fn has_finished(&self) -> bool {
+        self.finished > 0
+    }
+
+    /// Of a film that was not finished.
+    fn has_synced(&self) -> bool {
+        self.synced.0 > self.finished
+    }
 }
 
 /// What all muxers have been told, by path from the file system's root.
@@ -125,6 +136,16 @@ struct Cut {
     told: BTreeMap<PathBuf, Durable>,
 }
 
+impl Cut {
+    fn has_finished(&self) -> bool {
+        self.told.values().any(Durable::has_finished)
+    }
+
+    fn has_synced(&self) -> bool {
+        self.told.values().any(Durable::has_synced)
+    }
+}
+
 fn clone(from: &Path, to: &Path) {
     let (from, to) = (File::open(from).unwrap(), File::create(to).unwrap());
     rustix::fs::ioctl_ficlone(&to, &from).unwrap();
@@ -190,6 +211,7 @@ fn number(name: &str, default: u64) -> u64 {
 
 fn what_was_durable_outlives_power_cuts_on(filesystem: &'static str) {
     let (cuts, seed) = (number("FREEMKVD_CUTS", 4), number("FREEMKVD_SEED", 1));
+    let cuts = usize::try_from(cuts).unwrap();
     let scratch = Place::new("xfs", 16 << 10);
     let place = Place::on(scratch.dir(), filesystem, 256);
     let image = scratch.dir().join(format!("{filesystem}.img"));
@@ -208,7 +230,7 @@ fn what_was_durable_outlives_power_cuts_on(filesystem: &'static str) {
                 scope.spawn(move || rip(options, root, muxer, seed, told, stop))
             })
             .collect();
-        let cut = |number| {
+        let mut cut = |number| {
             // The moments are what is random here.
             std::thread::sleep(Duration::from_micros(100_000 + random.next_u64() % 400_000));
             // What is told while the copy is made, need not be in it.
@@ -217,7 +239,14 @@ fn what_was_durable_outlives_power_cuts_on(filesystem: &'static str) {
             clone(&image, &to);
             Cut { image: to, told }
         };
-        let taken = (0..cuts).map(cut).collect();
+        let mut taken = Vec::new();
+        // On a slow disk nothing is durable for a while, and then nothing would be looked for.
+        wait_until(|| {
+            taken.push(cut(taken.len()));
+            taken.len() >= cuts
+                && taken.iter().any(Cut::has_finished)
+                && taken.iter().any(Cut::has_synced)
+        });
         stop.store(true, Ordering::Relaxed);
         muxers.into_iter().for_each(|muxer| muxer.join().unwrap());
         taken
@@ -227,16 +256,17 @@ fn what_was_durable_outlives_power_cuts_on(filesystem: &'static str) {
 
     let (mut broken, mut films, mut partial) = (Vec::new(), 0, 0);
     for (number, cut) in taken.iter().enumerate() {
-        films += cut.told.values().filter(|durable| durable.finished > 0).count();
-        partial += cut.told.values().filter(|durable| durable.synced.0 > durable.finished).count();
+        films += cut.told.values().filter(|durable| durable.has_finished()).count();
+        partial += cut.told.values().filter(|durable| durable.has_synced()).count();
         let after = Place::of_image(filesystem, &cut.image);
         broken.extend(
             violations(cut, after.dir()).into_iter().map(|what| format!("cut {number}: {what}")),
         );
     }
     eprintln!(
-        "power cut, {filesystem}, seed {seed}: {cuts} cuts, {films} names of finished films and {partial} \
+        "power cut, {filesystem}, seed {seed}: {} cuts, {films} names of finished films and {partial} \
          synced ones looked for, {} violations",
+        taken.len(),
         broken.len()
     );
     assert!(broken.is_empty(), "seed {seed}:\n{}", broken.join("\n"));

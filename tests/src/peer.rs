@@ -19,6 +19,8 @@ use freemkvd_proto::{
 };
 
 #[cfg(target_os = "linux")]
+use crate::daemon::wait_until;
+#[cfg(target_os = "linux")]
 use rustix::{
     cmsg_space,
     io::Errno,
@@ -214,16 +216,13 @@ impl Peer {
             assert!(fits, "more descriptors than the kernel takes at once");
         }
         let slices = [io::IoSlice::new(bytes)];
-        let mut tries = 0;
-        loop {
-            let sent = sendmsg(&self.stream, &slices, &mut ancillary, flags);
-            // Of descriptors that are on their way nobody may have more than of open ones.
-            if sent != Err(Errno::TOOMANYREFS) || tries == 1000 {
-                return sent;
-            }
-            tries += 1;
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        let mut sent = Err(Errno::TOOMANYREFS);
+        // A user may have no more descriptors on their way than open ones, and other tests have some, too.
+        wait_until(|| {
+            sent = sendmsg(&self.stream, &slices, &mut ancillary, flags);
+            sent != Err(Errno::TOOMANYREFS)
+        });
+        sent
     }
 
     /// Opens a stream.
