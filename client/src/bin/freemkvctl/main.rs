@@ -7,6 +7,7 @@ mod drain;
 mod exit;
 mod input;
 mod interrupt;
+mod problems;
 mod report;
 mod screen;
 mod status;

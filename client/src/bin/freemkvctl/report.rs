@@ -1,9 +1,9 @@
 //! The status as text for people: totals, then what is wrong in words, then devices and streams.
 //! Only words come from here; whoever calls prints them.
 
-use freemkvd_proto::status::{Device, DeviceState, Status, Stream, StreamState};
-use serde_json::{Value, json};
+use freemkvd_proto::status::{Device, Status, Stream, StreamState};
 
+use crate::problems::{is_sick, problems, word};
 use crate::screen::Screen;
 use crate::table::{Align, Cell, Column, Table, plain, wrap};
 use crate::units::{Sizes, milliseconds, seconds};
@@ -56,7 +56,7 @@ fn push_line(text: &mut String, line: &str, screen: Screen, trouble: bool) {
     }
 }
 
-fn totals(status: &Status, sizes: Sizes) -> [String; 3] {
+pub(crate) fn totals(status: &Status, sizes: Sizes) -> [String; 3] {
     let budget = &status.budget;
     let size = |bytes| sizes.bytes_in_words(bytes);
     let sum = |rate: fn(&Stream) -> u64| size(status.streams.iter().map(rate).sum());
@@ -73,7 +73,7 @@ fn totals(status: &Status, sizes: Sizes) -> [String; 3] {
         format!(
             "freemkvd {} {} for {}, pid {}",
             status.version,
-            word(&json!(status.state)),
+            word(&status.state),
             seconds(status.uptime_seconds),
             status.pid
         ),
@@ -90,94 +90,6 @@ fn totals(status: &Status, sizes: Sizes) -> [String; 3] {
             size(budget.queue_limit_bytes)
         ),
     ]
-}
-
-/// What somebody should look at, worst first: lost data, then what hangs, then who is gone.
-fn problems(status: &Status) -> Vec<String> {
-    let failed = status.streams.iter().filter_map(failure);
-    // What hangs of a stream that is over is said with its end.
-    let going_on = status.streams.iter().filter(|stream| stream.error.is_none());
-    let stalled = going_on.filter_map(|stream| {
-        let call = stream.blocked_in.as_deref()?;
-        let age = seconds(stream.state_seconds);
-        let place = place(stream, call, &status.devices);
-        Some(format!("stalled in {call} for {age}{place}: {}", name(stream)))
-    });
-    let no_space = status.streams.iter().filter(|stream| stream.state == StreamState::NoSpace);
-    let no_space = no_space.map(|stream| {
-        let what = stream.waiting_for.as_ref().map_or("space", |waiting| waiting.what.as_str());
-        let age = seconds(stream.state_seconds);
-        format!("waiting for {what}, for {age} so far: {}", name(stream))
-    });
-    let sick = status.devices.iter().filter(|device| is_sick(device));
-    let sick = sick.map(|device| {
-        let (state, age) = (word(&json!(device.state)).to_owned(), seconds(device.state_seconds));
-        let left = Sizes::Human.bytes(device.charged_bytes);
-        let id = &device.id;
-        let place = match (&device.mount, &device.filesystem) {
-            (Some(mount), Some(filesystem)) => format!("{mount} ({filesystem})"),
-            (Some(place), None) | (None, Some(place)) => place.clone(),
-            (None, None) => "it".to_owned(),
-        };
-        format!("device {id} has been {state} for {age}: {place} has {left} to write back")
-    });
-    let abandoned = status.streams.iter().filter(|stream| stream.state == StreamState::Abandoned);
-    let abandoned = abandoned.map(|stream| {
-        format!(
-            "abandoned for {}, its muxer is gone; {}: {}",
-            seconds(stream.state_seconds),
-            match stream.durable_bytes < stream.accepted_bytes {
-                true => "what it had handed over is being written",
-                false => "what it had handed over is on disk",
-            },
-            name(stream)
-        )
-    });
-    failed.chain(no_space).chain(stalled).chain(sick).chain(abandoned).collect()
-}
-
-fn failure(stream: &Stream) -> Option<String> {
-    let Some(error) = &stream.error else {
-        let failed = stream.state == StreamState::Failed;
-        return failed.then(|| format!("failed: {}", name(stream)));
-    };
-    let details = match (error.errno, error.offset) {
-        // The daemon's sentence has them already.
-        _ if error.message.contains("(os error") => String::new(),
-        (Some(errno), Some(offset)) => format!(" (errno {errno} at byte {offset})"),
-        (Some(errno), None) => format!(" (errno {errno})"),
-        (None, Some(offset)) => format!(" (at byte {offset})"),
-        (None, None) => String::new(),
-    };
-    let (name, message) = (name(stream), &error.message);
-    let end = if stream.state == StreamState::Aborted { "aborted" } else { "failed" };
-    let hangs = stream.blocked_in.as_deref().map_or_else(String::new, |call| {
-        let age = seconds(stream.state_seconds);
-        format!("; its thread has been in {call} for {age} and keeps the file until that returns")
-    });
-    Some(format!("{end}: {name}: {message}{details}{hangs}"))
-}
-
-fn name(stream: &Stream) -> String {
-    format!("stream {}, {}", stream.id, stream.path)
-}
-
-/// Where `call` hangs. What the daemon says it waits for has the best name of the place, as that of a
-/// server's export.
-fn place(stream: &Stream, call: &str, devices: &[Device]) -> String {
-    let what = stream.waiting_for.as_ref().and_then(|waiting| waiting.what.strip_prefix(call));
-    if let Some(place) = what {
-        return place.to_owned();
-    }
-    let Some(id) = &stream.device else { return String::new() };
-    match devices.iter().find(|device| device.id == *id).and_then(|device| device.mount.as_ref()) {
-        Some(mount) => format!(" on {mount}"),
-        None => format!(" on device {id}"),
-    }
-}
-
-fn is_sick(device: &Device) -> bool {
-    device.state != DeviceState::Healthy
 }
 
 fn devices(devices: &[Device], look: Look<'_>) -> String {
@@ -293,8 +205,8 @@ fn streams(streams: &[Stream], look: Look<'_>) -> String {
     table.render(look.screen, look.header)
 }
 
-fn device_state(device: &Device) -> String {
-    let state = word(&json!(device.state)).to_owned();
+pub(crate) fn device_state(device: &Device) -> String {
+    let state = word(&device.state);
     match is_sick(device) {
         true => format!("{state} {}", seconds(device.state_seconds)),
         false => state,
@@ -307,7 +219,7 @@ fn user(stream: &Stream) -> String {
     stream.client_user.clone().or_else(number).unwrap_or_else(|| "-".to_owned())
 }
 
-fn waits_for(stream: &Stream) -> String {
+pub(crate) fn waits_for(stream: &Stream) -> String {
     let waiting = stream.waiting_for.as_ref();
     waiting.map_or_else(String::new, |waiting| {
         format!("{} {}", waiting.what, milliseconds(waiting.ms))
@@ -315,9 +227,9 @@ fn waits_for(stream: &Stream) -> String {
 }
 
 /// The state, and its age where somebody waits for its end.
-fn state(stream: &Stream) -> String {
+pub(crate) fn state(stream: &Stream) -> String {
     let age = seconds(stream.state_seconds);
-    let state = word(&json!(stream.state)).to_owned();
+    let state = word(&stream.state);
     match stream.state {
         StreamState::Aborted if stream.blocked_in.is_some() => format!("{state} {age}"),
         _ if stream.blocked_in.is_some() => format!("stalled {age}"),
@@ -325,9 +237,4 @@ fn state(stream: &Stream) -> String {
         _ if stream.state_seconds == 0 => state,
         _ => format!("{state} {age}"),
     }
-}
-
-/// The word that `--json` has for a state, so that there is one name for it everywhere.
-fn word(state: &Value) -> &str {
-    state.as_str().unwrap_or("?")
 }

@@ -1,0 +1,121 @@
+//! What is wrong, in words: one sentence for each stream or device that somebody should look at. Every subcommand
+//! says it like this.
+
+use freemkvd_proto::status::{Device, DeviceState, Status, Stream, StreamState};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::units::{Sizes, seconds};
+
+/// What somebody should look at, worst first: lost data, then what hangs, then who is gone.
+pub(crate) fn problems(status: &Status) -> Vec<String> {
+    let streams = || status.streams.iter();
+    let failed = streams().filter_map(failure);
+    let no_space = streams().filter_map(no_space);
+    let stalled = streams().filter_map(|stream| stalled(stream, &status.devices));
+    let sick = status.devices.iter().filter_map(sickness);
+    let abandoned = streams().filter_map(abandonment);
+    failed.chain(no_space).chain(stalled).chain(sick).chain(abandoned).collect()
+}
+
+/// It has failed, or was given up and is still there.
+pub(crate) fn failure(stream: &Stream) -> Option<String> {
+    let Some(error) = &stream.error else {
+        let failed = stream.state == StreamState::Failed;
+        return failed.then(|| format!("failed: {}", name(stream)));
+    };
+    let details = match (error.errno, error.offset) {
+        // The daemon's sentence has them already.
+        _ if error.message.contains("(os error") => String::new(),
+        (Some(errno), Some(offset)) => format!(" (errno {errno} at byte {offset})"),
+        (Some(errno), None) => format!(" (errno {errno})"),
+        (None, Some(offset)) => format!(" (at byte {offset})"),
+        (None, None) => String::new(),
+    };
+    let (name, message) = (name(stream), &error.message);
+    let end = if stream.state == StreamState::Aborted { "aborted" } else { "failed" };
+    let hangs = stream.blocked_in.as_deref().map_or_else(String::new, |call| {
+        let age = seconds(stream.state_seconds);
+        format!("; its thread has been in {call} for {age} and keeps the file until that returns")
+    });
+    Some(format!("{end}: {name}: {message}{details}{hangs}"))
+}
+
+/// It waits for space.
+pub(crate) fn no_space(stream: &Stream) -> Option<String> {
+    (stream.state == StreamState::NoSpace).then(|| {
+        let what = stream.waiting_for.as_ref().map_or("space", |waiting| waiting.what.as_str());
+        let age = seconds(stream.state_seconds);
+        format!("waiting for {what}, for {age} so far: {}", name(stream))
+    })
+}
+
+/// Its thread is in a call that does not return. What hangs of a stream that is over is said with its end.
+pub(crate) fn stalled(stream: &Stream, devices: &[Device]) -> Option<String> {
+    let call = stream.blocked_in.as_deref().filter(|_| stream.error.is_none())?;
+    let age = seconds(stream.state_seconds);
+    let place = place(stream, call, devices);
+    Some(format!("stalled in {call} for {age}{place}: {}", name(stream)))
+}
+
+/// It does not answer as it should.
+pub(crate) fn sickness(device: &Device) -> Option<String> {
+    is_sick(device).then(|| {
+        let (state, age) = (word(&device.state), seconds(device.state_seconds));
+        let left = Sizes::Human.bytes(device.charged_bytes);
+        let id = &device.id;
+        let place = match (&device.mount, &device.filesystem) {
+            (Some(mount), Some(filesystem)) => format!("{mount} ({filesystem})"),
+            (Some(place), None) | (None, Some(place)) => place.clone(),
+            (None, None) => "it".to_owned(),
+        };
+        format!("device {id} has been {state} for {age}: {place} has {left} to write back")
+    })
+}
+
+/// Its muxer went away.
+pub(crate) fn abandonment(stream: &Stream) -> Option<String> {
+    (stream.state == StreamState::Abandoned).then(|| {
+        format!(
+            "abandoned for {}, its muxer is gone; {}: {}",
+            seconds(stream.state_seconds),
+            match stream.durable_bytes < stream.accepted_bytes {
+                true => "what it had handed over is being written",
+                false => "what it had handed over is on disk",
+            },
+            name(stream)
+        )
+    })
+}
+
+/// What a stream is called in a sentence.
+pub(crate) fn name(stream: &Stream) -> String {
+    format!("stream {}, {}", stream.id, stream.path)
+}
+
+/// Whether somebody should look at it.
+pub(crate) fn is_sick(device: &Device) -> bool {
+    device.state != DeviceState::Healthy
+}
+
+/// Where `call` hangs. What the daemon says it waits for has the best name of the place, as that of a
+/// server's export.
+fn place(stream: &Stream, call: &str, devices: &[Device]) -> String {
+    let what = stream.waiting_for.as_ref().and_then(|waiting| waiting.what.strip_prefix(call));
+    if let Some(place) = what {
+        return place.to_owned();
+    }
+    let Some(id) = &stream.device else { return String::new() };
+    match devices.iter().find(|device| device.id == *id).and_then(|device| device.mount.as_ref()) {
+        Some(mount) => format!(" on {mount}"),
+        None => format!(" on device {id}"),
+    }
+}
+
+/// The word that `--json` has for a state, so that there is one name for it everywhere.
+pub(crate) fn word(state: &impl Serialize) -> String {
+    match serde_json::to_value(state) {
+        Ok(Value::String(word)) => word,
+        _ => "?".to_owned(),
+    }
+}
