@@ -1,4 +1,4 @@
-//! A daemon that answers `Status` with a fixed snapshot and keeps what streams write in memory.
+//! A daemon that answers `Status` with the snapshot that it was given last and keeps what streams write in memory.
 //! Everything written counts as durable only once a `Sync` or `Finish` has asked for it.
 
 use std::collections::BTreeMap;
@@ -29,7 +29,7 @@ pub(crate) struct FakeDaemon {
 }
 
 struct Shared {
-    status: Status,
+    status: Mutex<Status>,
     /// Connections are dropped, and the open ones with the next request.
     hidden: AtomicBool,
     files: Mutex<BTreeMap<PathBuf, File>>,
@@ -61,7 +61,7 @@ impl FakeDaemon {
     pub(crate) fn start(status: Status) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let shared = Arc::new(Shared {
-            status,
+            status: Mutex::new(status),
             hidden: AtomicBool::new(false),
             files: Mutex::default(),
             weights: Mutex::default(),
@@ -97,6 +97,11 @@ impl FakeDaemon {
         } else {
             self.directory.path().join("freemkvd.sock")
         }
+    }
+
+    /// From now on this is what it says.
+    pub(crate) fn say(&self, status: Status) {
+        *self.shared.status.lock().unwrap() = status;
     }
 
     /// From now on it is as if it were not there.
@@ -233,6 +238,10 @@ impl Session<'_> {
         stream.write_all(&reply.encode(sequence).unwrap())
     }
 
+    fn has(&self, stream: u64) -> bool {
+        self.shared.status.lock().unwrap().streams.iter().any(|other| other.id == stream)
+    }
+
     fn with_file<T>(&self, change: impl FnOnce(&mut File) -> T) -> T {
         let mut files = self.shared.files.lock().unwrap();
         let result = change(files.get_mut(&self.path).expect("opened before"));
@@ -263,11 +272,11 @@ impl Session<'_> {
         self.advance(sequence, 0);
         match command {
             Command::Status => {
-                let status = self.shared.status.clone();
+                let status = self.shared.status.lock().unwrap().clone();
                 self.answer(sequence, &Reply::FullReport(status))
             }
             Command::SetWeight(set) => {
-                let is_there = self.shared.status.streams.iter().any(|s| s.id == set.stream);
+                let is_there = self.has(set.stream);
                 let failure = Failure::new(ErrorCode::NO_SUCH_STREAM, "there is no such stream");
                 let answer = if is_there { Reply::Done } else { Reply::Failed(failure) };
                 self.shared.weights.lock().unwrap().push((set.stream, set.weight));
@@ -278,7 +287,7 @@ impl Session<'_> {
                 self.answer(sequence, &Reply::Done)
             }
             Command::AbortStream(abort) => {
-                let is_there = self.shared.status.streams.iter().any(|s| s.id == abort.stream);
+                let is_there = self.has(abort.stream);
                 let failure = Failure::new(ErrorCode::NO_SUCH_STREAM, "there is no such stream");
                 let answer = if is_there { Reply::Done } else { Reply::Failed(failure) };
                 self.shared.aborts.lock().unwrap().push(abort.stream);

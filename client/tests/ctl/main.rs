@@ -7,6 +7,7 @@ mod drain;
 mod fake_daemon;
 mod status;
 mod usage;
+mod watch;
 mod weight;
 mod why;
 mod write;

@@ -9,9 +9,13 @@ use crate::{exit_code, freemkvctl, stderr, stdout};
 #[test]
 fn without_a_daemon_it_says_what_to_do_within_a_second() {
     let socket = crate::nobody();
-    for arguments in
-        [&["status"][..], &["status", "--watch"], &["write", "film.mkv"], &["weight", "1", "50"]]
-    {
+    for arguments in [
+        &["status"][..],
+        &["status", "--watch"],
+        &["watch"],
+        &["write", "film.mkv"],
+        &["weight", "1", "50"],
+    ] {
         let begun = Instant::now();
         let output = freemkvctl(&socket).args(arguments).output().unwrap();
         assert!(begun.elapsed() < Duration::from_secs(1));
@@ -62,6 +66,8 @@ fn wrong_usage_exits_with_2() {
         &["status", "--no-such-option"][..],
         &["status", "--watch=never"],
         &["status", "--json", "--bytes"],
+        &["watch", "--interval", "0"],
+        &["watch", "1"],
         &["weight", "1"],
         &["weight", "1", "9"],
         &["weight", "1", "1001"],

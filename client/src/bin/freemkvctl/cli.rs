@@ -17,6 +17,7 @@ Examples:
   freemkvctl status                      what every rip is doing
   freemkvctl status --watch              the same, again each second
   freemkvctl status --json | jq .streams
+  freemkvctl watch                       a line for each thing that happens
   freemkvctl why 3                       what stream 3 spends its time on
   dd if=/dev/sr0 bs=1M | freemkvctl write /srv/rips/disc.iso --size-hint 50GiB
   freemkvctl weight 3 300                stream 3 gets three times its part
@@ -55,6 +56,7 @@ pub(crate) enum Subcommand {
     Abort(AbortOptions),
     Drain(DrainOptions),
     Status(StatusOptions),
+    Watch(WatchOptions),
     Weight(WeightOptions),
     Why(WhyOptions),
     Write(WriteOptions),
@@ -120,6 +122,27 @@ pub(crate) struct StatusOptions {
     /// Leave out the titles of the columns
     #[arg(long, conflicts_with = "json")]
     pub(crate) no_header: bool,
+}
+
+/// Print a line for each thing that happens, until Ctrl-C.
+///
+/// That a stream is opened or ends, hangs in a call, has no space, waits long for the budget, fails or goes on; that a
+/// device stops to answer or does again; that the daemon goes away or comes back. It begins with what is wrong.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  freemkvctl watch
+  freemkvctl watch --json | jq --unbuffered 'select(.event == \"stream-failed\") | .path'
+
+The exit code is 0 when it is ended, or nobody reads on; 2 for wrong usage, 3 if there is no daemon at the
+beginning, 1 otherwise.")]
+pub(crate) struct WatchOptions {
+    /// Print each as a line of JSON; freemkvctl(1) lists the keys
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// How often the daemon is asked, in seconds
+    #[arg(long, value_name = "SECONDS", default_value = "0.5", value_parser = interval)]
+    pub(crate) interval: Duration,
 }
 
 /// Give a stream up: its muxer gets an error, and what was not written of it is dropped.

@@ -5,6 +5,7 @@ mod abort;
 mod cli;
 mod drain;
 mod exit;
+mod hangup;
 mod input;
 mod interrupt;
 mod problems;
@@ -13,7 +14,9 @@ mod screen;
 mod status;
 mod table;
 mod units;
+mod utc;
 mod waiting;
+mod watch;
 mod weight;
 mod why;
 mod write;
@@ -42,6 +45,7 @@ fn main() -> ExitCode {
         Subcommand::Abort(options) => abort::run(socket, options),
         Subcommand::Drain(_) => drain::run(socket),
         Subcommand::Status(options) => status::run(socket, options),
+        Subcommand::Watch(options) => watch::run(socket, options),
         Subcommand::Weight(options) => weight::run(socket, options),
         Subcommand::Why(options) => why::run(socket, options),
         Subcommand::Write(options) => write::run(socket, options),

@@ -1,0 +1,110 @@
+//! `freemkvctl watch`: asks again and again, and prints what has changed, a line each.
+
+mod change;
+
+use std::path::Path;
+use std::time::SystemTime;
+
+use freemkvd_client::Error;
+use freemkvd_client::control::Control;
+use freemkvd_proto::status::Status;
+use serde::Serialize;
+
+use self::change::{Change, Kind, back, changes};
+use crate::cli::WatchOptions;
+use crate::exit::{Exit, Failed, in_words};
+use crate::hangup::is_unread;
+use crate::interrupt::Interrupt;
+use crate::screen::Screen;
+use crate::status::{Reader, TIMEOUT, in_json, print};
+use crate::table::plain;
+use crate::utc::utc;
+
+/// A line of `--json`.
+#[derive(Debug, Serialize)]
+struct Event<'a> {
+    time: &'a str,
+    #[serde(flatten)]
+    change: &'a Change,
+}
+
+pub(crate) fn run(socket: Option<&Path>, options: &WatchOptions) -> Result<Exit, Failed> {
+    // The first connection must succeed: a socket that never was there is most likely mistyped.
+    let mut control = Some(Control::connect(socket, TIMEOUT)?);
+    let interrupt = Interrupt::catch().map_err(Failed::Signals)?;
+    let mut before: Option<Status> = None;
+    let mut is_gone = false;
+    loop {
+        let answer = look(socket, &mut control, before.as_ref());
+        let told = match answer {
+            Ok((mut told, status)) => {
+                // A daemon that was restarted in no time says so itself.
+                let is_same = before.as_ref().is_none_or(|before| before.pid == status.pid);
+                if is_gone && is_same {
+                    told.insert(0, back(&status));
+                }
+                (before, is_gone) = (Some(status), false);
+                told
+            }
+            Err(_) if is_gone => Vec::new(),
+            Err(error) => {
+                is_gone = true;
+                vec![Change::of_daemon(Kind::DaemonGone, in_words(&error))]
+            }
+        };
+        if tell(&told, options.json)? == Reader::Gone || is_unread() {
+            return Ok(Exit::Fine);
+        }
+        if interrupt.wait(options.interval) {
+            return Ok(Exit::Fine);
+        }
+    }
+}
+
+/// Asks on the connection that there is, or on a new one.
+fn look(
+    socket: Option<&Path>,
+    kept: &mut Option<Control>,
+    before: Option<&Status>,
+) -> Result<(Vec<Change>, Status), Error> {
+    let mut control = match kept.take() {
+        Some(control) => control,
+        None => Control::connect(socket, TIMEOUT)?,
+    };
+    let status = control.status()?;
+    let mut told = changes(before, &status);
+    for change in told.iter_mut().filter(|change| change.event == Kind::StreamEnded) {
+        let Some(stream) = change.stream else { continue };
+        match control.why(stream) {
+            Ok(waits) => change.explain(&waits),
+            // It is too old, or another one: the rest is known all the same.
+            Err(Error::Failed { .. }) => {}
+            Err(_) => return Ok((told, status)),
+        }
+    }
+    *kept = Some(control);
+    Ok((told, status))
+}
+
+/// All of them at once, so that they are there as soon as they are known.
+fn tell(told: &[Change], json: bool) -> Result<Reader, Failed> {
+    if told.is_empty() {
+        return Ok(Reader::There);
+    }
+    let time = utc(SystemTime::now());
+    let mut text = String::new();
+    let screen = Screen::of_stdout();
+    for change in told {
+        if json {
+            text.push_str(&in_json(&Event { time: &time, change }, false)?);
+            continue;
+        }
+        let message = plain(&change.message);
+        let message = match change.is_trouble() {
+            true => screen.trouble(&message),
+            false => message,
+        };
+        text.push_str(&format!("{time} {message}\n"));
+    }
+    print(&text)
+}

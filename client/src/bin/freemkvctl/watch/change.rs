@@ -1,0 +1,252 @@
+//! What has changed from one report of the daemon to the next. It has no clock and asks nobody: how long something
+//! has lasted is in the reports.
+//!
+//! 1. What lasts is told once, when it begins, and once when it is over. What began and ended between two reports is
+//!    not told, except that a stream is there or is not.
+//! 2. A stream is the same as long as number and path are: numbers go on over a restart of the daemon.
+
+use freemkvd_proto::status::{DaemonState, Device, DeviceState, Status, Stream, StreamState};
+use freemkvd_proto::waits::{Cause, Waits};
+use serde::Serialize;
+
+use crate::problems::{abandonment, failure, name, no_space, sickness, stalled, word};
+use crate::units::seconds;
+
+/// From when on it is worth a line that a stream waits for the budget or its turn: shorter ones are how the streams
+/// of a disk share it.
+const THROTTLED_SECONDS: u64 = 5;
+
+/// What has happened. The names are those of `--json` and stay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Kind {
+    DaemonGone,
+    DaemonBack,
+    DaemonDraining,
+    DeviceState,
+    StreamOpened,
+    StreamStalled,
+    StreamNoSpace,
+    StreamThrottled,
+    StreamSuspended,
+    StreamAbandoned,
+    StreamAborted,
+    StreamFailed,
+    StreamGoesOn,
+    StreamEnded,
+}
+
+/// How a stream ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum How {
+    Finished,
+    Failed,
+    Aborted,
+    Abandoned,
+}
+
+/// One change. The fields are those of `--json`, in this order; what does not apply is `None`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Change {
+    pub(crate) event: Kind,
+    pub(crate) stream: Option<u64>,
+    pub(crate) path: Option<String>,
+    pub(crate) device: Option<String>,
+    /// The state that it has now, as in the status; of an end the last that was seen.
+    pub(crate) state: Option<String>,
+    pub(crate) how: Option<How>,
+    /// One sentence.
+    pub(crate) message: String,
+}
+
+impl Change {
+    /// It is about the daemon.
+    pub(crate) fn of_daemon(event: Kind, message: String) -> Self {
+        let (stream, path, device, state, how) = (None, None, None, None, None);
+        Self { event, stream, path, device, state, how, message }
+    }
+
+    fn of_stream(event: Kind, stream: &Stream, message: String) -> Self {
+        Self {
+            stream: Some(stream.id),
+            path: Some(stream.path.clone()),
+            device: stream.device.clone(),
+            state: Some(word(&stream.state)),
+            ..Self::of_daemon(event, message)
+        }
+    }
+
+    fn of_device(device: &Device, state: Option<DeviceState>, message: String) -> Self {
+        Self {
+            path: device.mount.clone(),
+            device: Some(device.id.clone()),
+            state: state.map(|state| word(&state)),
+            ..Self::of_daemon(Kind::DeviceState, message)
+        }
+    }
+
+    /// Somebody should look.
+    pub(crate) fn is_trouble(&self) -> bool {
+        match self.event {
+            Kind::DaemonGone | Kind::StreamStalled | Kind::StreamNoSpace => true,
+            Kind::StreamFailed | Kind::StreamAbandoned => true,
+            Kind::DeviceState => self.state.as_ref().is_some_and(|state| state != "healthy"),
+            _ => false,
+        }
+    }
+
+    /// Says how the stream ended, as far as its own account tells.
+    pub(crate) fn explain(&mut self, waits: &Waits) {
+        let how = match (&waits.error, waits.now) {
+            (Some(_), _) => self.how.or(Some(How::Failed)),
+            // The last it did was to make all of it durable, and nothing was wrong with that.
+            (None, Cause::Sync) => self.how.or(Some(How::Finished)),
+            (None, Cause::Ending) => self.how.or(Some(How::Aborted)),
+            _ => self.how,
+        };
+        self.how = how;
+        if let (Some(stream), Some(path)) = (self.stream, &self.path) {
+            self.message = ending(how, stream, path, waits.error.as_deref());
+        }
+    }
+}
+
+/// What somebody who knows `before` has to be told of `after`; of the first report, what is wrong.
+pub(crate) fn changes(before: Option<&Status>, after: &Status) -> Vec<Change> {
+    let mut told = Vec::new();
+    if before.is_some_and(|before| before.pid != after.pid) {
+        told.push(back(after));
+    }
+    let was = before.map_or(DaemonState::Running, |before| before.state);
+    if was != after.state && after.state == DaemonState::Draining {
+        let message = "freemkvd takes no new streams and writes what is queued".to_owned();
+        told.push(Change::of_daemon(Kind::DaemonDraining, message));
+    }
+    let devices = before.map_or(&[][..], |before| &before.devices);
+    told.extend(after.devices.iter().filter_map(|device| {
+        let was = devices.iter().find(|other| other.id == device.id);
+        device_change(was.map_or(DeviceState::Healthy, |was| was.state), device)
+    }));
+    let is_gone = |device: &&Device| after.devices.iter().all(|other| other.id != device.id);
+    let gone = devices.iter().filter(is_gone).filter(|one| one.state != DeviceState::Healthy);
+    told.extend(gone.map(|device| {
+        let message = format!("device {} has no streams any more", device.id);
+        Change::of_device(device, None, message)
+    }));
+    let streams = before.map_or(&[][..], |before| &before.streams);
+    let is_same = |one: &Stream, other: &Stream| one.id == other.id && one.path == other.path;
+    let is_there = |one: &&Stream| after.streams.iter().any(|other| is_same(one, other));
+    told.extend(streams.iter().filter(|stream| !is_there(stream)).map(ended));
+    for stream in &after.streams {
+        let was = streams.iter().find(|other| is_same(other, stream));
+        if before.is_some() && was.is_none() {
+            let message = format!("opened: {}", name(stream));
+            told.push(Change::of_stream(Kind::StreamOpened, stream, message));
+        }
+        told.extend(stream_change(was.map_or(Condition::Fine, condition), stream, after));
+    }
+    told
+}
+
+/// The daemon answers again.
+pub(crate) fn back(status: &Status) -> Change {
+    let age = seconds(status.uptime_seconds);
+    let message = format!("freemkvd {} is there, for {age}, pid {}", status.version, status.pid);
+    Change::of_daemon(Kind::DaemonBack, message)
+}
+
+fn device_change(was: DeviceState, device: &Device) -> Option<Change> {
+    (was != device.state).then(|| {
+        let place = device.mount.as_deref().unwrap_or("it");
+        let well = || format!("device {} is healthy again: {place}", device.id);
+        Change::of_device(device, Some(device.state), sickness(device).unwrap_or_else(well))
+    })
+}
+
+/// What a stream's state comes to for somebody who watches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Condition<'a> {
+    Fine,
+    Throttled,
+    Suspended,
+    Stalled(&'a str),
+    NoSpace,
+    Abandoned,
+    Aborted,
+    Failed,
+}
+
+fn condition(stream: &Stream) -> Condition<'_> {
+    let call = stream.blocked_in.as_deref();
+    match (stream.state, call) {
+        (StreamState::Aborted, _) => Condition::Aborted,
+        (StreamState::Failed, _) => Condition::Failed,
+        _ if stream.error.is_some() => Condition::Failed,
+        (StreamState::Abandoned, _) => Condition::Abandoned,
+        (StreamState::NoSpace, _) => Condition::NoSpace,
+        (StreamState::Suspended, _) => Condition::Suspended,
+        (_, Some(call)) => Condition::Stalled(call),
+        (StreamState::Throttled, _) if throttled_seconds(stream) >= THROTTLED_SECONDS => {
+            Condition::Throttled
+        }
+        _ => Condition::Fine,
+    }
+}
+
+/// The wait goes on where the state is left for a moment only.
+fn throttled_seconds(stream: &Stream) -> u64 {
+    let waiting_ms = stream.waiting_for.as_ref().map_or(0, |waiting| waiting.ms);
+    stream.state_seconds.max(waiting_ms / 1000)
+}
+
+fn stream_change(was: Condition<'_>, stream: &Stream, status: &Status) -> Option<Change> {
+    let now = condition(stream);
+    let or_name = |said: Option<String>, what: &str| {
+        said.unwrap_or_else(|| format!("{what}: {}", name(stream)))
+    };
+    let (event, message) = match now {
+        _ if was == now => return None,
+        Condition::Fine => (Kind::StreamGoesOn, format!("goes on: {}", name(stream))),
+        Condition::Throttled => (Kind::StreamThrottled, throttled(stream)),
+        Condition::Suspended => {
+            let message = format!("waiting for its muxer after a restart: {}", name(stream));
+            (Kind::StreamSuspended, message)
+        }
+        Condition::Stalled(_) => {
+            (Kind::StreamStalled, or_name(stalled(stream, &status.devices), "stalled"))
+        }
+        Condition::NoSpace => (Kind::StreamNoSpace, or_name(no_space(stream), "no space")),
+        Condition::Abandoned => (Kind::StreamAbandoned, or_name(abandonment(stream), "abandoned")),
+        Condition::Aborted => (Kind::StreamAborted, or_name(failure(stream), "aborted")),
+        Condition::Failed => (Kind::StreamFailed, or_name(failure(stream), "failed")),
+    };
+    Some(Change::of_stream(event, stream, message))
+}
+
+fn throttled(stream: &Stream) -> String {
+    let what = stream.waiting_for.as_ref().map_or("the budget", |waiting| waiting.what.as_str());
+    format!("throttled for {}, by {what}: {}", seconds(throttled_seconds(stream)), name(stream))
+}
+
+/// It is in the list no more. What it was last says how it ended, unless it was in the middle of something.
+fn ended(stream: &Stream) -> Change {
+    let how = match condition(stream) {
+        Condition::Failed => Some(How::Failed),
+        Condition::Aborted => Some(How::Aborted),
+        Condition::Abandoned => Some(How::Abandoned),
+        _ => None,
+    };
+    let error = stream.error.as_ref().map(|error| error.message.as_str());
+    let message = ending(how, stream.id, &stream.path, error);
+    Change { how, ..Change::of_stream(Kind::StreamEnded, stream, message) }
+}
+
+fn ending(how: Option<How>, stream: u64, path: &str, error: Option<&str>) -> String {
+    let how = how.map_or_else(|| "ended".to_owned(), |how| format!("ended, {}", word(&how)));
+    let error = error.map_or_else(String::new, |error| format!(": {error}"));
+    format!("{how}: stream {stream}, {path}{error}")
+}
+
+#[cfg(test)]
+mod tests;
