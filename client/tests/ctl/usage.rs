@@ -66,6 +66,7 @@ fn wrong_usage_exits_with_2() {
         &["status", "--no-such-option"][..],
         &["status", "--watch=never"],
         &["status", "--json", "--bytes"],
+        &["top", "--interval", "x"],
         &["watch", "--interval", "0"],
         &["watch", "1"],
         &["weight", "1"],
@@ -97,4 +98,12 @@ fn help_names_the_exit_codes_and_the_version_is_the_packages() {
     let output = freemkvctl(nowhere).arg("--version").output().unwrap();
     assert_eq!(exit_code(&output), 0);
     assert_eq!(stdout(&output), concat!("freemkvctl ", env!("CARGO_PKG_VERSION"), "\n"));
+}
+
+#[test]
+fn top_needs_a_terminal_and_says_what_does_not() {
+    let output = freemkvctl(&crate::nobody()).arg("top").output().unwrap();
+    assert_eq!((exit_code(&output), stdout(&output)), (2, String::new()));
+    let said = stderr(&output);
+    assert!(said.contains("terminal") && said.contains("freemkvctl status"), "{said}");
 }

@@ -17,6 +17,7 @@ Examples:
   freemkvctl status                      what every rip is doing
   freemkvctl status --watch              the same, again each second
   freemkvctl status --json | jq .streams
+  freemkvctl top                         the same, live and with keys
   freemkvctl watch                       a line for each thing that happens
   freemkvctl why 3                       what stream 3 spends its time on
   dd if=/dev/sr0 bs=1M | freemkvctl write /srv/rips/disc.iso --size-hint 50GiB
@@ -56,6 +57,7 @@ pub(crate) enum Subcommand {
     Abort(AbortOptions),
     Drain(DrainOptions),
     Status(StatusOptions),
+    Top(TopOptions),
     Watch(WatchOptions),
     Weight(WeightOptions),
     Why(WhyOptions),
@@ -122,6 +124,29 @@ pub(crate) struct StatusOptions {
     /// Leave out the titles of the columns
     #[arg(long, conflicts_with = "json")]
     pub(crate) no_header: bool,
+}
+
+/// Look at the streams and devices, live, and act on them with keys.
+///
+/// What is wrong comes first and in words; then the memory that all share, the devices, and the streams with their
+/// rates of the last minutes. It needs a terminal, of 80 columns and 24 lines or more.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Keys:
+  up, down, j, k   select a stream
+  Enter            where its time went, as `freemkvctl why` says it; again, or Esc: back
+  a                give it up, as `freemkvctl abort` does; asks first
+  +, -             more or less weight, as `freemkvctl weight` gives it
+  s                sort by the next column; at first what is in trouble comes first
+  ?                the keys, and what the bars show
+  q, Esc, Ctrl-C   end
+
+The exit code is 0 when it is ended, 2 for wrong usage or without a terminal, 3 if there is no daemon at the
+beginning, 1 otherwise.")]
+pub(crate) struct TopOptions {
+    /// How often the daemon is asked, in seconds
+    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = interval)]
+    pub(crate) interval: Duration,
 }
 
 /// Print a line for each thing that happens, until Ctrl-C.

@@ -38,6 +38,12 @@ pub(crate) enum Failed {
     Output(io::Error),
     #[error("cannot catch signals: {0}")]
     Signals(io::Error),
+    #[error(
+        "this draws on a terminal, and standard output is none; use `freemkvctl status` or `watch` there"
+    )]
+    NoTerminal,
+    #[error("cannot draw on the terminal: {0}")]
+    Terminal(io::Error),
     #[error("cannot put the status into JSON: {0}")]
     Json(#[from] serde_json::Error),
 }
@@ -50,6 +56,7 @@ impl Failed {
             }
             // `status` and the like are answered from memory: who does not answer is not there.
             Self::Client(Error::TimedOut { .. }) => Exit::NoDaemon,
+            Self::NoTerminal => Exit::Usage,
             _ => Exit::Failed,
         }
     }

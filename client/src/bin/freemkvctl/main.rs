@@ -13,6 +13,7 @@ mod report;
 mod screen;
 mod status;
 mod table;
+mod top;
 mod units;
 mod utc;
 mod waiting;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         Subcommand::Abort(options) => abort::run(socket, options),
         Subcommand::Drain(_) => drain::run(socket),
         Subcommand::Status(options) => status::run(socket, options),
+        Subcommand::Top(options) => top::run(socket, options),
         Subcommand::Watch(options) => watch::run(socket, options),
         Subcommand::Weight(options) => weight::run(socket, options),
         Subcommand::Why(options) => why::run(socket, options),

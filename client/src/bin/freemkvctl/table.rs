@@ -171,7 +171,7 @@ fn total(widths: &[Option<usize>]) -> usize {
 }
 
 /// The end of `text`, which tells more of a path than its beginning.
-fn shorten(text: &str, width: usize) -> String {
+pub(crate) fn shorten(text: &str, width: usize) -> String {
     if text.width() <= width {
         return text.to_owned();
     }

@@ -40,6 +40,13 @@ pub(crate) fn human(bytes: u64) -> String {
     if leading >= 100 && bytes >= 1024 { format!("{size:.0}") } else { format!("{size:.1}") }
 }
 
+/// A size of at most five characters, for where many have to fit beside each other.
+pub(crate) fn compact(bytes: u64) -> String {
+    let text = human(bytes);
+    let (number, unit) = text.split_once(' ').unwrap_or((&text, ""));
+    format!("{number}{}", unit.chars().next().unwrap_or('B'))
+}
+
 /// A duration in its two largest units.
 pub(crate) fn seconds(seconds: u64) -> String {
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
@@ -79,6 +86,19 @@ mod tests {
         }
         assert_eq!(Sizes::Exact.bytes(1536), "1536");
         assert_eq!(Sizes::Exact.bytes_in_words(1536), "1536 bytes");
+    }
+
+    #[test]
+    fn compact_sizes_have_five_characters_at_most() {
+        for (bytes, text) in [
+            (0, "0B"),
+            (1023, "1023B"),
+            (72 << 20, "72.0M"),
+            (1023 << 20, "1023M"),
+            (5 << 40, "5.0T"),
+        ] {
+            assert_eq!(compact(bytes), text);
+        }
     }
 
     #[test]

@@ -26,7 +26,8 @@ pub(crate) fn run(socket: Option<&Path>, options: &WhyOptions) -> Result<Exit, F
     Ok(Exit::Fine)
 }
 
-fn answer(waits: &Waits, screen: Screen, header: bool) -> String {
+/// The whole text, each line with its end.
+pub(crate) fn answer(waits: &Waits, screen: Screen, header: bool) -> String {
     let mut text = String::new();
     for line in sentences(waits) {
         for line in wrap(&plain(&line), screen.width) {
