@@ -6,6 +6,8 @@ mod abort;
 mod drain;
 mod fake_daemon;
 mod status;
+#[cfg(target_os = "linux")]
+mod top;
 mod usage;
 mod watch;
 mod weight;

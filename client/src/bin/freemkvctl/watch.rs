@@ -49,7 +49,8 @@ pub(crate) fn run(socket: Option<&Path>, options: &WatchOptions) -> Result<Exit,
             Err(_) if is_gone => Vec::new(),
             Err(error) => {
                 is_gone = true;
-                vec![Change::of_daemon(Kind::DaemonGone, in_words(&error))]
+                let message = format!("freemkvd is gone: {}", in_words(&error));
+                vec![Change::of_daemon(Kind::DaemonGone, message)]
             }
         };
         if tell(&told, options.json)? == Reader::Gone || is_unread() {

@@ -83,13 +83,18 @@ fn upper(model: &Model, width: usize, room: usize, paint: Paint) -> Vec<Line<'st
     let mut lines: Vec<Line<'static>> =
         totals(status, Sizes::Human).iter().map(|line| Line::from(plain(line))).collect();
     lines.push(budget(model, width, paint));
+    let mut below = Vec::new();
+    if !status.devices.is_empty() {
+        below.push(Line::default());
+        below.extend(fitting(devices(&status.devices, width, paint), (room / 4).max(3)));
+    }
     let wrong = problems(status);
     let wrong = wrong.iter().flat_map(|problem| wrapped(&plain(problem), width, paint.trouble()));
-    lines.extend(fitting(wrong.collect(), (room / 4).max(2)));
-    if !status.devices.is_empty() {
-        lines.push(Line::default());
-        lines.extend(fitting(devices(&status.devices, width, paint), (room / 4).max(3)));
-    }
+    // What everything else leaves, but never nothing. Below there are an empty line and titles as well.
+    let others = lines.len() + below.len() + status.streams.len() + 2;
+    let wrong_room = room.saturating_sub(others).max(room / 4).max(2);
+    lines.extend(fitting(wrong.collect(), wrong_room));
+    lines.extend(below);
     lines.push(Line::default());
     let left = room.saturating_sub(lines.len());
     lines.extend(streams(model, width, left, paint));

@@ -10,7 +10,7 @@ pub(super) struct Piece {
 }
 
 /// The whole bar, in this many cells: the streams by number, what was granted beyond them, and what is free. Ends are
-/// rounded and not lengths, so that the whole is right.
+/// rounded and not lengths, so that the whole is right; but who has little gets a cell all the same.
 pub(super) fn pieces(budget: &Budget, streams: &[Stream], width: usize) -> Vec<Piece> {
     let mut shares: Vec<_> = streams.iter().map(|one| (one.id, one.dirty_bytes)).collect();
     shares.sort_unstable();
@@ -22,7 +22,9 @@ pub(super) fn pieces(budget: &Budget, streams: &[Stream], width: usize) -> Vec<P
     let mut pieces = Vec::new();
     for (stream, bytes) in shares {
         sum = sum.saturating_add(bytes);
-        let end = cells(sum);
+        // Whoever has any is seen.
+        let least = if bytes > 0 { begin + 1 } else { begin };
+        let end = cells(sum).max(least).min(width);
         if end > begin {
             pieces.push(Piece { stream: Some(stream), text: named(stream, end - begin) });
             begin = end;
@@ -67,14 +69,16 @@ mod tests {
     fn each_has_its_part_and_the_whole_is_right() {
         assert_eq!(bar(100, 0, &[]), " ".repeat(20));
         assert_eq!(bar(100, 60, &[(14, 25), (1, 25)]), "1====14===--        ");
-        // Three times a third of a cell is one cell.
-        assert_eq!(bar(300, 15, &[(1, 5), (2, 5), (3, 5)]), "3                   ");
+        // Three times a third of a cell: each is seen.
+        assert_eq!(bar(300, 15, &[(1, 5), (2, 5), (3, 5), (4, 0)]), "123                 ");
         assert_eq!(bar(100, 5, &[(14, 5)]), "=                   ");
     }
 
     #[test]
     fn what_the_daemon_says_never_breaks_it() {
-        for (limit, charged, dirty) in [(0, 0, 0), (0, 9, 9), (9, u64::MAX, u64::MAX), (9, 0, 99)] {
+        for (limit, charged, dirty) in
+            [(0, 0, 0), (0, 9, 9), (99, 1, 1), (9, u64::MAX, u64::MAX), (9, 0, 99)]
+        {
             assert_eq!(bar(limit, charged, &[(1, dirty), (2, dirty)]).len(), 20);
         }
     }
