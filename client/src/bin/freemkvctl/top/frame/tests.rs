@@ -1,3 +1,5 @@
+//! Pictures, drawn into memory.
+
 use freemkvd_proto::status::Status;
 use freemkvd_proto::waits::{Cause, Part, Waits};
 use ratatui::Terminal;

@@ -1,3 +1,5 @@
+//! Keys and reports, in the order in which they may come.
+
 use freemkvd_proto::status::StreamState;
 
 use super::*;

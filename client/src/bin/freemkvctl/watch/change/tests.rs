@@ -1,3 +1,5 @@
+//! Two reports, and what is told of them.
+
 use freemkvd_proto::status::{Budget, StreamError, WaitingFor};
 
 use super::*;
