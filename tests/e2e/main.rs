@@ -11,6 +11,7 @@ mod bad_commands;
 mod bad_frames;
 mod bad_paths;
 mod client_death;
+mod doctor;
 mod durable_ranges;
 mod file_operations;
 mod files_in_use;

@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "whatever panics here fails a test")]
 
 mod abort;
+#[cfg(target_os = "linux")]
+mod doctor;
 mod drain;
 mod fake_daemon;
 mod status;

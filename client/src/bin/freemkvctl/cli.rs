@@ -24,6 +24,7 @@ Examples:
   freemkvctl weight 3 300                stream 3 gets three times its part
   freemkvctl abort 3                     give stream 3 up, whatever its disk does
   freemkvctl drain                       finish what was accepted, and stop
+  freemkvctl doctor /srv/rips            what this mount can do, by trying; needs no daemon
   freemkvctl status >/dev/null || echo \"look after the rips\"
 
 Exit codes:
@@ -31,7 +32,7 @@ Exit codes:
   1  failed
   2  wrong usage
   3  no daemon
-  4  degraded: a failed or stalled stream, or a device that is not healthy
+  4  degraded: a failed or stalled stream, or a device that is not healthy; trouble found by doctor
 
 Environment:
   FREEMKVD_SOCKET  the daemon's socket, where --socket is not given
@@ -55,6 +56,7 @@ pub(crate) struct Arguments {
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Subcommand {
     Abort(AbortOptions),
+    Doctor(DoctorOptions),
     Drain(DrainOptions),
     Status(StatusOptions),
     Top(TopOptions),
@@ -62,6 +64,25 @@ pub(crate) enum Subcommand {
     Weight(WeightOptions),
     Why(WhyOptions),
     Write(WriteOptions),
+}
+
+/// Try what a mount can do for rips, without a daemon, and say what to configure.
+///
+/// It writes to a file without a name in the directory, and measures. It says first how much, and nothing is left
+/// behind, also after Ctrl-C. It is refused when less than twice the size is free. Linux only.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+The exit code is 0 if nothing is wrong, 4 if something there loses data or ruins rips, 2 for wrong usage,
+1 otherwise.")]
+pub(crate) struct DoctorOptions {
+    /// The directory, or the path of a file that is to be written there
+    pub(crate) path: PathBuf,
+    /// How much the main run writes, 8MiB or more
+    #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = trial_size)]
+    pub(crate) size: u64,
+    /// Print JSON: in one line, or indented on a terminal
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Have the daemon write what it has accepted, and stop.
@@ -318,6 +339,14 @@ fn size(text: &str) -> Result<u64, String> {
     text.parse()
         .map(|size: ByteSize| size.as_u64())
         .map_err(|_| "not a size such as 50GiB, or a number of bytes".to_owned())
+}
+
+fn trial_size(text: &str) -> Result<u64, String> {
+    // Less measures caches; more than a TiB is a mistake.
+    size(text).and_then(|size| match size {
+        0x80_0000..=0x100_0000_0000 => Ok(size),
+        _ => Err("not a size from 8MiB to 1TiB".to_owned()),
+    })
 }
 
 fn interval(text: &str) -> Result<Duration, String> {

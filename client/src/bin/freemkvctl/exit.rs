@@ -44,6 +44,8 @@ pub(crate) enum Failed {
     NoTerminal,
     #[error("cannot draw on the terminal: {0}")]
     Terminal(io::Error),
+    #[error("{0}")]
+    Doctor(String),
     #[error("cannot put the status into JSON: {0}")]
     Json(#[from] serde_json::Error),
 }

@@ -3,6 +3,7 @@
 
 mod abort;
 mod cli;
+mod doctor;
 mod drain;
 mod exit;
 mod hangup;
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
     let socket = arguments.socket.as_deref();
     let outcome = match &arguments.command {
         Subcommand::Abort(options) => abort::run(socket, options),
+        Subcommand::Doctor(options) => doctor::run(options),
         Subcommand::Drain(_) => drain::run(socket),
         Subcommand::Status(options) => status::run(socket, options),
         Subcommand::Top(options) => top::run(socket, options),
