@@ -17,8 +17,9 @@ use freemkvd_proto::status::Status;
 
 use crate::programs;
 
-/// Longer than anything here takes on a busy machine; what takes longer hangs.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Longer than anything here takes on a busy machine, whose disk may not answer for half a minute; what takes longer
+/// hangs.
+const PATIENCE: Duration = Duration::from_secs(90);
 
 /// A running `freemkvd`.
 #[derive(Debug)]
