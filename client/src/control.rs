@@ -13,7 +13,9 @@ use std::time::Duration;
 
 use freemkvd_proto::status::Status;
 use freemkvd_proto::waits::{Waits, Why};
-use freemkvd_proto::{AbortStream, Command, ErrorCode, Failure, Kind, Reply, SetWeight};
+use freemkvd_proto::{
+    AbortStream, Command, ErrorCode, Failure, Kind, PauseStream, Reply, SetWeight,
+};
 use interprocess::local_socket::Stream;
 
 use crate::connection::{Answers, Connection, Limit, connect, io_error};
@@ -25,6 +27,12 @@ const DRAIN: &str = "drain freemkvd at";
 
 /// What [`Control::abort`] does.
 const ABORT: &str = "abort a stream of freemkvd at";
+
+/// What [`Control::pause`] does.
+const PAUSE: &str = "pause a stream of freemkvd at";
+
+/// What [`Control::resume`] does.
+const RESUME: &str = "have a stream go on of freemkvd at";
 
 /// What [`Control::why`] does.
 const WHY: &str = "ask where a stream's time went of freemkvd at";
@@ -114,6 +122,34 @@ impl Control {
         match self.request(Command::AbortStream(AbortStream { stream }))? {
             Reply::Done => Ok(()),
             Reply::Failed(failure) => Err(self.failed(ABORT, failure)),
+            other => Err(self.nonsense(&other)),
+        }
+    }
+
+    /// Has a stream written no further: it writes what it has begun, gives its part of the budget to others, and its
+    /// muxer waits as soon as its queue is full. That goes on over restarts of the daemon, until somebody has it go on.
+    /// A stream whose muxer goes away without having finished, and a daemon that stops, write what is queued all the same.
+    ///
+    /// # Errors
+    /// [`Error::Failed`]: there is no such stream, it is another user's, or the daemon is too old to know this
+    /// request (protocol version 6); else as [`status`](Self::status).
+    pub fn pause(&mut self, stream: u64) -> Result<(), Error> {
+        self.set_paused(PauseStream { stream, pause: true }, PAUSE)
+    }
+
+    /// Has a paused stream go on.
+    ///
+    /// # Errors
+    /// As [`pause`](Self::pause).
+    pub fn resume(&mut self, stream: u64) -> Result<(), Error> {
+        self.set_paused(PauseStream { stream, pause: false }, RESUME)
+    }
+
+    fn set_paused(&mut self, set: PauseStream, operation: &'static str) -> Result<(), Error> {
+        self.knows(Kind::PauseStream, operation)?;
+        match self.request(Command::PauseStream(set))? {
+            Reply::Done => Ok(()),
+            Reply::Failed(failure) => Err(self.failed(operation, failure)),
             other => Err(self.nonsense(&other)),
         }
     }

@@ -161,7 +161,7 @@ fn stream(record: &Record, seen: &Snapshot) -> Stream {
             offset: failure.offset,
             message: failure.message.clone(),
         }),
-        waiting_for: waiting_for(seen),
+        waiting_for: waiting_for(record.id, seen),
         kernel_dirty_bytes: seen.kernel_dirty_bytes,
         drain: seen.rung.map(|rung| rung.name().to_owned()),
         weight: record.weight(),
@@ -170,7 +170,7 @@ fn stream(record: &Record, seen: &Snapshot) -> Stream {
 }
 
 /// What holds it up, as it would be said.
-fn waiting_for(seen: &Snapshot) -> Option<WaitingFor> {
+fn waiting_for(stream: u64, seen: &Snapshot) -> Option<WaitingFor> {
     if seen.ended.is_some() {
         return None;
     }
@@ -186,6 +186,7 @@ fn waiting_for(seen: &Snapshot) -> Option<WaitingFor> {
         (None, StreamState::Throttled, Some(Hold::Total)) => ("the total budget".to_owned(), age),
         (None, StreamState::Throttled, _) => (format!("the budget{on}"), age),
         (None, StreamState::NoSpace, _) => (no_space(seen, &on), age),
+        (None, StreamState::Paused, _) => (format!("freemkvctl resume {stream}"), age),
         (None, StreamState::Idle, _) => ("its muxer".to_owned(), age),
         _ => return None,
     };

@@ -113,6 +113,7 @@ impl Command {
             Self::OpenFile(_) => Kind::OpenFile,
             Self::AbortStream(_) => Kind::AbortStream,
             Self::Why(_) => Kind::Why,
+            Self::PauseStream(_) => Kind::PauseStream,
             Self::OpenGiven(_) => Kind::OpenGiven,
         }
     }
@@ -135,6 +136,7 @@ impl Command {
             Self::OpenFile(body) => encode(kind, sequence, body),
             Self::AbortStream(body) => encode(kind, sequence, body),
             Self::Why(body) => encode(kind, sequence, body),
+            Self::PauseStream(body) => encode(kind, sequence, body),
             Self::OpenGiven(body) => encode(kind, sequence, body),
             Self::Flush | Self::Sync | Self::Finish | Self::Abort | Self::Status | Self::Drain => {
                 Ok(Header::new(kind, 0, sequence)?.encode().to_vec())
@@ -166,6 +168,7 @@ impl Command {
             Kind::OpenFile => Self::OpenFile(decode(kind, body)?),
             Kind::AbortStream => Self::AbortStream(decode(kind, body)?),
             Kind::Why => Self::Why(decode(kind, body)?),
+            Kind::PauseStream => Self::PauseStream(decode(kind, body)?),
             Kind::OpenGiven => Self::OpenGiven(decode(kind, body)?),
             Kind::Drain => Self::Drain,
             _ => {

@@ -56,6 +56,8 @@ pub enum Kind {
     AbortStream = 0x43,
     /// Asks where the time of a stream went.
     Why = 0x44,
+    /// Has a stream written no further for now, or again.
+    PauseStream = 0x46,
     /// Answers `Open`.
     Opened = 0x81,
     /// The watermarks.
@@ -106,6 +108,7 @@ impl Kind {
         Self::Drain,
         Self::AbortStream,
         Self::Why,
+        Self::PauseStream,
         Self::Opened,
         Self::Progress,
         Self::Synced,
@@ -135,7 +138,7 @@ impl Kind {
             Self::OpenFile | Self::AbortStream => 4,
             Self::OpenGiven => 5,
             Self::FullReport => 6,
-            Self::Why | Self::Waits => 7,
+            Self::Why | Self::Waits | Self::PauseStream => 7,
             _ => 2,
         }
     }

@@ -173,8 +173,9 @@
 //! | `Drain` | empty | `Done`, and then the daemon stops as by `SIGTERM`; since version 3 |
 //! | `Why` | [`waits::Why`]: a stream | `Waits`, or `Failed` as above; of streams that ended within a day, too; since version 7 |
 //! | `AbortStream` | [`AbortStream`] | `Done` at once, whatever its device does; the stream's own client gets `Failed` with [`ErrorCode::ABORTED`]; since version 4 |
+//!//! | `PauseStream` | [`PauseStream`] | `Done` at once; the stream writes what it has begun and then nothing more, until it is to go on, its muxer is gone or the daemon stops; since version 7 |
 //!
-//! A weight is one of [`limits::WEIGHTS`]. Who may change that of a stream, and abort one: the user who writes it, the
+//! A weight is one of [`limits::WEIGHTS`]. Who may change that of a stream, pause and abort one: the user who writes it, the
 //! user that the daemon runs as, root, and whoever else the daemon is configured for. A client that may not open a
 //! stream, or not ask for the status, gets [`ErrorCode::NOT_ALLOWED`] as the answer to that, and is disconnected.
 //! One that asks faster than it is answered waits: the daemon answers all requests of one user in turn.
@@ -229,7 +230,7 @@
 //! connection of version 2 its kinds are unknown, and a suspended stream is shown as idle. 4 brought `OpenFile`
 //! and `AbortStream`; to older versions a stream without space is shown as throttled. 5 brought `OpenGiven`.
 //! 6 brought `FullReport`, which grows by a block for each version that has more to tell. 7
-//! brought `Why`. See [`hello::VERSION_HIGHEST`].
+//! brought `Why` and `PauseStream`; to older versions a paused stream is shown as idle. See [`hello::VERSION_HIGHEST`].
 
 mod code;
 mod codec;
@@ -246,6 +247,6 @@ pub use codec::{Decoder, Step};
 pub use frame::{FrameError, HEADER_BYTES, Header, Kind, Sender};
 pub use message::{
     AbortStream, Command, Failure, Finished, GoingAway, Leftover, Mark, Open, OpenFile, OpenGiven,
-    OpenMode, OpenResumable, Opened, PARTIAL, Progress, Reply, Resume, Resumed, Seek, SetLen,
-    SetWeight, SlotPart, Token, Transfer, WirePath, WriteSlots, WriteZeroes, partial_path,
+    OpenMode, OpenResumable, Opened, PARTIAL, PauseStream, Progress, Reply, Resume, Resumed, Seek,
+    SetLen, SetWeight, SlotPart, Token, Transfer, WirePath, WriteSlots, WriteZeroes, partial_path,
 };

@@ -237,6 +237,15 @@ pub struct AbortStream {
     pub stream: u64,
 }
 
+/// Body of `PauseStream`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PauseStream {
+    /// The stream's number.
+    pub stream: u64,
+    /// True to pause it, false to have it go on.
+    pub pause: bool,
+}
+
 /// Body of `Resume`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resume {
@@ -378,6 +387,8 @@ pub enum Command {
     AbortStream(AbortStream),
     /// Asks where the time of a stream went.
     Why(Why),
+    /// Has a stream written no further for now, or again.
+    PauseStream(PauseStream),
     /// Opens the connection's stream on a file that comes with it.
     OpenGiven(OpenGiven),
 }
@@ -405,7 +416,7 @@ pub enum Reply {
     FullReport(Status),
     /// Answers `Why`.
     Waits(Waits),
-    /// Answers `SetWeight`, `Drain` and `AbortStream`.
+    /// Answers `SetWeight`, `Drain`, `AbortStream` and `PauseStream`.
     Done,
     /// Says that the stream can be resumed.
     Resumable,

@@ -132,6 +132,8 @@ pub enum StreamState {
     Suspended,
     /// There is no space for what it has to write; it tries again until there is, or its time is up.
     NoSpace,
+    /// Somebody has paused it: it is written no further until it is to go on.
+    Paused,
 }
 
 /// One stream.
@@ -221,6 +223,7 @@ impl Status {
             stream.state = match stream.state {
                 StreamState::Suspended if version < 3 => StreamState::Idle,
                 StreamState::NoSpace if version < 4 => StreamState::Throttled,
+                StreamState::Paused if version < 7 => StreamState::Idle,
                 state => state,
             };
         }

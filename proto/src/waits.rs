@@ -45,11 +45,13 @@ pub enum Cause {
     Restart,
     /// It had failed, was given up or had lost its muxer, and its file was not closed yet.
     Ending,
+    /// Somebody had paused it.
+    Paused,
 }
 
 impl Cause {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Opening,
         Self::Muxer,
         Self::Daemon,
@@ -64,6 +66,7 @@ impl Cause {
         Self::Call,
         Self::Restart,
         Self::Ending,
+        Self::Paused,
     ];
 }
 

@@ -22,6 +22,7 @@ mod hostile;
 mod leaks;
 mod limits;
 mod own_files;
+mod pausing;
 mod publishing;
 mod random_calls;
 mod reload;

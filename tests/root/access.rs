@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use freemkvd_proto::hello::{ClientHello, DaemonHello};
 use freemkvd_proto::{
-    AbortStream, Command, ErrorCode, Failure, Mark, OpenMode, Reply, Resume, SetWeight, Token,
-    Transfer,
+    AbortStream, Command, ErrorCode, Failure, Mark, OpenMode, PauseStream, Reply, Resume,
+    SetWeight, Token, Transfer,
 };
 use freemkvd_tests::daemon::{Daemon, wait_until};
 use freemkvd_tests::peer::Peer;
@@ -207,7 +207,8 @@ fn everybody_may_look_where_that_is_configured_and_do_nothing_else() {
     let failure = OTHER.opens(&daemon, &root.path().join("other")).err().unwrap();
     assert_eq!(failure.code, ErrorCode::NOT_ALLOWED);
     let abort = Command::AbortStream(AbortStream { stream });
-    for command in [weight(stream), abort] {
+    let pause = Command::PauseStream(PauseStream { stream, pause: true });
+    for command in [weight(stream), pause, abort] {
         let message = OTHER.is_refused(&daemon, &command, ErrorCode::NOT_YOURS);
         let expected = format!(
             "stream {stream} is another user's; that user may do it, and root and the user that freemkvd runs as"

@@ -9,11 +9,12 @@ use std::io::{Read as _, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use freemkvd_client::RipFile;
 use freemkvd_tests::daemon::{Daemon, wait_until};
 use freemkvd_tests::{pattern, programs};
+use rustix::process::Signal;
 
 use super::{MIB, mount};
 
@@ -45,6 +46,9 @@ const CALLS: [&str; 21] = [
 
 /// The first of a thread to the fourth.
 const NTH_MAX: u32 = 4;
+
+/// How long the tracer may take to end when it is asked to.
+const TRACER_END: Duration = Duration::from_secs(5);
 
 const PATCHED_SEED: u64 = 11;
 const PIPED_SEED: u64 = 12;
@@ -79,14 +83,18 @@ impl Tracer {
 
     /// Ends it, and with it the tracing. What the call was at which it killed, if it came to that.
     fn end(mut self) -> String {
-        if let Ok(None) = self.child.try_wait() {
-            // It lets go of what it traces when it is asked to end.
-            let pid = i32::try_from(self.child.id()).unwrap();
-            let pid = rustix::process::Pid::from_raw(pid).unwrap();
-            let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        let pid = i32::try_from(self.child.id()).unwrap();
+        let pid = rustix::process::Pid::from_raw(pid).unwrap();
+        // Seldom it waits for ever for a thread that it traces, whether that is dead or not: then it is killed, and
+        // the kernel lets go of its threads.
+        for signal in [Signal::TERM, Signal::KILL] {
+            if let Ok(None) = self.child.try_wait() {
+                let _ = rustix::process::kill_process(pid, signal);
+            }
+            let since = Instant::now();
+            let ended = || self.child.try_wait().unwrap().is_some() || since.elapsed() > TRACER_END;
+            assert!(wait_until(ended), "it is looked at");
         }
-        let ended = wait_until(|| self.child.try_wait().unwrap().is_some());
-        assert!(ended, "strace does not end");
         let text = std::fs::read_to_string(&self.output).unwrap_or_default();
         let mut calls = text.lines().filter(|line| !line.contains("+++") && !line.contains("---"));
         calls.next_back().unwrap_or_default().trim().to_owned()

@@ -38,6 +38,7 @@ struct Shared {
     drains: Mutex<u64>,
     /// Streams that were to be aborted.
     aborts: Mutex<Vec<u64>>,
+    pauses: Mutex<Vec<(u64, bool)>>,
     /// What files were to become at their ends.
     openings: Mutex<Vec<(bool, Leftover)>>,
     /// It speaks no newer version of the protocol.
@@ -67,6 +68,7 @@ impl FakeDaemon {
             weights: Mutex::default(),
             drains: Mutex::default(),
             aborts: Mutex::default(),
+            pauses: Mutex::default(),
             openings: Mutex::default(),
             is_old: AtomicBool::new(false),
             is_restarted: AtomicBool::new(false),
@@ -129,6 +131,11 @@ impl FakeDaemon {
 
     pub(crate) fn weights(&self) -> Vec<(u64, u32)> {
         self.shared.weights.lock().unwrap().clone()
+    }
+
+    /// Which streams were to be paused, or to go on.
+    pub(crate) fn pauses(&self) -> Vec<(u64, bool)> {
+        self.shared.pauses.lock().unwrap().clone()
     }
 
     pub(crate) fn aborts(&self) -> Vec<u64> {
@@ -291,6 +298,13 @@ impl Session<'_> {
                 let failure = Failure::new(ErrorCode::NO_SUCH_STREAM, "there is no such stream");
                 let answer = if is_there { Reply::Done } else { Reply::Failed(failure) };
                 self.shared.aborts.lock().unwrap().push(abort.stream);
+                self.answer(sequence, &answer)
+            }
+            Command::PauseStream(set) => {
+                let is_there = self.has(set.stream);
+                let failure = Failure::new(ErrorCode::NO_SUCH_STREAM, "there is no such stream");
+                let answer = if is_there { Reply::Done } else { Reply::Failed(failure) };
+                self.shared.pauses.lock().unwrap().push((set.stream, set.pause));
                 self.answer(sequence, &answer)
             }
             Command::Why(why) if why.stream == 1 => {

@@ -7,6 +7,7 @@ mod abort;
 mod doctor;
 mod drain;
 mod fake_daemon;
+mod pause;
 mod status;
 #[cfg(target_os = "linux")]
 mod top;

@@ -170,6 +170,9 @@ fn keys_act_on_the_selected_stream() {
     terminal.press("+");
     until(|| daemon.weights() == [(1, 150)]);
     terminal.wait_for("stream 1 has weight 150 now");
+    terminal.press("p");
+    until(|| daemon.pauses() == [(1, true)]);
+    terminal.wait_for("stream 1 is paused");
     terminal.press("\r");
     terminal.wait_for("waiting for writeback to the device");
     terminal.press("\rk");

@@ -50,6 +50,8 @@ pub struct Entry {
     pub is_unwatched: bool,
     /// What came of it, while its client may not have heard.
     pub outcome: Option<Outcome>,
+    /// Somebody has paused it.
+    pub is_paused: bool,
 }
 
 /// What came of a stream.
@@ -87,7 +89,9 @@ impl Entry {
 
     /// `None` for bytes that are not one whole entry of this version, and zeros behind it.
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
-        match postcard::take_from_bytes(bytes.strip_prefix(&MAGIC)?) {
+        // A daemon that knew no pauses ended an entry before that, and a zero says that there is none.
+        let bytes = [bytes.strip_prefix(&MAGIC)?, &[0]].concat();
+        match postcard::take_from_bytes(&bytes) {
             Ok((entry, rest)) if rest.iter().all(|byte| *byte == 0) => Some(entry),
             _ => None,
         }

@@ -173,7 +173,7 @@ mod tests {
 
     use super::*;
 
-    /// An entry up to its outcome. What changes it needs another version in `MAGIC`.
+    /// An entry up to its outcome, which a pause follows. What changes it needs another version in `MAGIC`.
     const GOLDEN: &str = "465245454d4b5653030003070707070707070707070707070707070f2f7372762f72697073\
                           2fff2e6d6b76014d00648080802001020106040000010000000000";
 
@@ -196,6 +196,7 @@ mod tests {
             thread: None,
             is_unwatched: false,
             outcome: None,
+            is_paused: false,
         }
     }
 
@@ -226,11 +227,11 @@ mod tests {
         let finished = Outcome::Finished(Finished { len_bytes: 9, progress });
         let failure = Failure { offset: Some(3), ..Failure::new(ErrorCode::IO, "no") };
         for (outcome, golden) in [
-            (None, GOLDEN.to_owned() + "00"),
-            (Some(finished), GOLDEN.to_owned() + "010009010201020102"),
-            (Some(Outcome::Failed(failure)), GOLDEN.to_owned() + "0101ac02000103026e6f"),
+            (None, GOLDEN.to_owned() + "0001"),
+            (Some(finished), GOLDEN.to_owned() + "01000901020102010201"),
+            (Some(Outcome::Failed(failure)), GOLDEN.to_owned() + "0101ac02000103026e6f01"),
         ] {
-            let entry = Entry { outcome, ..entry(3) };
+            let entry = Entry { outcome, is_paused: true, ..entry(3) };
             assert_eq!(hex(&entry), golden);
             assert_eq!(Entry::decode(&entry.encode()), Some(entry));
         }
@@ -243,7 +244,7 @@ mod tests {
         let (ledger, _) = Ledger::open(&directory).unwrap();
         ledger.keep(entry(3)).unwrap();
         let whole = entry(3).encode();
-        fs::write(directory.join("4"), &whole[..whole.len() - 1]).unwrap();
+        fs::write(directory.join("4"), &whole[..whole.len() - 2]).unwrap();
         fs::write(directory.join("5"), [b"FREEMKVS\x09\0".as_slice(), &whole[10..]].concat())
             .unwrap();
         fs::write(directory.join("6.new"), &whole).unwrap();
@@ -251,6 +252,14 @@ mod tests {
         assert_eq!(Ledger::open(&directory).unwrap().1, [entry(3)]);
         assert!(directory.join("4").exists());
         assert!(!directory.join("6.new").exists());
+    }
+
+    #[test]
+    fn an_entry_of_a_daemon_that_knew_no_pauses_is_not_paused() {
+        let bytes = entry(3).encode();
+        let older = &bytes[..bytes.len() - 1];
+        assert_eq!(Entry::decode(older), Some(entry(3)));
+        assert_eq!(Entry::decode(&[older, &[0; 9]].concat()), Some(entry(3)));
     }
 
     #[test]

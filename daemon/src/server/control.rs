@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use freemkvd_proto::limits::WEIGHTS;
 use freemkvd_proto::waits::Waits;
-use freemkvd_proto::{Command, ErrorCode, Failure, Kind, Reply, SetWeight};
+use freemkvd_proto::{Command, ErrorCode, Failure, Kind, PauseStream, Reply, SetWeight};
 use tokio::time::timeout;
 use tracing::{info, warn};
 
@@ -70,7 +70,12 @@ pub(super) async fn run(
 pub(super) fn is_request(command: &Command) -> bool {
     matches!(
         command.kind(),
-        Kind::Status | Kind::Why | Kind::SetWeight | Kind::Drain | Kind::AbortStream
+        Kind::Status
+            | Kind::Why
+            | Kind::SetWeight
+            | Kind::Drain
+            | Kind::AbortStream
+            | Kind::PauseStream
     )
 }
 
@@ -97,6 +102,7 @@ fn answer(
         Command::Drain => done(drain(server, asking)),
         Command::SetWeight(set) => done(set_weight(server, asking, *set)),
         Command::AbortStream(abort) => done(abort_stream(server, asking, abort.stream)),
+        Command::PauseStream(set) => done(pause_stream(server, asking, *set)),
         _ => return Err(not_a_request()),
     })
 }
@@ -162,6 +168,19 @@ fn set_weight(server: &Server, asking: &Asking, set: SetWeight) -> Result<(), Fa
             client_uid = user::logged(client_uid),
             "stream {stream} has weight {weight} now"
         );
+    }
+    Ok(())
+}
+
+fn pause_stream(server: &Server, asking: &Asking, set: PauseStream) -> Result<(), Failure> {
+    let PauseStream { stream, pause } = set;
+    let record = one_to_change(server, asking, stream)?;
+    record.queue.pause(pause);
+    let _ = server.shop.ledger.change(stream, |entry| entry.is_paused = pause);
+    let client_uid = asking.peer.uid;
+    if server.shop.may_say(client_uid) {
+        let what = if pause { "is paused" } else { "is to go on" };
+        info!(stream, client_uid = user::logged(client_uid), "stream {stream} {what}");
     }
     Ok(())
 }

@@ -162,6 +162,7 @@ impl Commands {
             | Command::OpenGiven(_)
             | Command::AbortStream(_)
             | Command::Why(_)
+            | Command::PauseStream(_)
             | Command::Resume(_)
             | Command::Status
             | Command::SetWeight(_)
@@ -244,6 +245,7 @@ fn begins_a_connection(command: &Command) -> bool {
             | Kind::Drain
             | Kind::AbortStream
             | Kind::Why
+            | Kind::PauseStream
     )
 }
 

@@ -69,6 +69,7 @@ pub(super) fn begin(
         client_pid: record.client.pid,
         client_uid: record.client.uid,
         weight: record.weight(),
+        is_paused: false,
         window_bytes: target.window_bytes,
         device: opened.id.device,
         inode: opened.id.inode,

@@ -7,7 +7,8 @@
 //! 2. Content is stored once. The connection reads it from the socket into the last segment while
 //!    there is room, so that small writes leave as large ones, and nothing is copied to get there.
 //! 3. After `close` the queue is empty and stays so.
-//! 4. Where the system has no memory, a queue goes on with the segment that it got at its beginning.
+//! 4. While it is paused no job leaves it, unless no more will come.
+//! 5. Where the system has no memory, a queue goes on with the segment that it got at its beginning.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -99,6 +100,8 @@ pub enum Next {
     Job(Job),
     /// Nothing for as long as it wanted to wait.
     Idle,
+    /// Nothing until somebody has it go on.
+    Paused,
     /// Nothing, and nothing will come.
     End(End),
 }
@@ -140,6 +143,7 @@ struct State {
     own: Own,
     end: Option<End>,
     closed: bool,
+    paused: bool,
 }
 
 #[derive(Debug)]
@@ -149,6 +153,11 @@ struct Queued {
 }
 
 impl State {
+    /// Whoever is to end does not wait for that.
+    fn is_paused(&self) -> bool {
+        self.paused && self.end.is_none()
+    }
+
     fn push(&mut self, job: Job) {
         let since = match &job {
             Job::Write(segment) => segment.since,
@@ -354,11 +363,24 @@ impl Queue {
         }
     }
 
+    /// From now on nothing leaves it, or all does again.
+    pub fn pause(&self, pause: bool) {
+        lock(&self.state).paused = pause;
+        self.filled.notify_one();
+    }
+
+    /// Returns once it is not paused any more, or no more will come.
+    pub fn wait_while_paused(&self) {
+        let state = lock(&self.state);
+        drop(self.filled.wait_while(state, |state| state.is_paused()));
+    }
+
     /// The next job; waits for it at most `patience`, or for ever.
     #[must_use]
     pub fn pop(&self, patience: Option<Duration>) -> Next {
         let state = lock(&self.state);
-        let empty = |state: &mut State| state.jobs.is_empty() && state.end.is_none();
+        let empty =
+            |state: &mut State| state.jobs.is_empty() && state.end.is_none() && !state.is_paused();
         let mut state = match patience {
             None => self.filled.wait_while(state, empty).unwrap_or_else(PoisonError::into_inner),
             Some(patience) => {
@@ -366,6 +388,9 @@ impl Queue {
                 waited.unwrap_or_else(PoisonError::into_inner).0
             }
         };
+        if state.is_paused() {
+            return Next::Paused;
+        }
         match (state.jobs.pop_front(), state.end) {
             (Some(queued), _) => Next::Job(state.taken(queued)),
             (None, Some(end)) => Next::End(end),
@@ -375,12 +400,13 @@ impl Queue {
 
     /// Waits until `bytes` of content are queued, so that a disk that seeks is asked for them at once.
     /// Not any longer than until somebody waits for the writer: a job that is not content is queued,
-    /// the connection has no room, no more will come, or the oldest job has waited for `patience`. While
+    /// the connection has no room, no more will come or leave it, or the oldest job has waited for `patience`. While
     /// nothing is queued it waits for that.
     pub fn gather(&self, bytes: u64, patience: Duration) {
         let mut state = lock(&self.state);
         loop {
-            let urgent = state.others > 0 || state.refused || state.end.is_some() || state.closed;
+            let over = state.end.is_some() || state.closed || state.is_paused();
+            let urgent = state.others > 0 || state.refused || over;
             // The only job may be in the connection's hands, who adds to it.
             let waits_since = state.jobs.front().map(|oldest| oldest.since);
             let left = waits_since.map(|since| patience.saturating_sub(since.elapsed()));

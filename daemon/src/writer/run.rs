@@ -119,6 +119,7 @@ impl<'a> Writer<'a> {
                     }
                 }
                 Next::Idle => self.pause()?,
+                Next::Paused => self.stand_still()?,
                 Next::End(end) => return self.end(end),
             }
         }
@@ -152,6 +153,15 @@ impl<'a> Writer<'a> {
             return Ok(());
         }
         self.give_up_turn()
+    }
+
+    /// Somebody has paused it: what it holds is of use to others.
+    fn stand_still(&mut self) -> Result<(), Stop> {
+        self.give_up_turn()?;
+        self.record.set_activity(Activity::Paused);
+        self.record.queue.wait_while_paused();
+        self.record.set_activity(Activity::Idle);
+        Ok(())
     }
 
     fn is_silent(&self, time: Duration) -> bool {

@@ -64,6 +64,7 @@ fn every_command() -> Vec<Command> {
         }),
         Command::AbortStream(AbortStream { stream: 7 }),
         Command::Why(Why { stream: 7 }),
+        Command::PauseStream(PauseStream { stream: 7, pause: true }),
         Command::OpenGiven(OpenGiven {
             token: Some(Token(*b"0123456789abcdef")),
             label: WirePath(b"/rips/a.mkv".to_vec()),
@@ -231,6 +232,7 @@ const GOLDEN: &[&str] = &[
     "0d000000140000000900000000000000000b2f726970732f612e6d6b7601000064000102",
     "4300000001000000090000000000000007",
     "4400000001000000090000000000000007",
+    "460000000200000009000000000000000701",
     "0e0000002500000009000000000000000130313233343536373839616263646566\
      0b2f726970732f612e6d6b76010001ac02006400",
     "810000000b00000009000000000000000700808080108080802001",
@@ -323,8 +325,8 @@ fn what_a_version_brought_is_unknown_to_those_before() {
     assert_eq!(newer, [Kind::OpenFile, Kind::AbortStream]);
     assert_eq!(of(5).collect::<Vec<_>>(), [&Kind::OpenGiven]);
     assert_eq!(of(6).collect::<Vec<_>>(), [&Kind::FullReport]);
-    assert_eq!(of(7).collect::<Vec<_>>(), [&Kind::Why, &Kind::Waits]);
-    assert_eq!(of(2).count() + new.len() + newer.len() + 4, Kind::ALL.len());
+    assert_eq!(of(7).collect::<Vec<_>>(), [&Kind::Why, &Kind::PauseStream, &Kind::Waits]);
+    assert_eq!(of(2).count() + new.len() + newer.len() + 5, Kind::ALL.len());
     let with = |state| {
         let mut status = status();
         status.streams[0].state = state;
@@ -335,6 +337,8 @@ fn what_a_version_brought_is_unknown_to_those_before() {
     assert_eq!(shown(StreamState::Suspended, 3), StreamState::Suspended);
     assert_eq!(shown(StreamState::NoSpace, 3), StreamState::Throttled);
     assert_eq!(shown(StreamState::NoSpace, 4), StreamState::NoSpace);
+    assert_eq!(shown(StreamState::Paused, 6), StreamState::Idle);
+    assert_eq!(shown(StreamState::Paused, 7), StreamState::Paused);
 }
 
 #[test]

@@ -21,6 +21,7 @@ Examples:
   freemkvctl watch                       a line for each thing that happens
   freemkvctl why 3                       what stream 3 spends its time on
   dd if=/dev/sr0 bs=1M | freemkvctl write /srv/rips/disc.iso --size-hint 50GiB
+  freemkvctl pause 3                     stream 3 lets the others go first; `resume 3` has it go on
   freemkvctl weight 3 300                stream 3 gets three times its part
   freemkvctl abort 3                     give stream 3 up, whatever its disk does
   freemkvctl drain                       finish what was accepted, and stop
@@ -58,6 +59,8 @@ pub(crate) enum Subcommand {
     Abort(AbortOptions),
     Doctor(DoctorOptions),
     Drain(DrainOptions),
+    Pause(PauseOptions),
+    Resume(ResumeOptions),
     Status(StatusOptions),
     Top(TopOptions),
     Watch(WatchOptions),
@@ -157,6 +160,7 @@ Keys:
   up, down, j, k   select a stream
   Enter            where its time went, as `freemkvctl why` says it; again, or Esc: back
   a                give it up, as `freemkvctl abort` does; asks first
+  p                pause it, or have it go on, as `freemkvctl pause` and `resume` do
   +, -             more or less weight, as `freemkvctl weight` gives it
   s                sort by the next column; at first what is in trouble comes first
   ?                the keys, and what the bars show
@@ -201,6 +205,29 @@ pub(crate) struct WatchOptions {
 #[command(after_long_help = "\
 The exit code is 0 if it took effect, 2 for wrong usage, 3 if there is no daemon, 1 otherwise.")]
 pub(crate) struct AbortOptions {
+    /// The stream's number, the first column of `freemkvctl status`
+    pub(crate) stream: u64,
+}
+
+/// Have a stream written no further until `freemkvctl resume`, so that others get its device.
+///
+/// It writes what it has begun and gives its part of the budget back; its muxer waits as soon as its queue is full, and
+/// a sync or finish waits as well. It stays paused over a restart of the daemon. A stream whose muxer goes away
+/// without having finished, and all when the daemon stops, write what is queued all the same. You may do it for your own streams; root and the user
+/// that freemkvd runs as may do it for all.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+The exit code is 0 if it took effect, 2 for wrong usage, 3 if there is no daemon, 1 otherwise.")]
+pub(crate) struct PauseOptions {
+    /// The stream's number, the first column of `freemkvctl status`
+    pub(crate) stream: u64,
+}
+
+/// Have a paused stream go on.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+The exit code is 0 if it took effect, 2 for wrong usage, 3 if there is no daemon, 1 otherwise.")]
+pub(crate) struct ResumeOptions {
     /// The stream's number, the first column of `freemkvctl status`
     pub(crate) stream: u64,
 }

@@ -9,6 +9,7 @@ mod exit;
 mod hangup;
 mod input;
 mod interrupt;
+mod pause;
 mod problems;
 mod report;
 mod screen;
@@ -47,6 +48,8 @@ fn main() -> ExitCode {
         Subcommand::Abort(options) => abort::run(socket, options),
         Subcommand::Doctor(options) => doctor::run(options),
         Subcommand::Drain(_) => drain::run(socket),
+        Subcommand::Pause(options) => pause::pause(socket, options),
+        Subcommand::Resume(options) => pause::resume(socket, options),
         Subcommand::Status(options) => status::run(socket, options),
         Subcommand::Top(options) => top::run(socket, options),
         Subcommand::Watch(options) => watch::run(socket, options),

@@ -7,7 +7,8 @@ use serde_json::Value;
 
 use crate::units::{Sizes, seconds};
 
-/// What somebody should look at, worst first: lost data, then what hangs, then who is gone.
+/// What somebody should look at, worst first: lost data, then what hangs, then who is gone, and what stands still
+/// because somebody wanted it to.
 pub(crate) fn problems(status: &Status) -> Vec<String> {
     let streams = || status.streams.iter();
     let failed = streams().filter_map(failure);
@@ -15,7 +16,8 @@ pub(crate) fn problems(status: &Status) -> Vec<String> {
     let stalled = streams().filter_map(|stream| stalled(stream, &status.devices));
     let sick = status.devices.iter().filter_map(sickness);
     let abandoned = streams().filter_map(abandonment);
-    failed.chain(no_space).chain(stalled).chain(sick).chain(abandoned).collect()
+    let paused = streams().filter_map(pause);
+    failed.chain(no_space).chain(stalled).chain(sick).chain(abandoned).chain(paused).collect()
 }
 
 /// It has failed, or was given up and is still there.
@@ -85,6 +87,14 @@ pub(crate) fn abandonment(stream: &Stream) -> Option<String> {
             },
             name(stream)
         )
+    })
+}
+
+/// Somebody has paused it, and may have forgotten that.
+pub(crate) fn pause(stream: &Stream) -> Option<String> {
+    (stream.state == StreamState::Paused).then(|| {
+        let (age, id) = (seconds(stream.state_seconds), stream.id);
+        format!("paused for {age} (freemkvctl resume {id} has it go on): {}", name(stream))
     })
 }
 

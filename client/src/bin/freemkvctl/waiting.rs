@@ -76,6 +76,10 @@ fn of(stream: &Stream) -> Option<(String, String)> {
             Some(("space".to_owned(), format!("waiting for {}; free some", waiting.what)))
         }
         StreamState::Idle => None,
+        StreamState::Paused => {
+            let text = format!("paused from outside; {} has it go on", waiting.what);
+            Some(("paused".to_owned(), text))
+        }
         _ if waiting.ms < LONG_MS => None,
         _ => Some((waiting.what.clone(), format!("waiting for {}", waiting.what))),
     }

@@ -117,6 +117,7 @@ fn words(cause: Cause) -> &'static str {
         Cause::Call => "in other calls of the system",
         Cause::Restart => "waiting for its muxer after a restart",
         Cause::Ending => "coming to its end",
+        Cause::Paused => "paused by somebody",
     }
 }
 

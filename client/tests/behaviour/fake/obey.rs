@@ -204,6 +204,7 @@ impl State {
                 return Some(vec![Reply::Done]);
             }
             Command::AbortStream(abort) => return Some(vec![requests::aborted(abort)]),
+            Command::PauseStream(pause) => return Some(vec![requests::paused(pause)]),
             Command::Why(_) => return Some(vec![requests::unknown()]),
             Command::WriteSlots(_)
             | Command::Resume(_)

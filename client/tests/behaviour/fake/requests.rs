@@ -1,7 +1,7 @@
 //! What the fake daemon answers to requests.
 
 use freemkvd_proto::status::{Budget, DaemonState, Status};
-use freemkvd_proto::{AbortStream, ErrorCode, Failure, Reply, SetWeight};
+use freemkvd_proto::{AbortStream, ErrorCode, Failure, PauseStream, Reply, SetWeight};
 
 pub(super) fn status() -> Status {
     Status {
@@ -28,6 +28,10 @@ pub(super) fn weighed(set: SetWeight) -> Reply {
 
 pub(super) fn aborted(abort: AbortStream) -> Reply {
     done_with(abort.stream)
+}
+
+pub(super) fn paused(pause: PauseStream) -> Reply {
+    done_with(pause.stream)
 }
 
 fn done_with(stream: u64) -> Reply {

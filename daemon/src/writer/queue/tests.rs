@@ -156,6 +156,31 @@ fn an_abort_drops_what_is_queued_and_an_end_does_not() {
     assert!(matches!(queue.pop(None), Next::End(End::Aborted(2))));
 }
 
+#[test]
+fn nothing_leaves_a_paused_queue_until_it_goes_on_or_ends() {
+    let queue = queue(8 * MIB);
+    queue.pause(true);
+    write(&queue, 0, 8).unwrap();
+    assert!(matches!(queue.pop(None), Next::Paused), "and nobody waits for that");
+    // Nor is anything gathered for a turn that is not to come.
+    queue.gather(MIB, Duration::from_secs(3600));
+    queue.pause(false);
+    queue.wait_while_paused();
+    assert!(matches!(queue.pop(None), Next::Job(_)));
+    for (end, drops) in [(End::ClientGone, false), (End::GoingAway, false), (End::Aborted(1), true)]
+    {
+        let queue = self::queue(8 * MIB);
+        queue.pause(true);
+        write(&queue, 0, 8).unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| queue.end(end));
+            queue.wait_while_paused();
+        });
+        assert_eq!(matches!(queue.pop(None), Next::Job(_)), !drops, "{end:?}");
+        assert!(matches!(queue.pop(None), Next::End(other) if other == end));
+    }
+}
+
 fn slots(offset: u64, len: u64) -> Job {
     Job::WriteSlots(SlotsWrite { offset, parts: vec![0..len], sequence: 1, content_bytes: len })
 }

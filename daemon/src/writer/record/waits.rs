@@ -114,6 +114,7 @@ fn cause(inner: &Inner) -> Cause {
         // For those the calls in between are on the way to what it waits for.
         Activity::NoSpace => return Cause::Space,
         Activity::Opening => return Cause::Opening,
+        Activity::Paused => return Cause::Paused,
         _ => {}
     }
     if inner.is_asking {

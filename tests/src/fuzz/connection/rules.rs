@@ -261,6 +261,6 @@ impl Rules {
 }
 
 fn is_request(command: &Command) -> bool {
-    use Command::{AbortStream, Drain, SetWeight, Status, Why};
-    matches!(command, Status | Why(_) | SetWeight(_) | Drain | AbortStream(_))
+    use Command::{AbortStream, Drain, PauseStream, SetWeight, Status, Why};
+    matches!(command, Status | Why(_) | SetWeight(_) | Drain | AbortStream(_) | PauseStream(_))
 }

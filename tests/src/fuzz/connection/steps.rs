@@ -7,8 +7,8 @@ use arbitrary::{Result, Unstructured};
 use freemkvd_proto::hello::{ClientHello, VERSION_HIGHEST};
 use freemkvd_proto::waits::Why;
 use freemkvd_proto::{
-    AbortStream, Command, Header, Kind, Resume, Seek, SetLen, SetWeight, Token, Transfer,
-    WriteSlots, WriteZeroes,
+    AbortStream, Command, Header, Kind, PauseStream, Resume, Seek, SetLen, SetWeight, Token,
+    Transfer, WriteSlots, WriteZeroes,
 };
 
 use super::asked::{Asked, Last};
@@ -315,7 +315,9 @@ impl<'a> Run<'a> {
                 Command::SetWeight(SetWeight { stream, weight: input.arbitrary::<u16>()?.into() })
             }
             180..240 => Command::AbortStream(AbortStream { stream }),
-            240..=254 => Command::Why(Why { stream }),
+            240..248 => Command::Why(Why { stream }),
+            // Nobody here would have one go on that was really paused.
+            248..=254 => Command::PauseStream(PauseStream { stream, pause: false }),
             _ => Command::Drain,
         };
         let frame = command.encode(input.arbitrary()?).expect("it fits a frame");

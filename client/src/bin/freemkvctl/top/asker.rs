@@ -23,6 +23,8 @@ pub(super) enum Ask {
     /// From now on also where the time of this stream went, or of none.
     Follow(Option<u64>),
     Abort(u64),
+    /// Pause it, or have it go on.
+    Pause(u64, bool),
     Weight(u64, u32),
 }
 
@@ -103,6 +105,8 @@ impl Talk {
                 return self.why();
             }
             Ask::Abort(stream) => self.request(|control| control.abort(stream)),
+            Ask::Pause(stream, true) => self.request(|control| control.pause(stream)),
+            Ask::Pause(stream, false) => self.request(|control| control.resume(stream)),
             Ask::Weight(stream, weight) => {
                 self.request(|control| control.set_weight(stream, weight))
             }

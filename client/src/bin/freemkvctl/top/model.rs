@@ -5,7 +5,7 @@
 //! 3. At most one change of a stream is on its way; keys that would start another are not for later.
 
 use freemkvd_proto::limits;
-use freemkvd_proto::status::{Status, Stream};
+use freemkvd_proto::status::{Status, Stream, StreamState};
 use freemkvd_proto::waits::Waits;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
@@ -132,6 +132,7 @@ impl Model {
                 self.doom();
                 Step::Nothing
             }
+            KeyCode::Char('p') => self.pause(),
             KeyCode::Char('+' | '=') => self.weigh(true),
             KeyCode::Char('-') => self.weigh(false),
             KeyCode::Char('s') => {
@@ -184,6 +185,13 @@ impl Model {
         self.doomed = Some(Doomed { pid, stream: stream.id, path });
     }
 
+    fn pause(&mut self) -> Step {
+        let Some(stream) = self.stream() else {
+            return Step::Nothing;
+        };
+        self.ask(Ask::Pause(stream.id, stream.state != StreamState::Paused))
+    }
+
     fn weigh(&mut self, is_more: bool) -> Step {
         let Some(stream) = self.stream() else {
             return Step::Nothing;
@@ -218,6 +226,8 @@ fn next_weight(weight: u32, is_more: bool) -> u32 {
 fn done(ask: &Ask) -> String {
     match ask {
         Ask::Abort(stream) => format!("stream {stream} was given up"),
+        Ask::Pause(stream, true) => format!("stream {stream} is paused"),
+        Ask::Pause(stream, false) => format!("stream {stream} goes on"),
         Ask::Weight(stream, weight) => format!("stream {stream} has weight {weight} now"),
         Ask::Follow(_) => String::new(),
     }

@@ -78,7 +78,7 @@ fn trouble(stream: &Stream) -> u8 {
         _ if stream.blocked_in.is_some() => 1,
         StreamState::NoSpace => 2,
         StreamState::Abandoned | StreamState::Suspended => 3,
-        StreamState::Throttled => 4,
+        StreamState::Throttled | StreamState::Paused => 4,
         StreamState::Idle | StreamState::Aborted => 6,
         _ => 5,
     }

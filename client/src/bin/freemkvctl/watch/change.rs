@@ -29,6 +29,7 @@ pub(crate) enum Kind {
     StreamNoSpace,
     StreamThrottled,
     StreamSuspended,
+    StreamPaused,
     StreamAbandoned,
     StreamAborted,
     StreamFailed,
@@ -170,6 +171,7 @@ enum Condition<'a> {
     Fine,
     Throttled,
     Suspended,
+    Paused,
     Stalled(&'a str),
     NoSpace,
     Abandoned,
@@ -186,6 +188,7 @@ fn condition(stream: &Stream) -> Condition<'_> {
         (StreamState::Abandoned, _) => Condition::Abandoned,
         (StreamState::NoSpace, _) => Condition::NoSpace,
         (StreamState::Suspended, _) => Condition::Suspended,
+        (StreamState::Paused, _) => Condition::Paused,
         (_, Some(call)) => Condition::Stalled(call),
         (StreamState::Throttled, _) if throttled_seconds(stream) >= THROTTLED_SECONDS => {
             Condition::Throttled
@@ -212,6 +215,10 @@ fn stream_change(was: Condition<'_>, stream: &Stream, status: &Status) -> Option
         Condition::Suspended => {
             let message = format!("waiting for its muxer after a restart: {}", name(stream));
             (Kind::StreamSuspended, message)
+        }
+        Condition::Paused => {
+            let message = format!("paused from outside: {}", name(stream));
+            (Kind::StreamPaused, message)
         }
         Condition::Stalled(_) => {
             (Kind::StreamStalled, or_name(stalled(stream, &status.devices), "stalled"))

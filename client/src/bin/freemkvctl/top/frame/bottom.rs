@@ -10,7 +10,7 @@ use crate::report::{state, waits_for};
 use crate::table::plain;
 use crate::top::model::Model;
 
-const KEYS: &str = "j/k select  Enter why  a abort  +/- weight  s sort  ? help  q quit";
+const KEYS: &str = "j/k select  Enter why  a abort  p pause  +/- weight  s sort  ? help  q quit";
 
 const HELP: &str = "The budget's bar has the streams by number; - is granted to writes that come next. \
     Curves are of the last reports, IN/s and OUT/s of a stream to one scale. DIRTY/WINDOW: written and not \

@@ -107,6 +107,20 @@ fn weights_go_in_steps_between_their_ends() {
 }
 
 #[test]
+fn a_paused_stream_goes_on_by_the_same_key() {
+    let paused = Stream { state: StreamState::Paused, ..stream(2) };
+    for (stream, pause) in [(stream(2), true), (paused, false)] {
+        let mut model = shown(status(vec![stream]));
+        let ask = Ask::Pause(2, pause);
+        assert_eq!(press(&mut model, KeyCode::Char('p')), Step::Ask(ask.clone()));
+        assert_eq!(press(&mut model, KeyCode::Char('p')), Step::Nothing);
+        model.hear(Answer::Done(ask, Ok(())));
+        let words = if pause { "stream 2 is paused" } else { "stream 2 goes on" };
+        assert_eq!(model.told, Some(Ok(words.to_owned())));
+    }
+}
+
+#[test]
 fn the_pane_follows_the_selection_and_closes_before_the_end() {
     let mut model = shown(degraded());
     assert_eq!(press(&mut model, KeyCode::Enter), Step::Ask(Ask::Follow(Some(3))));

@@ -214,6 +214,14 @@ fn a_restart_keeps_the_streams_that_come_back() {
 }
 
 #[test]
+fn a_pause_and_its_end_are_told() {
+    let paused = status(vec![Stream { state: StreamState::Paused, ..stream(1) }]);
+    let events = told(&[status(vec![stream(1)]), paused, status(vec![stream(1)])]);
+    let events: Vec<_> = events.into_iter().map(|(event, _)| event).collect();
+    assert_eq!(events, [Kind::StreamPaused, Kind::StreamGoesOn]);
+}
+
+#[test]
 fn the_streams_own_account_says_how_it_ended() {
     let waits = |now, error: Option<&str>| Waits {
         stream: 1,
