@@ -27,3 +27,12 @@ ci *STEPS:
 # The documentation of all crates, private items included.
 doc:
     cargo doc --workspace --no-deps --document-private-items --open
+
+# What was built with --release, in place: just install DESTDIR=/tmp/tree PREFIX=/usr
+install *SETTINGS:
+    packaging/install {{SETTINGS}}
+
+# The Debian package, in target/debian.
+deb:
+    cargo build --locked --release --package freemkvd --package freemkvd-client
+    packaging/deb

@@ -72,20 +72,24 @@ logged() {
 
 # --- the package
 
+# What a package would; a test that has one says by_hand=no, and installs it itself.
+put_in_place() {
+    install -D "$freemkvd" "$freemkvctl" -t "$root/usr/bin"
+    install -D -m 644 "$project"/systemd/freemkvd.{service,socket} -t "$root/usr/lib/systemd/system"
+    ((major < 254)) || install -D -m 644 "$project/systemd/freemkvd-systemd-254.conf" \
+        "$root/usr/lib/systemd/system/freemkvd.service.d/50-systemd-254.conf"
+    install -D -m 644 "$project/systemd/freemkvd.sysusers" "$root/usr/lib/sysusers.d/freemkvd.conf"
+    install -D -m 644 "$project/systemd/freemkvd.tmpfiles" "$root/usr/lib/tmpfiles.d/freemkvd.conf"
+    install -D -m 644 "$config" "$root/etc/freemkvd/config.toml"
+}
+
 binds=("$ext4:/srv/rips" "${binds[@]}")
 "$here/systemd-pid1" boot "$host" "${binds[@]}" >/dev/null
 root=$("$here/systemd-pid1" root "$host")
-install -D "$freemkvd" "$freemkvctl" -t "$root/usr/bin"
-install -D -m 644 "$project"/systemd/freemkvd.{service,socket} -t "$root/usr/lib/systemd/system"
 # As "252 (252.38-1~deb12u1)"; the number alone in $major.
 version=$("$here/systemd-pid1" exec "$host" systemctl --version | sed -n '1s/systemd //p')
 major=${version%%[!0-9]*}
-((major < 254)) || install -D -m 644 "$project/systemd/freemkvd-systemd-254.conf" \
-    "$root/usr/lib/systemd/system/freemkvd.service.d/50-systemd-254.conf"
-install -D -m 644 "$project/systemd/freemkvd.sysusers" "$root/usr/lib/sysusers.d/freemkvd.conf"
-install -D -m 644 "$project/systemd/freemkvd.tmpfiles" "$root/usr/lib/tmpfiles.d/freemkvd.conf"
-install -D -m 644 "$config" "$root/etc/freemkvd/config.toml"
-
+[[ ${by_hand:-yes} == no ]] || put_in_place
 
 # make_ready: what is left to do after the package's users and directories were made.
 make_ready() {

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "whatever panics here fails a test")]
 
 mod abort;
+mod completions;
 #[cfg(target_os = "linux")]
 mod doctor;
 mod drain;

@@ -57,6 +57,7 @@ pub(crate) struct Arguments {
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Subcommand {
     Abort(AbortOptions),
+    Completions(CompletionsOptions),
     Doctor(DoctorOptions),
     Drain(DrainOptions),
     Pause(PauseOptions),
@@ -67,6 +68,30 @@ pub(crate) enum Subcommand {
     Weight(WeightOptions),
     Why(WhyOptions),
     Write(WriteOptions),
+}
+
+/// Print what a shell needs to complete the command line.
+///
+/// Packages bring it along. Without one, put it where your shell looks; it asks no daemon.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  freemkvctl completions bash >~/.local/share/bash-completion/completions/freemkvctl
+  freemkvctl completions zsh >~/.zfunc/_freemkvctl      a directory of $fpath, before compinit
+  freemkvctl completions fish >~/.config/fish/completions/freemkvctl.fish
+
+The exit code is 0 if it is printed, 2 for wrong usage, 1 otherwise.")]
+pub(crate) struct CompletionsOptions {
+    /// Which shell
+    pub(crate) shell: ShellChoice,
+}
+
+/// The shells that packages have a directory for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum ShellChoice {
+    Bash,
+    Fish,
+    Zsh,
 }
 
 /// Try what a mount can do for rips, without a daemon, and say what to configure.

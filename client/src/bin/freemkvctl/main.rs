@@ -3,6 +3,7 @@
 
 mod abort;
 mod cli;
+mod completions;
 mod doctor;
 mod drain;
 mod exit;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
     let socket = arguments.socket.as_deref();
     let outcome = match &arguments.command {
         Subcommand::Abort(options) => abort::run(socket, options),
+        Subcommand::Completions(options) => completions::run(options),
         Subcommand::Doctor(options) => doctor::run(options),
         Subcommand::Drain(_) => drain::run(socket),
         Subcommand::Pause(options) => pause::pause(socket, options),
