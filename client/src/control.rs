@@ -37,6 +37,9 @@ const RESUME: &str = "have a stream go on of freemkvd at";
 /// What [`Control::why`] does.
 const WHY: &str = "ask where a stream's time went of freemkvd at";
 
+/// What [`Control::metrics`] does.
+const METRICS: &str = "ask for the metrics of freemkvd at";
+
 /// A connection for control requests.
 #[derive(Debug)]
 pub struct Control {
@@ -168,6 +171,20 @@ impl Control {
         }
     }
 
+    /// What a monitoring system reads: OpenMetrics text, with its end mark.
+    ///
+    /// # Errors
+    /// [`Error::Failed`]: the daemon is too old to know this request (protocol version 7), or does not let this
+    /// user; else as [`status`](Self::status).
+    pub fn metrics(&mut self) -> Result<String, Error> {
+        self.knows(Kind::Metrics, METRICS)?;
+        match self.request(Command::Metrics)? {
+            Reply::MetricsText(text) => Ok(text),
+            Reply::Failed(failure) => Err(self.failed(METRICS, failure)),
+            other => Err(self.nonsense(&other)),
+        }
+    }
+
     fn knows(&self, kind: Kind, operation: &'static str) -> Result<(), Error> {
         if self.version >= kind.since() {
             return Ok(());
@@ -232,7 +249,11 @@ impl Control {
 /// Whether more may be asked after this answer (rule 2).
 fn goes_on(reply: &Reply) -> bool {
     match reply {
-        Reply::StatusReport(_) | Reply::FullReport(_) | Reply::Waits(_) | Reply::Done => true,
+        Reply::StatusReport(_)
+        | Reply::FullReport(_)
+        | Reply::Waits(_)
+        | Reply::MetricsText(_)
+        | Reply::Done => true,
         // Refused, and nothing else: the connection is as it was.
         Reply::Failed(Failure { code: ErrorCode(500..=599), .. }) => true,
         _ => false,

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use crate::metrics::{AllTimes, Times};
 use crate::space::Space;
 use crate::storage;
 use crate::stream::ladder::{Rung, StepDown};
@@ -14,6 +15,8 @@ pub struct Device {
     pub info: storage::Device,
     /// What its streams are going to need.
     pub space: Arc<Space>,
+    /// How long what is done to it takes.
+    pub times: Arc<Times>,
     drain: Mutex<Drain>,
 }
 
@@ -59,6 +62,7 @@ impl Device {
 #[derive(Debug, Default)]
 pub struct Devices {
     by_id: Mutex<BTreeMap<String, Weak<Device>>>,
+    times: AllTimes,
 }
 
 impl Devices {
@@ -69,9 +73,17 @@ impl Devices {
         if let Some(known) = by_id.get(&info.id).and_then(Weak::upgrade) {
             return known;
         }
-        let device = Arc::new(Device { info, space: Arc::default(), drain: Mutex::default() });
+        let times = self.times.of(&info.id);
+        let (space, drain) = Default::default();
+        let device = Arc::new(Device { info, space, times, drain });
         by_id.insert(device.info.id.clone(), Arc::downgrade(&device));
         device
+    }
+
+    /// How long what was done to any of them took, those that are forgotten among them.
+    #[must_use]
+    pub fn times(&self) -> &AllTimes {
+        &self.times
     }
 
     /// All of them, in the order of their names.

@@ -12,6 +12,7 @@
 //! * [`access`], [`user`]: who may connect, and do what.
 //! * [`descriptors`], [`sizes`]: who may have how many of them open, and how much memory.
 //! * [`messages`]: how much one user can have said in the log.
+//! * [`metrics`]: what a monitoring system reads.
 //! * [`config`], [`status`], [`supervisor`], [`log`], [`signal`]: around it.
 //!
 //! Dependencies point downward only: `main`, `server`, `writer`, then `stream`, `budget` and
@@ -30,6 +31,7 @@ pub mod foreign;
 pub mod ledger;
 pub mod log;
 pub mod messages;
+pub mod metrics;
 pub mod platform;
 pub mod rate;
 pub mod server;
@@ -107,8 +109,9 @@ async fn serve(config: Config, source: Source) -> Result<Ending, StartError> {
     let signals = signal::listen()?;
     let mut passed = supervisor::passed()?;
     let (listener, socket) = server::listen(&config, &mut passed)?;
+    let endpoint = server::listen_for_metrics(&config, &mut passed)?;
     let (ledger, entries) = ledger(&config, &socket);
-    let table = descriptors(&config, passed.count())?;
+    let table = descriptors(&config, passed.count(), endpoint.is_some())?;
     config.warn_of_roots();
     let roots: Vec<_> = config.roots.iter().map(|root| root.display().to_string()).collect();
     let server = Server::new(config, Arc::new(storage::Disk), ledger, table);
@@ -123,6 +126,11 @@ async fn serve(config: Config, source: Source) -> Result<Ending, StartError> {
         socket.display(),
         Size(budget)
     );
+    if let Some(endpoint) = endpoint {
+        info!("metrics are at http://{}/metrics", endpoint.address);
+        let server = Arc::clone(&server);
+        metrics::serve(endpoint, move || server.metrics())?;
+    }
     server::adopt(&server, entries, passed);
     Ok(server::run(server, listener, signals, source).await)
 }
@@ -155,9 +163,14 @@ fn ledger(config: &Config, socket: &Path) -> (Ledger, Vec<Entry>) {
 }
 
 /// The table of descriptors. Those that were passed are their streams' own.
-fn descriptors(config: &Config, passed: u64) -> Result<Arc<Table>, StartError> {
+fn descriptors(config: &Config, passed: u64, has_metrics: bool) -> Result<Arc<Table>, StartError> {
     let limit = platform::raise_descriptor_limit();
-    let table = Table::new(limit, platform::open_descriptors().saturating_sub(passed));
+    let of_metrics = match has_metrics {
+        true => metrics::CONNECTIONS_MAX as u64 + metrics::OWN_DESCRIPTORS,
+        false => 0,
+    };
+    let open = platform::open_descriptors().saturating_sub(passed) + of_metrics;
+    let table = Table::new(limit, open);
     let (connections, streams) = (config.limits.connections_max, config.limits.streams_max);
     let (most, needed) = table.limit_and_need(connections, streams);
     if table.least() > most {

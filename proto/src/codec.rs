@@ -114,6 +114,7 @@ impl Command {
             Self::AbortStream(_) => Kind::AbortStream,
             Self::Why(_) => Kind::Why,
             Self::PauseStream(_) => Kind::PauseStream,
+            Self::Metrics => Kind::Metrics,
             Self::OpenGiven(_) => Kind::OpenGiven,
         }
     }
@@ -138,9 +139,13 @@ impl Command {
             Self::Why(body) => encode(kind, sequence, body),
             Self::PauseStream(body) => encode(kind, sequence, body),
             Self::OpenGiven(body) => encode(kind, sequence, body),
-            Self::Flush | Self::Sync | Self::Finish | Self::Abort | Self::Status | Self::Drain => {
-                Ok(Header::new(kind, 0, sequence)?.encode().to_vec())
-            }
+            Self::Flush
+            | Self::Sync
+            | Self::Finish
+            | Self::Abort
+            | Self::Status
+            | Self::Drain
+            | Self::Metrics => Ok(Header::new(kind, 0, sequence)?.encode().to_vec()),
         }
     }
 
@@ -169,6 +174,7 @@ impl Command {
             Kind::AbortStream => Self::AbortStream(decode(kind, body)?),
             Kind::Why => Self::Why(decode(kind, body)?),
             Kind::PauseStream => Self::PauseStream(decode(kind, body)?),
+            Kind::Metrics => Self::Metrics,
             Kind::OpenGiven => Self::OpenGiven(decode(kind, body)?),
             Kind::Drain => Self::Drain,
             _ => {
@@ -193,6 +199,7 @@ impl Reply {
             Self::StatusReport(_) => Kind::StatusReport,
             Self::FullReport(_) => Kind::FullReport,
             Self::Waits(_) => Kind::Waits,
+            Self::MetricsText(_) => Kind::MetricsText,
             Self::Done => Kind::Done,
             Self::Resumable => Kind::Resumable,
             Self::Resumed(_) => Kind::Resumed,
@@ -215,6 +222,7 @@ impl Reply {
             Self::FullReport(body) => encode(kind, sequence, &(body, Since6::of(body))),
             Self::Resumed(body) => encode(kind, sequence, body),
             Self::Waits(body) => encode(kind, sequence, body),
+            Self::MetricsText(body) => encode(kind, sequence, body),
             Self::Synced | Self::Aborted | Self::Done | Self::Resumable => {
                 Ok(Header::new(kind, 0, sequence)?.encode().to_vec())
             }
@@ -245,6 +253,7 @@ impl Reply {
                 Self::FullReport(status)
             }
             Kind::Waits => Self::Waits(decode(kind, body)?),
+            Kind::MetricsText => Self::MetricsText(decode(kind, body)?),
             Kind::Done => Self::Done,
             Kind::Resumable => Self::Resumable,
             Kind::Resumed => Self::Resumed(decode(kind, body)?),

@@ -56,6 +56,8 @@ pub enum Kind {
     AbortStream = 0x43,
     /// Asks where the time of a stream went.
     Why = 0x44,
+    /// Asks for metrics.
+    Metrics = 0x45,
     /// Has a stream written no further for now, or again.
     PauseStream = 0x46,
     /// Answers `Open`.
@@ -84,6 +86,8 @@ pub enum Kind {
     FullReport = 0xC2,
     /// Answers `Why`.
     Waits = 0xC3,
+    /// Answers `Metrics`.
+    MetricsText = 0xC4,
 }
 
 impl Kind {
@@ -109,6 +113,7 @@ impl Kind {
         Self::AbortStream,
         Self::Why,
         Self::PauseStream,
+        Self::Metrics,
         Self::Opened,
         Self::Progress,
         Self::Synced,
@@ -122,6 +127,7 @@ impl Kind {
         Self::Done,
         Self::FullReport,
         Self::Waits,
+        Self::MetricsText,
     ];
 
     /// The kind of this number.
@@ -139,6 +145,7 @@ impl Kind {
             Self::OpenGiven => 5,
             Self::FullReport => 6,
             Self::Why | Self::Waits | Self::PauseStream => 7,
+            Self::Metrics | Self::MetricsText => 8,
             _ => 2,
         }
     }
@@ -155,7 +162,7 @@ impl Kind {
         match self {
             Self::Write => limits::WRITE_BYTES_MAX,
             Self::Flush | Self::Sync | Self::Finish | Self::Abort => 0,
-            Self::Status | Self::Drain => 0,
+            Self::Status | Self::Drain | Self::Metrics => 0,
             Self::Synced | Self::Aborted | Self::Done | Self::Resumable => 0,
             _ => match self.sender() {
                 Sender::Client => limits::CONTROL_BYTES_MAX,

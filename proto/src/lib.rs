@@ -172,8 +172,9 @@
 //! | `SetWeight` | [`SetWeight`]: a stream and its new weight | `Done`, or `Failed` with a code of the 500s, after which the connection goes on |
 //! | `Drain` | empty | `Done`, and then the daemon stops as by `SIGTERM`; since version 3 |
 //! | `Why` | [`waits::Why`]: a stream | `Waits`, or `Failed` as above; of streams that ended within a day, too; since version 7 |
+//! | `Metrics` | empty | `MetricsText`; since version 8 |
 //! | `AbortStream` | [`AbortStream`] | `Done` at once, whatever its device does; the stream's own client gets `Failed` with [`ErrorCode::ABORTED`]; since version 4 |
-//!//! | `PauseStream` | [`PauseStream`] | `Done` at once; the stream writes what it has begun and then nothing more, until it is to go on, its muxer is gone or the daemon stops; since version 7 |
+//! | `PauseStream` | [`PauseStream`] | `Done` at once; the stream writes what it has begun and then nothing more, until it is to go on, its muxer is gone or the daemon stops; since version 7 |
 //!
 //! A weight is one of [`limits::WEIGHTS`]. Who may change that of a stream, pause and abort one: the user who writes it, the
 //! user that the daemon runs as, root, and whoever else the daemon is configured for. A client that may not open a
@@ -196,6 +197,7 @@
 //! | `StatusReport` | [`status::Status`] | a snapshot from the daemon's memory; up to version 5 |
 //! | `FullReport` | [`status::Status`], [`status::Since6`] | the same since version 6 |
 //! | `Waits` | [`waits::Waits`] | since version 7: where the time of the stream went |
+//! | `MetricsText` | a string | since version 8: everything that can be counted, as OpenMetrics text with its end mark |
 //! | `Done` | empty | the request with nothing else to tell has taken effect |
 //!
 //! # Watermarks
@@ -230,7 +232,8 @@
 //! connection of version 2 its kinds are unknown, and a suspended stream is shown as idle. 4 brought `OpenFile`
 //! and `AbortStream`; to older versions a stream without space is shown as throttled. 5 brought `OpenGiven`.
 //! 6 brought `FullReport`, which grows by a block for each version that has more to tell. 7
-//! brought `Why` and `PauseStream`; to older versions a paused stream is shown as idle. See [`hello::VERSION_HIGHEST`].
+//! brought `Why` and `PauseStream`; to older versions a paused stream is shown as idle. 8 brought `Metrics`.
+//! See [`hello::VERSION_HIGHEST`].
 
 mod code;
 mod codec;

@@ -389,6 +389,8 @@ pub enum Command {
     Why(Why),
     /// Has a stream written no further for now, or again.
     PauseStream(PauseStream),
+    /// Asks for metrics.
+    Metrics,
     /// Opens the connection's stream on a file that comes with it.
     OpenGiven(OpenGiven),
 }
@@ -416,6 +418,8 @@ pub enum Reply {
     FullReport(Status),
     /// Answers `Why`.
     Waits(Waits),
+    /// Answers `Metrics`: OpenMetrics text.
+    MetricsText(String),
     /// Answers `SetWeight`, `Drain`, `AbortStream` and `PauseStream`.
     Done,
     /// Says that the stream can be resumed.

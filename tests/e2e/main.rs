@@ -21,6 +21,7 @@ mod given_again;
 mod hostile;
 mod leaks;
 mod limits;
+mod metrics;
 mod own_files;
 mod pausing;
 mod publishing;

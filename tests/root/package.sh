@@ -67,6 +67,17 @@ head -c 5000001 /dev/urandom >"$work/bytes"
 check "a member writes a file" as muxer freemkvctl write /srv/rips/x.mkv <"$work/bytes"
 check "every byte arrived" cmp "$work/bytes" "$ext4/x.mkv"
 
+# --- metrics, for whoever wants them
+
+within systemctl --quiet enable freemkvd-metrics.socket
+within systemctl stop freemkvd.socket freemkvd.service
+check "the socket for metrics starts" within systemctl start freemkvd-metrics.socket freemkvd.socket freemkvd.service
+# shellcheck disable=SC2016 # the inner shell's
+scrape() {
+    within bash -c 'exec 3<>/dev/tcp/127.0.0.1/9101 && printf "GET /metrics HTTP/1.1\r\nHost: rips\r\n\r\n" >&3 && cat <&3'
+}
+check "the daemon, which has no network, serves them" matches '# EOF$' "$(scrape | tail -n 1)"
+
 # --- upgrade, with a rip under way
 
 echo '# of the administrator' >>"$root/etc/freemkvd/config.toml"

@@ -314,6 +314,9 @@ impl Session<'_> {
                 let failure = Failure::new(ErrorCode::NO_SUCH_STREAM, "there is no such stream");
                 self.answer(sequence, &Reply::Failed(failure))
             }
+            Command::Metrics => {
+                self.answer(sequence, &Reply::MetricsText(crate::metrics::TEXT.into()))
+            }
             Command::OpenFile(file) => {
                 self.shared.openings.lock().unwrap().push((file.publish, file.leftover));
                 self.open(file.open, file.token.is_some())

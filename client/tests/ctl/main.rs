@@ -8,6 +8,7 @@ mod completions;
 mod doctor;
 mod drain;
 mod fake_daemon;
+mod metrics;
 mod pause;
 mod status;
 #[cfg(target_os = "linux")]

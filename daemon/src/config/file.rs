@@ -20,6 +20,7 @@ pub(super) struct File {
     pub(super) limits: Limits,
     pub(super) access: Access,
     pub(super) log: Log,
+    pub(super) metrics: Metrics,
     /// `[root."/srv/rips"]`
     pub(super) root: BTreeMap<PathBuf, Spanned<Root>>,
 }
@@ -107,6 +108,13 @@ impl<'de> Deserialize<'de> for Name {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         text(deserializer).map(Self)
     }
+}
+
+/// `[metrics]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Metrics {
+    pub(super) listen: Option<Spanned<String>>,
 }
 
 /// `[log]`

@@ -2,6 +2,7 @@
 //! names the place of what is wrong.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -73,6 +74,7 @@ impl Merge<'_> {
             socket_mode: self.socket_mode(file.access.socket_mode.as_ref())?,
             socket_group: self.socket_group(file.access.socket_group.as_ref())?,
             log_level: self.level(file.log.level)?,
+            metrics_listen: self.metrics_listen(file.metrics.listen.as_ref())?,
         })
     }
 
@@ -185,6 +187,24 @@ impl Merge<'_> {
             let problem = "must be \"error\", \"warn\", \"info\", \"debug\" or \"trace\"";
             self.invalid("log.level", &level, problem)
         })
+    }
+
+    /// An address of this host alone: what is served there is for everybody who can reach it.
+    fn metrics_listen(
+        &self,
+        listen: Option<&Spanned<String>>,
+    ) -> Result<Option<SocketAddr>, ConfigError> {
+        let Some(listen) = listen else { return Ok(None) };
+        let text = listen.as_ref();
+        match text.parse::<SocketAddr>() {
+            Ok(address) if address.ip().is_loopback() => Ok(Some(address)),
+            _ => {
+                let problem = format!(
+                    "is \"{text}\"; write a loopback address and a port, like \"127.0.0.1:9101\" or \"[::1]:9101\""
+                );
+                Err(self.invalid("metrics.listen", listen, problem))
+            }
+        }
     }
 
     pub(super) fn size(

@@ -11,6 +11,7 @@ mod unit;
 
 use std::collections::BTreeMap;
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -63,6 +64,8 @@ pub struct Config {
     pub socket_group: Option<Named>,
     /// Least important messages that are logged.
     pub log_level: Level,
+    /// Where metrics are served; `None` for nowhere.
+    pub metrics_listen: Option<SocketAddr>,
 }
 
 /// What the configuration says about one root; `None` leaves it to the daemon.
@@ -158,6 +161,7 @@ impl Default for Config {
             socket_mode: None,
             socket_group: None,
             log_level: Level::INFO,
+            metrics_listen: None,
         }
     }
 }
@@ -283,6 +287,10 @@ impl Config {
         let group = |config: &Self| access::or_none(config.socket_group.as_ref());
         differ(false, "access.socket_group", group(self), group(new));
         differ(false, "log.level", self.log_level.to_string(), new.log_level.to_string());
+        let listen = |config: &Self| {
+            config.metrics_listen.map_or("nowhere".to_owned(), |address| address.to_string())
+        };
+        differ(false, "metrics.listen", listen(self), listen(new));
         (now, restart)
     }
 }

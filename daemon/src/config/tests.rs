@@ -46,7 +46,7 @@ fn an_empty_file_and_the_example_are_the_defaults() {
 #[test]
 fn the_example_names_every_key() {
     // An unknown key makes the parser list the known ones of its section.
-    for section in ["daemon", "budget", "stream", "files", "limits", "access", "log"] {
+    for section in ["daemon", "budget", "stream", "files", "limits", "access", "log", "metrics"] {
         let text = error(&format!("[{section}]\nnonsense = 1\n"));
         let known = text.split("expected").nth(1).unwrap();
         for key in known.split('`').skip(1).step_by(2) {
@@ -341,4 +341,27 @@ fn paths_are_those_of_windows_and_what_is_of_unix_is_refused() {
         let text = error(&format!("[access]\n{key}\n"));
         assert!(text.contains("has no meaning on this platform"), "{text}");
     }
+}
+
+#[test]
+fn metrics_are_served_to_this_host_alone_and_only_where_asked_for() {
+    assert_eq!(parse("").unwrap().metrics_listen, None);
+    for good in ["127.0.0.1:9101", "127.0.0.2:1", "[::1]:9101"] {
+        let config = parse(&format!("[metrics]\nlisten = \"{good}\"\n")).unwrap();
+        assert_eq!(config.metrics_listen.unwrap().to_string(), good);
+    }
+    for bad in ["0.0.0.0:9101", "[::]:9101", "192.168.1.2:9101", "localhost:9101", "127.0.0.1", ""]
+    {
+        let text = error(&format!("[metrics]\nlisten = \"{bad}\"\n"));
+        assert!(
+            text.starts_with("test.toml:2: metrics.listen is") && text.contains("loopback"),
+            "{text}"
+        );
+    }
+    let (now, restart) =
+        Config::default().changes(&parse("[metrics]\nlisten = \"127.0.0.1:9101\"\n").unwrap());
+    assert_eq!(
+        (now.len(), restart),
+        (0, vec!["metrics.listen from nowhere to 127.0.0.1:9101".to_owned()])
+    );
 }

@@ -72,6 +72,7 @@ pub(super) fn is_request(command: &Command) -> bool {
         command.kind(),
         Kind::Status
             | Kind::Why
+            | Kind::Metrics
             | Kind::SetWeight
             | Kind::Drain
             | Kind::AbortStream
@@ -95,7 +96,8 @@ fn answer(
             }
         }
         Command::Why(why) if asking.rights.status => waits(server, why.stream),
-        Command::Status | Command::Why(_) => {
+        Command::Metrics if asking.rights.status => Reply::MetricsText(server.metrics()),
+        Command::Status | Command::Why(_) | Command::Metrics => {
             let access = &server.config().access;
             return Err(access.refusal(&asking.peer, "ask freemkvd for its status"));
         }

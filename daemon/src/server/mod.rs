@@ -34,7 +34,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tracing::{error, info, warn};
 
-pub use listener::{ListenError, listen};
+pub use listener::{ListenError, listen, listen_for_metrics};
 pub use resumed::adopt;
 pub use streams::Streams;
 
@@ -52,7 +52,7 @@ use crate::sizes::Sizes;
 use crate::storage::Open;
 use crate::user;
 use crate::writer::{Gate, OpenFiles, Openings, Queues, Shop};
-use crate::{status, supervisor};
+use crate::{metrics, status, supervisor};
 
 /// How often rates are measured and systemd is told how things are.
 const TICK: Duration = Duration::from_millis(500);
@@ -187,6 +187,12 @@ impl Server {
     #[must_use]
     pub fn status(&self) -> Status {
         status::assemble(&self.shop, &self.queues, &self.streams.all(), self.is_draining())
+    }
+
+    /// What a monitoring system reads, from memory alone.
+    #[must_use]
+    pub fn metrics(&self) -> String {
+        metrics::text(&self.status(), &self.streams.totals(), self.shop.devices.times())
     }
 
     fn tick(&self) {

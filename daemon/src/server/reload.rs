@@ -84,6 +84,7 @@ impl Server {
             socket_mode: old.socket_mode,
             socket_group: old.socket_group.clone(),
             log_level: old.log_level,
+            metrics_listen: old.metrics_listen,
             ..new
         };
         self.config.send_replace(Arc::new(kept));

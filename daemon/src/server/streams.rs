@@ -13,6 +13,7 @@ use freemkvd_proto::waits::Waits;
 use crate::access::Crowded;
 use crate::budget::StreamId;
 use crate::config::Limits;
+use crate::metrics::Totals;
 use crate::user::UserId;
 use crate::writer::Record;
 
@@ -34,6 +35,9 @@ const TOLD_MAX: usize = 1024;
 pub struct Streams {
     by_id: Mutex<BTreeMap<StreamId, Arc<Record>>>,
     last: AtomicU64,
+    /// What those have done that are forgotten. Changed under the lock of `by_id`, so that none is counted twice or
+    /// never.
+    past: Mutex<Totals>,
     /// Those that are forgotten here; the oldest first.
     told: Mutex<Vec<Told>>,
 }
@@ -75,7 +79,10 @@ impl Streams {
 
     /// Forgets one of which nothing came.
     pub fn remove(&self, id: StreamId) {
-        let removed = self.lock().remove(&id);
+        let mut by_id = self.lock();
+        let removed = by_id.remove(&id);
+        self.count_past(removed.as_slice());
+        drop(by_id);
         // Without the lock: it may be the last one to know of it.
         drop(removed);
     }
@@ -101,9 +108,26 @@ impl Streams {
         }
         gone.extend(too_many(kept.into_values().collect(), ENDED_MAX, ALL_ENDED_MAX));
         let forgotten: Vec<_> = gone.iter().filter_map(|id| by_id.remove(id)).collect();
+        self.count_past(&forgotten);
         drop(by_id);
         self.tell_later(&forgotten, now);
         gone
+    }
+
+    fn count_past(&self, forgotten: &[Arc<Record>]) {
+        let mut past = self.past.lock().unwrap_or_else(PoisonError::into_inner);
+        forgotten.iter().for_each(|record| past.add(&record.totals()));
+    }
+
+    /// What all streams have done in this daemon.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        let by_id = self.lock();
+        let records: Vec<_> = by_id.values().cloned().collect();
+        let mut totals = self.past.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        drop(by_id);
+        records.iter().for_each(|record| totals.add(&record.totals()));
+        totals
     }
 
     fn tell_later(&self, forgotten: &[Arc<Record>], now: Duration) {

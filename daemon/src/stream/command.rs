@@ -163,6 +163,7 @@ impl Commands {
             | Command::AbortStream(_)
             | Command::Why(_)
             | Command::PauseStream(_)
+            | Command::Metrics
             | Command::Resume(_)
             | Command::Status
             | Command::SetWeight(_)
@@ -246,6 +247,7 @@ fn begins_a_connection(command: &Command) -> bool {
             | Kind::AbortStream
             | Kind::Why
             | Kind::PauseStream
+            | Kind::Metrics
     )
 }
 

@@ -14,7 +14,7 @@ const CHECKPOINT: Duration = Duration::from_secs(30);
 const CAUSES: usize = Cause::ALL.len();
 
 /// How long each cause took, and how long of that the muxer was held up.
-type Spent = [(Duration, Duration); CAUSES];
+pub type Spent = [(Duration, Duration); CAUSES];
 
 /// The time of one stream, as it goes by.
 #[derive(Clone, Debug)]
@@ -70,6 +70,14 @@ impl Clocked {
         if self.counted - newer.0 >= CHECKPOINT {
             self.checkpoints = [newer, (self.counted, self.spent)];
         }
+    }
+
+    /// How long each cause took up to now, and how long of that the muxer was held up.
+    #[must_use]
+    pub fn spent(&self, now: Duration) -> Spent {
+        let mut counted = self.clone();
+        counted.count(now);
+        counted.spent
     }
 
     /// All of it up to now, for the wire. Who the stream is, its caller puts in.

@@ -15,6 +15,11 @@ pub struct Passed {
 }
 
 impl Passed {
+    /// The socket for metrics: none is passed.
+    pub fn take_metrics(&mut self) -> Option<std::net::TcpListener> {
+        None
+    }
+
     /// How many descriptors there are of files.
     #[must_use]
     pub fn count(&self) -> u64 {

@@ -45,11 +45,16 @@ pub fn alive(sentence: &str) {
     notify(&[NotifyState::Watchdog, NotifyState::Status(sentence)]);
 }
 
+/// The name of the socket for metrics (FileDescriptorName= of its unit).
+const METRICS: &str = "metrics";
+
 /// What this process was started with.
 #[derive(Debug, Default)]
 pub struct Passed {
     /// The listening socket.
     pub socket: Option<std::os::fd::OwnedFd>,
+    /// The socket for metrics.
+    pub metrics: Option<std::os::fd::OwnedFd>,
     /// The files of streams that it is to go on with.
     pub files: BTreeMap<StreamId, Descriptors>,
     /// What nobody needs. Nobody may wait for the close of one: it may be the file of a server that is dead.
@@ -57,6 +62,11 @@ pub struct Passed {
 }
 
 impl Passed {
+    /// The socket for metrics, if one was passed.
+    pub fn take_metrics(&mut self) -> Option<std::net::TcpListener> {
+        self.metrics.take().map(std::net::TcpListener::from)
+    }
+
     /// How many descriptors there are of files.
     #[must_use]
     pub fn count(&self) -> u64 {
@@ -78,6 +88,9 @@ pub fn passed() -> std::io::Result<Passed> {
                 Some((stream, role)) => {
                     let roles = halves.entry(stream).or_insert_with(BTreeMap::new);
                     passed.rest.extend(roles.insert(role.to_owned(), descriptor));
+                }
+                None if name == METRICS && passed.metrics.is_none() => {
+                    passed.metrics = Some(descriptor);
                 }
                 None if passed.socket.is_none() => passed.socket = Some(descriptor),
                 None => passed.rest.push(descriptor),

@@ -18,6 +18,7 @@ use super::record::Record;
 use crate::budget::Completion;
 use crate::clock::Clock;
 use crate::device::Device;
+use crate::metrics::note;
 use crate::space::{Announcement, Space};
 use crate::storage::{self, CALLS, Content, Manner, Storage};
 use crate::stream::drain::{self, Next, Pressure};
@@ -99,6 +100,11 @@ impl<'a> File<'a> {
         self.extents.charged_bytes()
     }
 
+    /// A piece has waited so long for its charge.
+    pub(super) fn waited(&self, time: Duration) {
+        note(&self.device.times.write_wait, time);
+    }
+
     /// Bytes in the pages that `range` touches.
     pub(super) fn page_bytes_of(&self, range: &Range<u64>) -> u64 {
         self.extents.page_bytes_of(range)
@@ -164,7 +170,11 @@ impl<'a> File<'a> {
             Way::Uncached => Manner::Uncached,
             Way::Direct => Manner::Direct,
         };
-        self.calling(CALLS.write, |storage| storage.write_at(range.start, content.clone(), manner))
+        let begun = self.clock.now();
+        let result = self
+            .calling(CALLS.write, |storage| storage.write_at(range.start, content.clone(), manner));
+        note(&self.device.times.write, self.clock.now().saturating_sub(begun));
+        result
     }
 
     /// Whether the kernel's counts mean something here.
@@ -283,6 +293,11 @@ impl<'a> File<'a> {
     }
 
     fn cleaned(&mut self, completion: Completion) {
+        let took = self.clock.now().saturating_sub(completion.began);
+        // A settled nothing took no time.
+        if completion.bytes > 0 {
+            note(&self.device.times.completion, took);
+        }
         self.account.complete(completion);
         self.record.charged(self.extents.charged_bytes(), completion.bytes);
     }
@@ -322,6 +337,7 @@ impl<'a> File<'a> {
     pub(super) fn sync(&mut self) -> io::Result<()> {
         let began = self.clock.now();
         let result = self.calling(CALLS.sync, |storage| storage.sync());
+        note(&self.device.times.sync, self.clock.now().saturating_sub(began));
         // Also after an error: nothing of it is dirty any more, or ever will be clean.
         self.all_clean(began);
         result?;

@@ -3,6 +3,7 @@
 
 mod outgoing;
 mod restart;
+mod totals;
 mod waits;
 
 use std::collections::VecDeque;
@@ -93,6 +94,8 @@ struct Inner {
     charged_bytes: u64,
     kernel_dirty_bytes: Option<u64>,
     cleaned_bytes: u64,
+    /// In this daemon: the marks go on from where the daemon before was.
+    accepted_bytes: u64,
     seeks: u64,
     patches: u64,
     failure: Option<Failure>,
@@ -185,6 +188,7 @@ impl Record {
             charged_bytes: 0,
             kernel_dirty_bytes: None,
             cleaned_bytes: 0,
+            accepted_bytes: 0,
             seeks: 0,
             patches: 0,
             failure: None,
@@ -286,13 +290,6 @@ impl Record {
     }
 
     // The connection's side.
-
-    /// A command is in the queue.
-    pub fn accept(&self, sequence: u64, bytes: u64) {
-        let mut inner = self.lock();
-        inner.marks.accept(sequence, bytes);
-        self.recount(&mut inner);
-    }
 
     /// How often the muxer has moved and patched.
     pub fn count_seeks(&self, seeks: u64, patches: u64) {
@@ -433,17 +430,6 @@ impl Record {
     #[must_use]
     pub fn failure(&self) -> Option<Failure> {
         self.lock().failure.clone()
-    }
-
-    /// Updates both rates.
-    pub fn sample(&self, now: Duration) {
-        let mut inner = self.lock();
-        let (accepted, cleaned) = (inner.marks.progress().accepted.bytes, inner.cleaned_bytes);
-        inner.rate_in.sample(now, accepted);
-        inner.rate_out.sample(now, cleaned);
-        if inner.ended.is_none() {
-            inner.clocked.look(now);
-        }
     }
 
     /// A copy of what status shows.

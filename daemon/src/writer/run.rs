@@ -330,13 +330,13 @@ impl<'a> Writer<'a> {
     /// Waits for the budget; meanwhile gives it what this stream has to give.
     fn reserve(&mut self, need_bytes: u64, offset: u64) -> Result<(), Stop> {
         let want_bytes = need_bytes + self.record.queue.queued_bytes();
-        let mut has_waited = false;
+        let mut waiting_since = None;
         while let Reserve::Throttled(hold) = self.account().reserve(need_bytes, want_bytes, offset)
         {
             if self.record.queue.aborted_by().is_some() {
                 return Err(Stop::Aborted);
             }
-            has_waited = true;
+            waiting_since.get_or_insert_with(|| self.clock.now());
             if !self.is_without_space {
                 self.record.throttled(hold);
             }
@@ -348,7 +348,9 @@ impl<'a> Writer<'a> {
                 self.account().wait(ABORT_POLL);
             }
         }
-        if has_waited && !self.is_without_space {
+        let waited = waiting_since.map(|since| self.clock.now().saturating_sub(since));
+        self.file.waited(waited.unwrap_or_default());
+        if waited.is_some() && !self.is_without_space {
             self.record.set_activity(Activity::Writing);
         }
         Ok(())

@@ -20,6 +20,7 @@ Examples:
   freemkvctl top                         the same, live and with keys
   freemkvctl watch                       a line for each thing that happens
   freemkvctl why 3                       what stream 3 spends its time on
+  freemkvctl metrics                     what a monitoring system reads
   dd if=/dev/sr0 bs=1M | freemkvctl write /srv/rips/disc.iso --size-hint 50GiB
   freemkvctl pause 3                     stream 3 lets the others go first; `resume 3` has it go on
   freemkvctl weight 3 300                stream 3 gets three times its part
@@ -60,6 +61,7 @@ pub(crate) enum Subcommand {
     Completions(CompletionsOptions),
     Doctor(DoctorOptions),
     Drain(DrainOptions),
+    Metrics(MetricsOptions),
     Pause(PauseOptions),
     Resume(ResumeOptions),
     Status(StatusOptions),
@@ -276,6 +278,13 @@ pub(crate) struct WeightOptions {
     #[arg(value_parser = weight())]
     pub(crate) weight: u32,
 }
+
+/// Print what a monitoring system reads: OpenMetrics text.
+///
+/// It is what the daemon serves over HTTP if it is configured to ([metrics] listen). For the textfile collector of
+/// Prometheus' node_exporter write it to another file first, and rename that.
+#[derive(Debug, Args)]
+pub(crate) struct MetricsOptions {}
 
 /// Say where the time of a stream went, and how much of it its muxer was held up.
 ///

@@ -10,6 +10,7 @@ mod exit;
 mod hangup;
 mod input;
 mod interrupt;
+mod metrics;
 mod pause;
 mod problems;
 mod report;
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
         Subcommand::Completions(options) => completions::run(options),
         Subcommand::Doctor(options) => doctor::run(options),
         Subcommand::Drain(_) => drain::run(socket),
+        Subcommand::Metrics(_) => metrics::run(socket),
         Subcommand::Pause(options) => pause::pause(socket, options),
         Subcommand::Resume(options) => pause::resume(socket, options),
         Subcommand::Status(options) => status::run(socket, options),

@@ -206,6 +206,7 @@ impl State {
             Command::AbortStream(abort) => return Some(vec![requests::aborted(abort)]),
             Command::PauseStream(pause) => return Some(vec![requests::paused(pause)]),
             Command::Why(_) => return Some(vec![requests::unknown()]),
+            Command::Metrics => return Some(vec![Reply::MetricsText("# EOF\n".into())]),
             Command::WriteSlots(_)
             | Command::Resume(_)
             | Command::OpenResumable(_)

@@ -8,11 +8,13 @@ mod passed;
 mod platform;
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use interprocess::local_socket::tokio::Listener;
 
 use crate::config::Config;
+use crate::metrics::Endpoint;
 use crate::supervisor::{self, Passed};
 
 pub(super) use platform::close;
@@ -34,6 +36,19 @@ pub enum ListenError {
         /// What the system said.
         source: io::Error,
     },
+    /// There is no place for metrics.
+    #[error("cannot listen on {address} for metrics: {source}; choose another metrics.listen")]
+    Metrics {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// What systemd passed for metrics is no socket for that.
+    #[error(
+        "cannot use the socket that systemd passed for metrics: {0}; see freemkvd-metrics.socket"
+    )]
+    PassedMetrics(io::Error),
     /// What systemd passed is no listening socket.
     #[error("cannot use the socket that systemd passed: {0}; see freemkvd.socket")]
     Passed(io::Error),
@@ -53,4 +68,22 @@ pub fn listen(config: &Config, passed: &mut Passed) -> Result<(Listener, PathBuf
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(ListenError::InUse(path)),
         Err(source) => Err(ListenError::Io { path, source }),
     }
+}
+
+/// Listens for those who want metrics: on the socket that systemd has passed for that, or where `config` says, if it
+/// does.
+///
+/// # Errors
+/// [`ListenError`].
+pub fn listen_for_metrics(
+    config: &Config,
+    passed: &mut Passed,
+) -> Result<Option<Endpoint>, ListenError> {
+    if let Some(listener) = passed.take_metrics() {
+        return Endpoint::adopt(listener).map(Some).map_err(ListenError::PassedMetrics);
+    }
+    let bind = |address| {
+        Endpoint::bind(address).map_err(|source| ListenError::Metrics { address, source })
+    };
+    config.metrics_listen.map(bind).transpose()
 }

@@ -218,7 +218,12 @@ impl Told {
         let is_over = self.finished.is_some() || self.is_aborted || self.failure.is_some();
         let is_request = matches!(
             reply.kind(),
-            Kind::StatusReport | Kind::FullReport | Kind::Waits | Kind::Done | Kind::Failed
+            Kind::StatusReport
+                | Kind::FullReport
+                | Kind::Waits
+                | Kind::MetricsText
+                | Kind::Done
+                | Kind::Failed
         );
         assert!(!is_over || is_request, "{reply:?} after the last answer of {self:?}");
         match reply {
@@ -242,6 +247,9 @@ impl Told {
             Reply::GoingAway(_) => self.is_going_away = true,
             Reply::Synced | Reply::Done => {}
             Reply::StatusReport(_) | Reply::FullReport(_) => {}
+            Reply::MetricsText(text) => {
+                assert!(text.ends_with("\n# EOF\n"), "a text without its end: {text}");
+            }
             Reply::Waits(waits) => {
                 let sum: u64 = waits.parts.iter().map(|part| part.ns).sum();
                 assert_eq!(sum, waits.lifetime_ns, "the parts add up to the whole: {waits:?}");

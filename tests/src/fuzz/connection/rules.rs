@@ -261,6 +261,9 @@ impl Rules {
 }
 
 fn is_request(command: &Command) -> bool {
-    use Command::{AbortStream, Drain, PauseStream, SetWeight, Status, Why};
-    matches!(command, Status | Why(_) | SetWeight(_) | Drain | AbortStream(_) | PauseStream(_))
+    use Command::{AbortStream, Drain, Metrics, PauseStream, SetWeight, Status, Why};
+    matches!(
+        command,
+        Status | Why(_) | Metrics | SetWeight(_) | Drain | AbortStream(_) | PauseStream(_)
+    )
 }

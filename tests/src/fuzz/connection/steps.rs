@@ -310,7 +310,8 @@ impl<'a> Run<'a> {
             None => input.arbitrary()?,
         };
         let command = match input.arbitrary::<u8>()? {
-            0..100 => Command::Status,
+            0..80 => Command::Status,
+            80..100 => Command::Metrics,
             100..180 => {
                 Command::SetWeight(SetWeight { stream, weight: input.arbitrary::<u16>()?.into() })
             }
