@@ -129,7 +129,7 @@ async fn serve(config: Config, source: Source) -> Result<Ending, StartError> {
     if let Some(endpoint) = endpoint {
         info!("metrics are at http://{}/metrics", endpoint.address);
         let server = Arc::clone(&server);
-        metrics::serve(endpoint, move || server.metrics())?;
+        server::scrape::serve(endpoint, move || server.metrics())?;
     }
     server::adopt(&server, entries, passed);
     Ok(server::run(server, listener, signals, source).await)
@@ -166,7 +166,7 @@ fn ledger(config: &Config, socket: &Path) -> (Ledger, Vec<Entry>) {
 fn descriptors(config: &Config, passed: u64, has_metrics: bool) -> Result<Arc<Table>, StartError> {
     let limit = platform::raise_descriptor_limit();
     let of_metrics = match has_metrics {
-        true => metrics::CONNECTIONS_MAX as u64 + metrics::OWN_DESCRIPTORS,
+        true => server::scrape::CONNECTIONS_MAX as u64 + server::scrape::OWN_DESCRIPTORS,
         false => 0,
     };
     let open = platform::open_descriptors().saturating_sub(passed) + of_metrics;

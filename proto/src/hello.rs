@@ -150,7 +150,7 @@ mod tests {
         );
         assert_eq!(
             DaemonHello::Accepted { version: 2 }.encode(),
-            *b"FREEMKVD\x02\0\x02\0\x07\0\0\0"
+            *b"FREEMKVD\x02\0\x02\0\x08\0\0\0"
         );
         assert_eq!(
             DaemonHello::refuse(ErrorCode::VERSION).encode(),

@@ -3,11 +3,9 @@
 //! 1. Nothing here waits for a disk, so that it answers with every device wedged.
 //! 2. A label has few values: devices, states and causes, never a file or a stream. `status` names those.
 
-mod http;
 mod text;
 mod times;
 
-pub use http::{CONNECTIONS_MAX, Endpoint, OWN_DESCRIPTORS, serve};
 pub use text::text;
 pub use times::{AllTimes, Times};
 

@@ -47,7 +47,7 @@ impl Default for AllTimes {
     }
 }
 
-/// From what a copy of 64 KiB takes, 16 µs, up to a minute: nobody asks by how much more it is wedged.
+/// From what a copy of 64 KiB takes, 16 us, up to a minute: nobody asks by how much more it is wedged.
 fn histogram() -> Histogram {
     Histogram::new(exponential_buckets(16e-6, 4.0, 12))
 }

@@ -19,6 +19,7 @@ mod pace;
 mod peer;
 mod reload;
 mod resumed;
+pub mod scrape;
 mod socket;
 mod streams;
 mod transfer;

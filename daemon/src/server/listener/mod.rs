@@ -13,8 +13,8 @@ use std::path::PathBuf;
 
 use interprocess::local_socket::tokio::Listener;
 
+use super::scrape::Endpoint;
 use crate::config::Config;
-use crate::metrics::Endpoint;
 use crate::supervisor::{self, Passed};
 
 pub(super) use platform::close;
