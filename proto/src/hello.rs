@@ -154,7 +154,7 @@ mod tests {
         );
         assert_eq!(
             DaemonHello::refuse(ErrorCode::VERSION).encode(),
-            *b"FREEMKVD\0\0\x02\0\x07\0\x65\0"
+            *b"FREEMKVD\0\0\x02\0\x08\0\x65\0"
         );
     }
 
