@@ -93,7 +93,7 @@ const RUNTIME_THREADS: usize = 2;
 /// [`StartError`]; nothing was served then.
 pub fn run(source: Source) -> Result<Ending, StartError> {
     let config = Config::load(source.file.as_deref(), &source.overrides)?;
-    log::start(config.log_level);
+    log::start(config.log_level)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(RUNTIME_THREADS)
         .thread_name("connections")
@@ -102,6 +102,7 @@ pub fn run(source: Source) -> Result<Ending, StartError> {
     let ending = runtime.block_on(serve(config, source));
     // A writer thread that hangs in the kernel must not keep the process.
     runtime.shutdown_background();
+    log::finish();
     ending
 }
 

@@ -1,6 +1,7 @@
 //! A changed configuration: what takes effect does, what does not is said, and a broken one changes
 //! nothing.
 
+use std::io::{Read, Write};
 use std::process::Command;
 
 use freemkvd_client::Error;
@@ -33,7 +34,7 @@ fn new_limits_take_effect_and_are_named() {
         "budget.total from 64.0 MiB to 16.0 MiB",
         "limits.streams from 256 to 2",
         "stream.queue_total from 256.0 MiB to 128.0 MiB",
-        "needs a restart: log.level from INFO to DEBUG",
+        "log.level from INFO to DEBUG; needs a restart: nothing",
     ] {
         assert!(line.contains(words), "{words} is not in: {line}");
     }
@@ -94,4 +95,56 @@ fn a_broken_file_keeps_what_was_and_its_line_is_named() {
     let status = daemon.status();
     assert_eq!(status.budget.limit_bytes, 64 * MIB);
     neighbour.assert_unharmed();
+}
+
+#[test]
+fn the_log_level_follows_the_configuration_while_streams_go_on() {
+    let root = scratch();
+    // To where nobody listens: each attempt to tell systemd something has a line at the level of debug.
+    let launcher = ["env", "NOTIFY_SOCKET=/nonexistent/notify"];
+    let daemon = Daemon::start_under(&launcher, root.path(), "");
+    let neighbour = Neighbour::start(&daemon, root.path());
+    reload(&daemon, "[log]\nlevel = \"debug\"\n");
+    daemon.wait_for_log(&["configuration reloaded", "log.level from INFO to DEBUG"]);
+    daemon.wait_for_log(&["DEBUG", "systemd can't be told"]);
+    assert!(!daemon.log().split("reloaded").next().unwrap().contains("DEBUG"), "too early");
+    reload(&daemon, "[log]\nlevel = \"info\"\n");
+    daemon.wait_for_log(&["configuration reloaded", "log.level from DEBUG to INFO"]);
+    // Systemd is told of this one as well.
+    reload(&daemon, "[log]\nlevel = \"info\"\n[budget]\ntotal = \"16MiB\"\n");
+    daemon.wait_for_log(&["configuration reloaded", "budget.total"]);
+    let log = daemon.log();
+    let after = log.split("log.level from DEBUG to INFO").nth(1).unwrap();
+    assert!(!after.contains("DEBUG"), "{after}");
+    neighbour.assert_unharmed();
+}
+
+#[test]
+fn a_log_that_nobody_reads_stops_no_stream_no_status_and_no_end() {
+    let root = scratch();
+    let pipe = root.path().join("log");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let mut reader = std::fs::File::options().read(true).write(true).open(&pipe).unwrap();
+    // As much as a pipe holds: there is no room for a single line.
+    reader.write_all(&[b'.'; 64 << 10]).unwrap();
+    let redirect = format!("exec \"$0\" \"$@\" 2>'{}'", pipe.display());
+    let daemon = Daemon::start_under(&["sh", "-c", &redirect], root.path(), "");
+    let neighbour = Neighbour::start(&daemon, root.path());
+    for number in 0..100 {
+        let path = root.path().join(format!("{number}.mkv"));
+        daemon.options().create(&path).unwrap().finish().unwrap();
+    }
+    assert!(daemon.status().streams.len() <= 1);
+    neighbour.assert_unharmed();
+    // What was said meanwhile is told when the log is read.
+    let mut said = String::new();
+    let mut piece = vec![0; 4096];
+    while !said.contains("finished: ") {
+        let len = reader.read(&mut piece).unwrap();
+        said += &String::from_utf8_lossy(&piece[..len]);
+    }
+    assert!(said.contains("freemkvd serves"), "{said}");
+    // Nobody reads on.
+    let (end, _) = daemon.stop();
+    assert!(end.success(), "{end}");
 }

@@ -286,7 +286,7 @@ impl Config {
         differ(false, "access.socket_mode", mode(self), mode(new));
         let group = |config: &Self| access::or_none(config.socket_group.as_ref());
         differ(false, "access.socket_group", group(self), group(new));
-        differ(false, "log.level", self.log_level.to_string(), new.log_level.to_string());
+        differ(true, "log.level", self.log_level.to_string(), new.log_level.to_string());
         let listen = |config: &Self| {
             config.metrics_listen.map_or("nowhere".to_owned(), |address| address.to_string())
         };

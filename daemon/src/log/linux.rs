@@ -2,12 +2,25 @@
 
 use std::io;
 
-use super::Sink;
+use tracing_subscriber::Registry;
+use tracing_subscriber::layer::{Layered, SubscriberExt};
+
+use super::message::Message;
+use super::queue::Sink;
 
 /// The journal with its fields: `FREEMKVD_STREAM`, `FREEMKVD_PATH`, ..., see freemkvd(8).
-pub(super) fn sink() -> Option<Sink> {
+struct Journal(Layered<tracing_journald::Layer, Registry>);
+
+impl Sink for Journal {
+    fn take(&mut self, message: &Message) {
+        message.tell(&self.0);
+    }
+}
+
+pub(super) fn sink() -> Option<Box<dyn Sink>> {
     let journal = if is_journal() { tracing_journald::layer().ok()? } else { return None };
-    Some(Box::new(journal.with_field_prefix(Some("FREEMKVD".to_owned()))))
+    let journal = journal.with_field_prefix(Some("FREEMKVD".to_owned()));
+    Some(Box::new(Journal(Registry::default().with(journal))))
 }
 
 /// systemd names the journal's stream as `DEVICE:INODE`, so that a program whose standard error was

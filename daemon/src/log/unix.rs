@@ -1,7 +1,7 @@
 //! Standard error alone, which the service manager writes to wherever it was told.
 
-use super::Sink;
+use super::queue::Sink;
 
-pub(super) fn sink() -> Option<Sink> {
+pub(super) fn sink() -> Option<Box<dyn Sink>> {
     None
 }

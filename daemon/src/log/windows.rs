@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tracing_appender::rolling::{RollingFileAppender, Rotation};
 
-use super::Sink;
+use super::queue::Sink;
 
 static IS_WANTED: AtomicBool = AtomicBool::new(false);
 
@@ -21,7 +21,7 @@ pub fn to_file() {
 }
 
 /// The files, if the log is to go there and they can be had.
-pub(super) fn sink() -> Option<Sink> {
+pub(super) fn sink() -> Option<Box<dyn Sink>> {
     if !IS_WANTED.load(Ordering::Relaxed) {
         return None;
     }
@@ -35,7 +35,7 @@ pub(super) fn sink() -> Option<Sink> {
         .build(directory)
         .ok()?;
     let files = Files(Arc::new(Mutex::new(files)));
-    Some(super::text(move || files.clone(), false))
+    Some(super::text::text(move || files.clone(), false))
 }
 
 /// See the module's documentation.

@@ -12,7 +12,7 @@ use tracing::{error, info};
 use super::{Server, Source};
 use crate::config::{Config, ConfigError};
 use crate::sizes::Sizes;
-use crate::supervisor;
+use crate::{log, supervisor};
 
 /// The reading that is under way, if one is.
 #[derive(Debug, Default)]
@@ -78,12 +78,12 @@ impl Server {
         let sizes = Sizes::now(&new);
         sizes.warn_of_less(&new);
         self.use_sizes(&new, &sizes);
+        log::set_level(new.log_level);
         // What can't change while running stays as it is, also for the next comparison.
         let kept = Config {
             socket: old.socket.clone(),
             socket_mode: old.socket_mode,
             socket_group: old.socket_group.clone(),
-            log_level: old.log_level,
             metrics_listen: old.metrics_listen,
             ..new
         };
