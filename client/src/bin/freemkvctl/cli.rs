@@ -281,7 +281,7 @@ pub(crate) struct WeightOptions {
 
 /// Print what a monitoring system reads: OpenMetrics text.
 ///
-/// It is what the daemon serves over HTTP if it is configured to ([metrics] listen). For the textfile collector of
+/// It is what the daemon serves over HTTP if it is configured to (`metrics.listen`). For the textfile collector of
 /// Prometheus' node_exporter write it to another file first, and rename that.
 #[derive(Debug, Args)]
 pub(crate) struct MetricsOptions {}
