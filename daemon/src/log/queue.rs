@@ -6,10 +6,9 @@
 //!    takes anything again.
 //! 3. The log itself is opened by that thread: already that may hang.
 
-use std::cell::Cell;
 use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
 use tracing::{Event, Subscriber, warn};
@@ -26,11 +25,6 @@ pub(super) trait Sink {
     fn take(&mut self, message: &Message);
 }
 
-thread_local! {
-    /// This is the thread that empties the queue: what it says is about the queue, and always fits.
-    static IS_WRITER: Cell<bool> = const { Cell::new(false) };
-}
-
 /// See the module's documentation.
 #[derive(Clone, Default)]
 pub(super) struct Queue(Arc<Shared>);
@@ -39,6 +33,8 @@ pub(super) struct Queue(Arc<Shared>);
 struct Shared {
     inner: Mutex<Inner>,
     changed: Condvar,
+    /// The thread that empties the queue: what it says is about the queue, and always fits.
+    writer: OnceLock<ThreadId>,
 }
 
 #[derive(Default)]
@@ -59,7 +55,7 @@ impl Queue {
         let queue = self.clone();
         let thread = thread::Builder::new().name("log".to_owned());
         thread.spawn(move || {
-            IS_WRITER.set(true);
+            let _ = queue.0.writer.set(thread::current().id());
             let mut sink = open();
             loop {
                 let (message, left_out) = queue.next();
@@ -93,7 +89,7 @@ impl Queue {
     fn put(&self, message: Message) {
         let bytes = message.len_bytes();
         let mut inner = self.lock();
-        if inner.bytes + bytes > BYTES_MAX && !IS_WRITER.get() {
+        if inner.bytes + bytes > BYTES_MAX && !self.is_writer() {
             inner.left_out += 1;
             return;
         }
@@ -101,6 +97,10 @@ impl Queue {
         inner.messages.push_back(message);
         drop(inner);
         self.0.changed.notify_all();
+    }
+
+    fn is_writer(&self) -> bool {
+        self.0.writer.get() == Some(&thread::current().id())
     }
 
     /// The next one, and how many were left out until now.

@@ -1,9 +1,9 @@
 //! The log as text: one line for each message, whatever is in it. Paths, labels and what quotes them come from peers,
 //! and a line feed there would make a line of its own, which nobody has said.
 
-use std::cell::Cell;
 use std::fmt;
 use std::io::{self, Write};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use tracing::Subscriber;
@@ -22,29 +22,31 @@ pub(super) fn text<W: Write + 'static>(
 ) -> Box<dyn Sink> {
     let lines = move || OneLine { to: to(), ansi };
     let layer = tracing_subscriber::fmt::layer().with_writer(lines);
-    let layer = layer.with_timer(WhenSaid).with_ansi(ansi).with_target(false);
-    Box::new(Text(Box::new(Registry::default().with(layer))))
+    let said = WhenSaid(Arc::new(Mutex::new(SystemTime::UNIX_EPOCH)));
+    let layer = layer.with_timer(said.clone()).with_ansi(ansi).with_target(false);
+    Box::new(Text { said, lines: Box::new(Registry::default().with(layer)) })
 }
 
-struct Text(Box<dyn Subscriber>);
+struct Text {
+    said: WhenSaid,
+    lines: Box<dyn Subscriber>,
+}
 
 impl Sink for Text {
     fn take(&mut self, message: &Message) {
-        AT.set(message.at);
-        message.tell(&*self.0);
+        *self.said.0.lock().unwrap_or_else(PoisonError::into_inner) = message.at;
+        message.tell(&*self.lines);
     }
 }
 
-thread_local! {
-    static AT: Cell<SystemTime> = const { Cell::new(SystemTime::UNIX_EPOCH) };
-}
-
 /// When the message was said, which may be long before it is written.
-struct WhenSaid;
+#[derive(Clone)]
+struct WhenSaid(Arc<Mutex<SystemTime>>);
 
 impl FormatTime for WhenSaid {
     fn format_time(&self, to: &mut format::Writer<'_>) -> fmt::Result {
-        write!(to, "{}", humantime::format_rfc3339_micros(AT.get()))
+        let at = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        write!(to, "{}", humantime::format_rfc3339_micros(at))
     }
 }
 
