@@ -1,5 +1,6 @@
 //! `freemkvctl completions`: each shell understands what is printed for it, and it knows every subcommand.
 
+#[cfg(target_os = "linux")]
 use std::process::{Command, Stdio};
 
 use crate::{exit_code, freemkvctl, stderr, stdout};
