@@ -206,6 +206,9 @@ fn one_user_does_not_fill_the_table_with_what_is_not_closed() {
     daemon.signal(Signal::STOP);
     peers[0].send_with(&request, &[unread.socket().as_fd()]);
     daemon.signal(Signal::CONT);
+    // Before the others come, which would be closed in no time if they were first.
+    let is_closing = || daemon.threads().iter().any(|(name, _)| name.starts_with("close:"));
+    assert!(wait_until(is_closing), "nothing is closed");
     let null = File::open("/dev/null").unwrap();
     // The system allows some users only so many that are on their way.
     let has_sent = |peer: &mut Peer| peer.try_send_with(&request, &[null.as_fd(); DESCRIPTORS]);
