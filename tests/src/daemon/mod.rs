@@ -18,8 +18,8 @@ use freemkvd_proto::status::Status;
 use crate::programs;
 
 /// Longer than anything here takes on a busy machine, whose disk may not answer for half a minute; what takes longer
-/// hangs.
-const PATIENCE: Duration = Duration::from_secs(90);
+/// hangs. Less than what is made to hang for a minute.
+const PATIENCE: Duration = Duration::from_secs(40);
 
 /// A running `freemkvd`.
 #[derive(Debug)]
