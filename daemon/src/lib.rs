@@ -118,6 +118,7 @@ async fn serve(config: Config, source: Source) -> Result<Ending, StartError> {
     let server = Server::new(config, Arc::new(storage::Disk), ledger, table);
     let budget = server.status().budget.limit_bytes;
     info!(
+        event = log::event::DAEMON_READY,
         version = env!("CARGO_PKG_VERSION"),
         socket = %socket.display(),
         roots = roots.join(", "),
@@ -170,7 +171,7 @@ fn descriptors(config: &Config, passed: u64, has_metrics: bool) -> Result<Arc<Ta
         true => server::scrape::CONNECTIONS_MAX as u64 + server::scrape::OWN_DESCRIPTORS,
         false => 0,
     };
-    let open = platform::open_descriptors().saturating_sub(passed) + of_metrics;
+    let open = platform::open_descriptors().saturating_sub(passed) + of_metrics + log::DESCRIPTORS;
     let table = Table::new(limit, open);
     let (connections, streams) = (config.limits.connections_max, config.limits.streams_max);
     let (most, needed) = table.limit_and_need(connections, streams);

@@ -9,6 +9,7 @@
 #[cfg_attr(not(any(target_os = "linux", windows)), path = "log/unix.rs")]
 mod platform;
 
+pub mod event;
 mod message;
 mod queue;
 mod text;
@@ -32,6 +33,9 @@ use self::queue::Queue;
 const LAST_WORDS: Duration = Duration::from_millis(200);
 
 static STARTED: OnceLock<(Queue, Handle<LevelFilter, Registry>)> = OnceLock::new();
+
+/// Descriptors that the log has, some of them perhaps not yet: its thread opens it.
+pub const DESCRIPTORS: u64 = platform::DESCRIPTORS;
 
 /// Starts logging at `level`. To be called once.
 ///

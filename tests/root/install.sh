@@ -21,6 +21,7 @@ check "it installs" "$install" "${where[@]}"
 check "these files" equal "./etc/freemkvd/config.toml
 ./opt/rips/bin/freemkvctl
 ./opt/rips/bin/freemkvd
+./opt/rips/lib/systemd/catalog/freemkvd.catalog
 ./opt/rips/lib/systemd/system/freemkvd-metrics.socket
 ./opt/rips/lib/systemd/system/freemkvd.service
 ./opt/rips/lib/systemd/system/freemkvd.service.d/50-systemd-254.conf

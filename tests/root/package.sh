@@ -55,7 +55,7 @@ fi
 check "pages and completions are there" present \
     /usr/share/man/man{8/freemkvd.8,1/freemkvctl.1,5/freemkvd.toml.5,7/freemkvd-protocol.7}.gz \
     /usr/share/bash-completion/completions/freemkvctl /usr/share/zsh/vendor-completions/_freemkvctl \
-    /usr/share/fish/vendor_completions.d/freemkvctl.fish
+    /usr/share/fish/vendor_completions.d/freemkvctl.fish /usr/lib/systemd/catalog/freemkvd.catalog
 check "dpkg finds every file as it was packed" silent deb --verify freemkvd
 
 # --- use

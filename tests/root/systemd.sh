@@ -61,6 +61,12 @@ check "the socket is there for the group" \
     equal "660 freemkv freemkv" "$(within stat -c '%a %U %G' /run/freemkvd/freemkvd.sock)"
 check "the status text counts streams" soon eval 'matches streams "$(property StatusText)"'
 check "the journal has its start, with fields" soon logged 'keys | any(startswith("FREEMKVD_"))'
+ready=$(sed -n 's/^\.It daemon-ready Ta //p' "$project/docs/man/freemkvd.8")
+check "and with a class and its number" \
+    logged ".FREEMKVD_EVENT == \"daemon-ready\" and .MESSAGE_ID == \"$ready\" and .FREEMKVD_SOCKET == \"/run/freemkvd/freemkvd.sock\""
+within journalctl --update-catalog
+told_more() { within journalctl --unit freemkvd.service --catalog --no-pager | grep -c 'The daemon listens on /run/freemkvd/'; }
+check "journalctl tells more about it" told_more
 
 # --- a muxer
 

@@ -80,6 +80,7 @@ put_in_place() {
         "$root/usr/lib/systemd/system/freemkvd.service.d/50-systemd-254.conf"
     install -D -m 644 "$project/systemd/freemkvd.sysusers" "$root/usr/lib/sysusers.d/freemkvd.conf"
     install -D -m 644 "$project/systemd/freemkvd.tmpfiles" "$root/usr/lib/tmpfiles.d/freemkvd.conf"
+    install -D -m 644 "$project/systemd/freemkvd.catalog" -t "$root/usr/lib/systemd/catalog"
     install -D -m 644 "$config" "$root/etc/freemkvd/config.toml"
 }
 

@@ -60,6 +60,14 @@ impl Message {
         size_of::<Self>() + values.sum::<usize>()
     }
 
+    /// What it has as text under this name.
+    pub(super) fn text(&self, name: &str) -> Option<&str> {
+        self.values.iter().find_map(|(field, value)| match value {
+            Owned::Text(text) if field.name() == name => Some(text.as_str()),
+            _ => None,
+        })
+    }
+
     /// Tells it to `sink`, as if it happened now.
     pub(super) fn tell(&self, sink: &dyn Subscriber) {
         let Some((first, _)) = self.values.first() else { return };

@@ -11,10 +11,12 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
-use tracing::{Event, Subscriber, warn};
-use tracing_subscriber::Layer;
-use tracing_subscriber::layer::Context;
+use tracing::dispatcher::with_default;
+use tracing::{Dispatch, Event, Subscriber, warn};
+use tracing_subscriber::layer::{Context, SubscriberExt};
+use tracing_subscriber::{Layer, Registry};
 
+use super::event;
 use super::message::Message;
 
 /// Most memory of what waits: some thousand messages, more than a healthy log ever leaves waiting.
@@ -62,14 +64,23 @@ impl Queue {
                 sink.take(&message);
                 queue.told();
                 if left_out > 0 {
-                    warn!(
-                        count = left_out,
-                        "messages that are missing in the log before this one, as it did not take them: {left_out}"
-                    );
+                    queue.tell_of_missing(left_out);
                 }
             }
         })?;
         Ok(())
+    }
+
+    /// Puts a message into this queue, whatever level is told and whatever else hears of messages.
+    fn tell_of_missing(&self, count: u64) {
+        let own = Dispatch::new(Registry::default().with(self.clone()));
+        with_default(&own, || {
+            warn!(
+                event = event::MESSAGES_MISSING,
+                count,
+                "messages that are missing in the log before this one, as it did not take them: {count}"
+            );
+        });
     }
 
     /// Waits until all of it is told, but not for longer than that.
@@ -137,21 +148,19 @@ mod tests {
     use std::sync::mpsc;
 
     use tracing::info;
-    use tracing_subscriber::Registry;
-    use tracing_subscriber::layer::SubscriberExt;
 
     use super::*;
 
     /// Takes a message each time that it is allowed to.
     struct Gated {
         gate: mpsc::Receiver<()>,
-        seen: mpsc::Sender<usize>,
+        seen: mpsc::Sender<Option<String>>,
     }
 
     impl Sink for Gated {
         fn take(&mut self, message: &Message) {
             let _ = self.gate.recv();
-            let _ = self.seen.send(message.len_bytes());
+            let _ = self.seen.send(message.text("event").map(str::to_owned));
         }
     }
 
@@ -160,12 +169,11 @@ mod tests {
         let (open, gate) = mpsc::channel();
         let (seen, told) = mpsc::channel();
         let queue = Queue::default();
-        let layered = Registry::default().with(queue.clone());
-        let dispatch = tracing::Dispatch::new(layered);
+        let dispatch = Dispatch::new(Registry::default().with(queue.clone()));
         let sink: Box<dyn Sink + Send> = Box::new(Gated { gate, seen });
         queue.start(move || sink).unwrap();
         let padding = "x".repeat(1000);
-        tracing::dispatcher::with_default(&dispatch, || {
+        with_default(&dispatch, || {
             info!(padding);
             // It has taken one, with what was left out before, and none comes back until the gate opens.
             while !queue.lock().is_telling {
@@ -185,8 +193,10 @@ mod tests {
         queue.finish(Duration::from_millis(1));
         for _ in 0..kept {
             open.send(()).unwrap();
-            assert!(told.recv().unwrap() > 1000);
+            assert_eq!(told.recv().unwrap(), None);
         }
+        open.send(()).unwrap();
+        assert_eq!(told.recv().unwrap().as_deref(), Some(event::MESSAGES_MISSING));
         queue.finish(Duration::from_secs(30));
         assert_eq!(queue.lock().bytes, 0);
     }

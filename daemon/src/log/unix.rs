@@ -2,6 +2,9 @@
 
 use super::queue::Sink;
 
+/// Beside standard error.
+pub(super) const DESCRIPTORS: u64 = 0;
+
 pub(super) fn sink() -> Option<Box<dyn Sink>> {
     None
 }

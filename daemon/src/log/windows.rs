@@ -20,6 +20,9 @@ pub fn to_file() {
     IS_WANTED.store(true, Ordering::Relaxed);
 }
 
+/// Beside standard error.
+pub(super) const DESCRIPTORS: u64 = 1;
+
 /// The files, if the log is to go there and they can be had.
 pub(super) fn sink() -> Option<Box<dyn Sink>> {
     if !IS_WANTED.load(Ordering::Relaxed) {

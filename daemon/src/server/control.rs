@@ -15,6 +15,7 @@ use super::{Server, pace};
 use crate::access::{Peer, Rights};
 use crate::config::Span;
 use crate::ledger::Outcome;
+use crate::log::event;
 use crate::status;
 use crate::user;
 use crate::writer::Record;
@@ -182,7 +183,12 @@ fn pause_stream(server: &Server, asking: &Asking, set: PauseStream) -> Result<()
     let client_uid = asking.peer.uid;
     if server.shop.may_say(client_uid) {
         let what = if pause { "is paused" } else { "is to go on" };
-        info!(stream, client_uid = user::logged(client_uid), "stream {stream} {what}");
+        info!(
+            event = event::STREAM_PAUSED,
+            stream,
+            client_uid = user::logged(client_uid),
+            "stream {stream} {what}"
+        );
     }
     Ok(())
 }
@@ -201,6 +207,7 @@ fn abort_stream(server: &Server, asking: &Asking, stream: u64) -> Result<(), Fai
         record.path.display()
     );
     warn!(
+        event = event::STREAM_ABORTED,
         stream,
         client_pid = client.pid,
         client_uid = user::logged(client.uid),

@@ -16,6 +16,7 @@ use tracing::{error, info, warn};
 use super::{Ending, Phase, Server, Signal, TICK};
 use crate::budget::StreamId;
 use crate::config::Size;
+use crate::log::event;
 use crate::supervisor;
 use crate::writer::{Activity, Record};
 
@@ -45,7 +46,11 @@ pub(super) async fn run(
     let mut records = server.streams.open();
     // What has failed before is not of this.
     records.retain(|record| !is_over(record));
-    info!(streams = records.len(), "stopping: taking no new streams, writing what was accepted");
+    info!(
+        event = event::DAEMON_STOPPING,
+        streams = records.len(),
+        "stopping: taking no new streams, writing what was accepted"
+    );
     supervisor::stopping();
     // At once: the unit allows a second, so that a thread stuck in the kernel delays little.
     supervisor::extend(EXTENSION);
@@ -166,25 +171,38 @@ fn report(server: &Server, records: &[Arc<Record>], why: Option<&str>) -> Ending
             Size(left)
         );
     }
+    if records.iter().any(|record| record.failure().is_some()) {
+        ending = Ending::Lost;
+    }
+    last_words(records, stood_still, ending);
+    ending
+}
+
+/// One message about all of them; where something was lost, there is one about each already.
+fn last_words(records: &[Arc<Record>], stood_still: u64, ending: Ending) {
+    let event = event::DAEMON_STOPPED;
     let failed = records.iter().filter(|record| record.failure().is_some()).count();
     if failed > 0 {
-        error!("stopped: streams that failed meanwhile, see above: {failed}");
-        return Ending::Lost;
+        error!(event, "stopped: streams that failed meanwhile, see above: {failed}");
+        return;
     }
-    if ending == Ending::Drained {
-        let goes_on = |record: &&Arc<Record>| record.is_left_open() || !record.has_ended();
-        match records.iter().filter(goes_on).count() {
-            left if stood_still > 0 => info!(
-                streams = left,
-                "stopped: streams that wait for the next daemon: {left}; what {stood_still} of them had not \
-                 written comes again from their muxers"
-            ),
-            0 => info!("stopped: everything that was accepted is durable"),
-            left => info!(
-                streams = left,
-                "stopped: everything that was accepted is written; streams that wait for the next daemon: {left}"
-            ),
-        }
+    if ending != Ending::Drained {
+        error!(event, "stopped: of some streams not all was written, see above");
+        return;
     }
-    ending
+    let goes_on = |record: &&Arc<Record>| record.is_left_open() || !record.has_ended();
+    match records.iter().filter(goes_on).count() {
+        left if stood_still > 0 => info!(
+            event,
+            streams = left,
+            "stopped: streams that wait for the next daemon: {left}; what {stood_still} of them had not written \
+             comes again from their muxers"
+        ),
+        0 => info!(event, "stopped: everything that was accepted is durable"),
+        left => info!(
+            event,
+            streams = left,
+            "stopped: everything that was accepted is written; streams that wait for the next daemon: {left}"
+        ),
+    }
 }

@@ -48,6 +48,7 @@ use crate::descriptors::Table;
 use crate::device::Devices;
 use crate::foreign::Closer;
 use crate::ledger::Ledger;
+use crate::log::event;
 use crate::messages::Messages;
 use crate::sizes::Sizes;
 use crate::storage::Open;
@@ -241,12 +242,18 @@ impl Server {
         };
         let mount = &known.info.mount;
         match state {
-            State::Suspect => warn!(device, "{mount} has not completed a write for seconds"),
+            State::Suspect => warn!(
+                event = event::DEVICE_SILENT,
+                device, "{mount} has not completed a write for seconds"
+            ),
             State::Wedged => error!(
+                event = event::DEVICE_SILENT,
                 device,
                 "{mount} does not answer; its streams stand still until it does, all others go on"
             ),
-            State::Recovering { .. } => info!(device, "{mount} answers again"),
+            State::Recovering { .. } => {
+                info!(event = event::DEVICE_BACK, device, "{mount} answers again");
+            }
             State::Starting { .. } | State::Healthy => {}
         }
     }

@@ -11,8 +11,9 @@ use tracing::{error, info};
 
 use super::{Server, Source};
 use crate::config::{Config, ConfigError};
+use crate::log::{self, event};
 use crate::sizes::Sizes;
-use crate::{log, supervisor};
+use crate::supervisor;
 
 /// The reading that is under way, if one is.
 #[derive(Debug, Default)]
@@ -63,7 +64,10 @@ impl Server {
     ) {
         match result {
             Ok(new) => self.use_config(new),
-            Err(refused) => error!("the configuration is kept as it was: {refused}"),
+            Err(refused) => error!(
+                event = event::CONFIGURATION_REFUSED,
+                "the configuration is kept as it was: {refused}"
+            ),
         }
         supervisor::ready();
         if std::mem::take(&mut reading.is_asked_again) {
@@ -93,6 +97,7 @@ impl Server {
             changes => changes.join("; "),
         };
         info!(
+            event = event::CONFIGURATION_RELOADED,
             "configuration reloaded; changed: {}; needs a restart: {}",
             list(&now),
             list(&restart)

@@ -11,6 +11,7 @@ use super::opening::{self, Opening, Resuming};
 use super::transfer;
 use crate::budget::StreamId;
 use crate::ledger::{Entry, Outcome};
+use crate::log::event;
 use crate::storage::{Descriptors, FileId};
 use crate::stream::command::Commands;
 use crate::supervisor::{self, Passed};
@@ -80,6 +81,7 @@ pub fn adopt(server: &Arc<Server>, entries: Vec<Entry>, mut passed: Passed) {
     // Streams of which nothing else is known: what they were written is the kernel's business now.
     for (stream, kept) in passed.files {
         warn!(
+            event = event::STREAM_LOST,
             stream,
             "nothing is known any more of stream {stream}, whose file systemd has kept open; its muxer will \
              be told that it can't go on"
@@ -98,7 +100,10 @@ fn let_go(server: &Server, stream: StreamId, kept: impl Send + 'static) {
 fn adopt_or_forget(server: &Arc<Server>, entry: Entry, kept: &mut Option<Descriptors>) {
     let stream = entry.stream;
     if let Err(problem) = adopt_one(server, entry, kept) {
-        error!(stream, "stream {stream} of the daemon before can't go on: {problem}");
+        error!(
+            event = event::STREAM_LOST,
+            stream, "stream {stream} of the daemon before can't go on: {problem}"
+        );
         server.shop.ledger.forget(stream);
         supervisor::forget(stream);
     }
@@ -202,6 +207,7 @@ pub(super) fn attach(
     record.give(rest.files);
     let _ = server.shop.ledger.change(record.id, |entry| entry.is_unwatched = false);
     info!(
+        event = event::STREAM_RESUMED,
         stream = record.id,
         client_pid = client.pid,
         written_bytes = from.written.bytes,

@@ -18,6 +18,7 @@ use super::record::Record;
 use crate::budget::Completion;
 use crate::clock::Clock;
 use crate::device::Device;
+use crate::log::event;
 use crate::metrics::note;
 use crate::space::{Announcement, Space};
 use crate::storage::{self, CALLS, Content, Manner, Storage};
@@ -430,6 +431,7 @@ impl<'a> File<'a> {
             let (from, to, works) = (from.name(), to.name(), from != to);
             if works {
                 warn!(
+                    event = event::DRAIN_CHANGED,
                     stream,
                     device = id,
                     filesystem,
@@ -437,6 +439,7 @@ impl<'a> File<'a> {
                 );
             } else {
                 warn!(
+                    event = event::DRAIN_CHANGED,
                     stream,
                     device = id,
                     filesystem,

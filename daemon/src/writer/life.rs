@@ -21,9 +21,11 @@ use super::record::{Activity, Record};
 use super::run::{self, Outcome, Stop, Writer};
 use crate::budget::StreamId;
 use crate::clock::Clock;
+use crate::config::{Size, Span};
 use crate::descriptors;
 use crate::device::{Device, Devices};
 use crate::ledger::{Entry, Ledger};
+use crate::log::event;
 use crate::messages::Messages;
 use crate::space::Announcement;
 use crate::storage::{self, Descriptors, Medium, Open};
@@ -121,10 +123,15 @@ fn live(
                 // What has failed before is known; nothing is left to be made of its file.
                 _ if record.failure().is_some() => {}
                 true if !shop.may_say(record.client.uid) => {}
-                true => info!(stream, path, code, "refused: {message}"),
+                true => {
+                    info!(event = event::STREAM_REFUSED, stream, path, code, "refused: {message}");
+                }
                 false => error!(
+                    event = event::STREAM_LOST,
                     stream,
-                    path, code, "stream {stream} of the daemon before can't go on: {message}"
+                    path,
+                    code,
+                    "stream {stream} of the daemon before can't go on: {message}"
                 ),
             }
             record.fail(failure);
@@ -199,6 +206,7 @@ fn end_without_file(record: &Record, path: &str) -> Option<(u64, Reply)> {
         _ => {
             record.set_activity(Activity::Abandoned);
             warn!(
+                event = event::STREAM_LOST,
                 stream,
                 path,
                 "stream {stream} of the daemon before ends here: its muxer, who has its file, has not come back \
@@ -269,6 +277,7 @@ fn write(
 ) -> Option<(u64, Reply)> {
     let by = if record.is_given { " by descriptor" } else { "" };
     info!(
+        event = event::STREAM_OPENED,
         stream = record.id,
         path,
         device = device.info.id,
@@ -306,22 +315,41 @@ fn tell(record: &Record, path: &str, result: &Result<Outcome, Stop>, disposes: b
         (progress.accepted.bytes, progress.written.bytes, progress.durable.bytes);
     match result {
         Ok(Outcome::Finished(..)) => {
-            info!(stream, path, written, "stream {stream} finished: {path}");
+            let (took, held) = record.took();
+            info!(
+                event = event::STREAM_FINISHED,
+                stream,
+                path,
+                written,
+                seconds = took.as_secs(),
+                held_seconds = held.as_secs(),
+                "stream {stream} finished: {path}, {} in {}, its muxer held up for {}",
+                Size(written),
+                Span(took),
+                Span(held)
+            );
         }
         Ok(Outcome::Ended(End::Aborted(_))) | Err(Stop::Aborted) => {
             let by = if record.failure().is_some() { "from outside" } else { "by its muxer" };
-            info!(stream, path, accepted, written, "stream {stream} aborted {by}: {path}");
+            info!(
+                event = event::STREAM_ABORTED,
+                stream, path, accepted, written, "stream {stream} aborted {by}: {path}"
+            );
         }
         Ok(Outcome::Ended(End::GoingAway)) if record.is_left_open() => {
             info!(
-                stream,
-                path, written, durable, "stream {stream} waits for the next daemon: {path}"
+                event = event::STREAM_LEFT,
+                stream, path, written, durable, "stream {stream} waits for the next daemon: {path}"
             );
         }
         Ok(Outcome::Ended(End::GoingAway)) => {
-            info!(stream, path, written, durable, "stream {stream} drained for shutdown: {path}");
+            info!(
+                event = event::STREAM_LEFT,
+                stream, path, written, durable, "stream {stream} drained for shutdown: {path}"
+            );
         }
         Ok(Outcome::Ended(End::ClientGone)) => warn!(
+            event = event::STREAM_ABANDONED,
             stream,
             path,
             written,
@@ -335,6 +363,7 @@ fn tell(record: &Record, path: &str, result: &Result<Outcome, Stop>, disposes: b
         Err(Stop::Failed(failure)) => {
             let Failure { errno, offset, message, .. } = failure;
             error!(
+                event = event::STREAM_FAILED,
                 stream,
                 path,
                 accepted,

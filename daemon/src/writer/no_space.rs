@@ -11,6 +11,7 @@ use tracing::{info, warn};
 use super::record::Activity;
 use super::run::{ABORT_POLL, Stop, Writer};
 use crate::config::{Size, Span};
+use crate::log::event;
 use crate::storage::is_no_space;
 
 /// How often it is tried again when nobody else has found any.
@@ -86,6 +87,7 @@ impl Writer<'_> {
             bytes => format!(", at least {} more,", Size(bytes)),
         };
         warn!(
+            event = event::STREAM_NO_SPACE,
             stream,
             path,
             missing_bytes,
@@ -99,6 +101,10 @@ impl Writer<'_> {
         self.is_without_space = false;
         self.file.space().came_back();
         self.record.set_activity(Activity::Writing);
-        info!(stream = self.record.id, "stream {} has space again and goes on", self.record.id);
+        let stream = self.record.id;
+        info!(
+            event = event::STREAM_HAS_SPACE,
+            stream, "stream {stream} has space again and goes on"
+        );
     }
 }
