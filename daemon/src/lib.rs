@@ -110,7 +110,11 @@ async fn serve(config: Config, source: Source) -> Result<Ending, StartError> {
     let signals = signal::listen()?;
     let mut passed = supervisor::passed()?;
     let (listener, socket) = server::listen(&config, &mut passed)?;
-    let endpoint = server::listen_for_metrics(&config, &mut passed)?;
+    // Whoever rips has no use for metrics, and must not stand still for want of them.
+    let endpoint = server::listen_for_metrics(&config, &mut passed).unwrap_or_else(|error| {
+        warn!("{error}; everything else is served");
+        None
+    });
     let (ledger, entries) = ledger(&config, &socket);
     let table = descriptors(&config, passed.count(), endpoint.is_some())?;
     config.warn_of_roots();

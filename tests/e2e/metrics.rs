@@ -79,6 +79,19 @@ fn what_streams_did_is_counted_also_when_they_are_gone() {
 }
 
 #[test]
+fn an_address_that_is_taken_costs_the_metrics_over_http_and_nothing_else() {
+    let root = scratch();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let daemon = Daemon::start(root.path(), &format!("[metrics]\nlisten = \"{address}\"\n"));
+    let mut file = daemon.options().create(root.path().join("film.mkv")).unwrap();
+    write_pattern(&mut file, 1, 0, 2 * MIB).unwrap();
+    file.finish().unwrap();
+    let taken_bytes = value(&by_request(&daemon), "freemkvd_accepted_bytes_total");
+    assert_eq!(taken_bytes, Some(2.0 * MIB as f64));
+}
+
+#[test]
 fn the_text_has_each_family_once_with_its_meaning_and_its_end() {
     let root = scratch();
     let daemon = Daemon::start(root.path(), "");

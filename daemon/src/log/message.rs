@@ -13,11 +13,12 @@ const VALUES_MAX: usize = 32;
 /// See the module's documentation.
 pub(super) struct Message {
     metadata: &'static Metadata<'static>,
-    values: Vec<(Field, Owned)>,
+    pub(super) values: Vec<(Field, Owned)>,
     pub(super) at: SystemTime,
 }
 
-enum Owned {
+/// A value that an event has lent.
+pub(super) enum Owned {
     Text(String),
     /// As it would be printed.
     Words(DisplayValue<String>),
@@ -58,14 +59,6 @@ impl Message {
         let values =
             self.values.iter().map(|(_, value)| size_of::<(Field, Owned)>() + value.len_bytes());
         size_of::<Self>() + values.sum::<usize>()
-    }
-
-    /// What it has as text under this name.
-    pub(super) fn text(&self, name: &str) -> Option<&str> {
-        self.values.iter().find_map(|(field, value)| match value {
-            Owned::Text(text) if field.name() == name => Some(text.as_str()),
-            _ => None,
-        })
     }
 
     /// Tells it to `sink`, as if it happened now.

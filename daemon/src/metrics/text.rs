@@ -59,7 +59,7 @@ fn about_daemon(registry: &mut Registry, status: &Status) {
     let gauge = ConstGauge::new;
     registry.register_with_unit(
         "uptime",
-        "Since when it runs",
+        "How long it has been running",
         Unit::Seconds,
         gauge(status.uptime_seconds),
     );

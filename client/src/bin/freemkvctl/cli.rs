@@ -279,10 +279,10 @@ pub(crate) struct WeightOptions {
     pub(crate) weight: u32,
 }
 
-/// Print what a monitoring system reads: OpenMetrics text.
+/// Print what a monitoring system reads from a file: the text format of Prometheus, 0.0.4.
 ///
-/// It is what the daemon serves over HTTP if it is configured to (`metrics.listen`). For the textfile collector of
-/// Prometheus' node_exporter write it to another file first, and rename that.
+/// For the textfile collector of Prometheus' node_exporter write it to another file first, and rename that. Over HTTP the
+/// daemon serves the same as OpenMetrics text if it is configured to (`metrics.listen`, `freemkvd-metrics.socket`).
 #[derive(Debug, Args)]
 pub(crate) struct MetricsOptions {}
 

@@ -37,7 +37,10 @@ pub enum ListenError {
         source: io::Error,
     },
     /// There is no place for metrics.
-    #[error("cannot listen on {address} for metrics: {source}; choose another metrics.listen")]
+    #[error(
+        "cannot listen on {address} for metrics: {source}; choose another metrics.listen, or enable \
+         freemkvd-metrics.socket where the service has no network"
+    )]
     Metrics {
         /// The address.
         address: SocketAddr,

@@ -97,8 +97,10 @@ fn queue(folder: &Path, key: &str) -> Option<String> {
 pub(super) fn counted(counters: &Path) -> Option<(u64, Option<u64>)> {
     let text = fs::read_to_string(counters).ok()?;
     let numbers: Vec<u64> = text.split_whitespace().filter_map(|word| word.parse().ok()).collect();
-    // Flushes are counted since Linux 5.5.
-    Some((numbers.get(6)?.saturating_mul(SECTOR_BYTES), numbers.get(15).copied()))
+    // Flushes are counted since Linux 5.5, and not by what is stacked on other devices, which passes each of them on.
+    let is_stacked = ["dm", "md"].iter().any(|kind| counters.with_file_name(kind).is_dir());
+    let flushes = numbers.get(15).copied().filter(|_| !is_stacked);
+    Some((numbers.get(6)?.saturating_mul(SECTOR_BYTES), flushes))
 }
 
 #[cfg(test)]
@@ -139,6 +141,7 @@ mod tests {
         let place = Place { number: "0:40".to_owned(), source, ..Place::default() };
         let device = of_folders(&folders(root.path(), &place));
         assert_eq!((device.rotational, device.volatile_cache), (Some(false), Some(false)));
+        assert_eq!(counted(&device.counters.unwrap()), Some((16 * 512, None)));
         let both = of_folders(&[mapped, sda]);
         assert_eq!((both.rotational, both.counters), (Some(true), None));
     }
