@@ -89,6 +89,8 @@ fn an_address_that_is_taken_costs_the_metrics_over_http_and_nothing_else() {
     file.finish().unwrap();
     let taken_bytes = value(&by_request(&daemon), "freemkvd_accepted_bytes_total");
     assert_eq!(taken_bytes, Some(2.0 * MIB as f64));
+    let address = address.to_string();
+    daemon.wait_for_log(&["WARN", "for metrics", &address, "everything else is served"]);
 }
 
 #[test]

@@ -163,7 +163,7 @@ fn others_keep_their_speed(fault: Fault, filesystem: &'static str, calls: &[&str
          {longest_before:.0?} and {longest:.0?}; {} status reports, p99 {p99:.1?}, most {most:.1?}",
         samples.len()
     );
-    assert_told(&daemon, disks, &samples, calls);
+    assert_told(&daemon, disks, calls);
     give_up(&daemon, &mut rips);
     refused(&daemon, disks);
     drop(wedged);
@@ -183,10 +183,12 @@ fn others_keep_their_speed(fault: Fault, filesystem: &'static str, calls: &[&str
 }
 
 /// Status says that the device is given up, and in which call its streams are, where, and for how long.
-fn assert_told(daemon: &Daemon, disks: &Disks, samples: &[Sample], calls: &[&str]) {
-    let last = &samples.last().unwrap().status;
+fn assert_told(daemon: &Daemon, disks: &Disks, calls: &[&str]) {
+    // On a busy machine it was given its last work later than the fault came.
+    let last = &daemon.wait_for("a device that is wedged", |status| {
+        sick_device(status, disks).state == DeviceState::Wedged
+    });
     let device = sick_device(last, disks);
-    assert_eq!(device.state, DeviceState::Wedged, "{last:#?}");
     assert_eq!(device.limit_bytes, 0);
     let mount = device.mount.as_deref().unwrap();
     let others = last.devices.iter().filter(|other| other.mount != device.mount);
