@@ -52,7 +52,7 @@
 //! | `Open` | [`Open`] | `Opened`, or `Failed` and the connection ends |
 //! | `OpenResumable` | [`OpenResumable`] | `Resumable` if the stream will outlive the daemon, and then as `Open` |
 //! | `OpenFile` | [`OpenFile`] | as `OpenResumable` if it has a token, else as `Open`; since version 4 |
-//! | `OpenGiven` | [`OpenGiven`], with the file itself | as `OpenFile`; since version 5; not on Windows |
+//! | `OpenGiven` | [`OpenGiven`], with the file itself | as `OpenFile`; since version 5; on Linux alone |
 //! | `Resume` | [`Resume`] | `Resumed`; or `Finished` or `Failed`, and the connection ends |
 //! | `Write` | 1 byte to 4 MiB of content for the position | `Progress`, sooner or later |
 //! | `WriteSlots` | [`WriteSlots`]: where content for the position lies in shared slots | `Progress`, sooner or later |

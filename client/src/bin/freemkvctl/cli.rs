@@ -117,8 +117,9 @@ pub(crate) struct DoctorOptions {
 
 /// Have the daemon write what it has accepted, and stop.
 ///
-/// It is what `systemctl stop freemkvd` does, for a daemon that is not run by systemd. The command returns
-/// when the daemon has begun. Rips that are running wait for the daemon to come back, and go on with it.
+/// For a daemon that is not run by systemd: under the unit of the package this is a restart, and what stops it is
+/// `systemctl stop freemkvd.socket freemkvd`. The command returns when the daemon has begun. Rips that are running wait
+/// for the daemon to come back, and go on with it.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 The exit code is 0 if it has begun, 2 for wrong usage, 3 if there is no daemon, 1 otherwise.")]
