@@ -57,6 +57,7 @@ use tracing::{info, warn};
 use crate::config::{Config, ConfigError, Size};
 use crate::descriptors::Table;
 use crate::ledger::{Entry, Ledger};
+use crate::server::scrape::Endpoint;
 use crate::server::{Ending, ListenError, Server, Source};
 
 /// Why the daemon did not start.
@@ -133,12 +134,25 @@ async fn serve(config: Config, source: Source) -> Result<Ending, StartError> {
         Size(budget)
     );
     if let Some(endpoint) = endpoint {
-        info!("metrics are at http://{}/metrics", endpoint.address);
-        let server = Arc::clone(&server);
-        server::scrape::serve(endpoint, move || server.metrics())?;
+        serve_metrics(&server, endpoint);
     }
     server::adopt(&server, entries, passed);
     Ok(server::run(server, listener, signals, source).await)
+}
+
+/// Where that fails all else goes on, as without an endpoint.
+fn serve_metrics(server: &Arc<Server>, endpoint: Endpoint) {
+    let address = endpoint.address;
+    let text = {
+        let server = Arc::clone(server);
+        move || server.metrics()
+    };
+    match server::scrape::serve(endpoint, text) {
+        Ok(()) => info!("metrics are at http://{address}/metrics"),
+        Err(error) => {
+            warn!("cannot serve metrics at {address}: {error}; everything else is served");
+        }
+    }
 }
 
 /// What outlives the daemon goes by its socket, so that two daemons never share it.

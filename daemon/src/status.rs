@@ -198,7 +198,7 @@ fn no_space(seen: &Snapshot, on: &str) -> String {
     let Some((missing_bytes, left)) = seen.no_space else {
         return format!("space{on}");
     };
-    let left = Span(Duration::from_secs(left.as_secs()));
+    let left = Span::about(left);
     match missing_bytes {
         0 => format!("space{on} (gives up in {left})"),
         bytes => format!("space{on} (at least {} more, gives up in {left})", Size(bytes)),

@@ -56,6 +56,8 @@ check "pages and completions are there" present \
     /usr/share/man/man{8/freemkvd.8,1/freemkvctl.1,5/freemkvd.toml.5,7/freemkvd-protocol.7}.gz \
     /usr/share/bash-completion/completions/freemkvctl /usr/share/zsh/vendor-completions/_freemkvctl \
     /usr/share/fish/vendor_completions.d/freemkvctl.fish /usr/lib/systemd/catalog/freemkvd.catalog
+ready=$(sed -n 's/^\.It daemon-ready Ta //p' "$project/docs/man/freemkvd.8")
+check "journalctl has its texts" matches "freemkvd is ready" "$(within journalctl --dump-catalog "$ready")"
 check "dpkg finds every file as it was packed" silent deb --verify freemkvd
 
 # --- use

@@ -64,6 +64,7 @@ check "the journal has its start, with fields" soon logged 'keys | any(startswit
 ready=$(sed -n 's/^\.It daemon-ready Ta //p' "$project/docs/man/freemkvd.8")
 check "and with a class and its number" \
     logged ".FREEMKVD_EVENT == \"daemon-ready\" and .MESSAGE_ID == \"$ready\" and .FREEMKVD_SOCKET == \"/run/freemkvd/freemkvd.sock\""
+check "and the time when it was said" logged '(.FREEMKVD_TIME // "") | test("^20[0-9-]{8}T[0-9:.]{15}Z$")'
 within journalctl --update-catalog
 told_more() { within journalctl --unit freemkvd.service --catalog --no-pager | grep -c 'The daemon listens on /run/freemkvd/'; }
 check "journalctl tells more about it" told_more

@@ -52,6 +52,17 @@ impl FromStr for Span {
     }
 }
 
+impl Span {
+    /// As one says it: whole seconds, and below one milliseconds. The rest is cut off.
+    #[must_use]
+    pub const fn about(time: Duration) -> Self {
+        Self(match time.as_secs() {
+            0 => Duration::from_millis(time.subsec_millis() as u64),
+            seconds => Duration::from_secs(seconds),
+        })
+    }
+}
+
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         humantime::format_duration(self.0).fmt(f)
@@ -117,6 +128,14 @@ mod tests {
             let error = wrong.parse::<Size>().unwrap_err();
             assert!(error.contains("like \"64MiB\""), "{error}");
         }
+    }
+
+    #[test]
+    fn a_time_in_words_has_no_more_than_one_cares_for() {
+        let said = |time| Span::about(time).to_string();
+        assert_eq!(said(Duration::from_micros(3_723_400_500)), "1h 2m 3s");
+        assert_eq!(said(Duration::from_micros(999_900)), "999ms");
+        assert_eq!(said(Duration::from_micros(900)), "0s");
     }
 
     #[test]

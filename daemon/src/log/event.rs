@@ -1,5 +1,5 @@
-//! The classes of messages that somebody may look for: what the journal has as `FREEMKVD_EVENT`, and the
-//! `MESSAGE_ID` by which `journalctl -x` finds the text about it in `systemd/freemkvd.catalog`. Both stay.
+//! The classes of messages that somebody may look for: what the journal has as `FREEMKVD_EVENT`. They stay the same
+//! when the words change. The numbers by which the journal knows them are in `linux.rs`.
 
 /// It serves.
 pub const DAEMON_READY: &str = "daemon-ready";

@@ -16,7 +16,7 @@ struct Journal;
 
 impl Sink for Journal {
     /// With a socket for each message: fields of its own, whose names are not those of values, are a property of
-    /// the layer. It costs tens of microseconds, and messages are few.
+    /// the layer. That costs some 20 us, and messages are few.
     fn take(&mut self, message: &Message) {
         // Without a socket or a journal it is lost, and there is no other place to tell it.
         let Ok(journal) = tracing_journald::layer() else { return };
@@ -72,7 +72,7 @@ fn message_id(class: &str) -> Option<&'static str> {
     IDS.iter().find_map(|(name, id)| (*name == class).then_some(*id))
 }
 
-/// Each class with its `MESSAGE_ID`.
+/// Each class with its `MESSAGE_ID`, by which `journalctl -x` finds the text about it in `systemd/freemkvd.catalog`.
 const IDS: [(&str, &str); 21] = [
     (event::DAEMON_READY, "3098098aa36a2fb2e3434be1d458c419"),
     (event::DAEMON_STOPPING, "46f03c25e1e9c5a0c91ee4c8f9efc6c1"),

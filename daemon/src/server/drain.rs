@@ -171,17 +171,17 @@ fn report(server: &Server, records: &[Arc<Record>], why: Option<&str>) -> Ending
             Size(left)
         );
     }
-    if records.iter().any(|record| record.failure().is_some()) {
+    let failed = records.iter().filter(|record| record.failure().is_some()).count();
+    if failed > 0 {
         ending = Ending::Lost;
     }
-    last_words(records, stood_still, ending);
+    last_words(records, (failed, stood_still), ending);
     ending
 }
 
 /// One message about all of them; where something was lost, there is one about each already.
-fn last_words(records: &[Arc<Record>], stood_still: u64, ending: Ending) {
+fn last_words(records: &[Arc<Record>], (failed, stood_still): (usize, u64), ending: Ending) {
     let event = event::DAEMON_STOPPED;
-    let failed = records.iter().filter(|record| record.failure().is_some()).count();
     if failed > 0 {
         error!(event, "stopped: streams that failed meanwhile, see above: {failed}");
         return;

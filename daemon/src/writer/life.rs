@@ -325,8 +325,8 @@ fn tell(record: &Record, path: &str, result: &Result<Outcome, Stop>, disposes: b
                 held_seconds = held.as_secs(),
                 "stream {stream} finished: {path}, {} in {}, its muxer held up for {}",
                 Size(written),
-                Span(took),
-                Span(held)
+                Span::about(took),
+                Span::about(held)
             );
         }
         Ok(Outcome::Ended(End::Aborted(_))) | Err(Stop::Aborted) => {

@@ -119,7 +119,7 @@ impl Silence {
             "the device of {} has not answered for {}; nothing new is begun on it until it does (see \
              freemkvctl status, and stream.silent_device in the configuration)",
             self.directory.display(),
-            Span(Duration::from_secs(self.age.as_secs())),
+            Span::about(self.age),
         );
         Failure::new(ErrorCode::DEVICE_SILENT, message)
     }

@@ -26,12 +26,10 @@ fn as_before_openmetrics(text: &str) -> String {
         let Some(about) = line.strip_prefix("# ") else { return Some(line.to_owned()) };
         let (what, about) = about.split_once(' ')?;
         let (name, rest) = about.split_once(' ').unwrap_or((about, ""));
-        let (ending, kind) = match types.get(name) {
-            Some(&"counter") => ("_total", "counter"),
-            Some(&"info") => ("_info", "gauge"),
-            Some(&"unknown") => ("", "untyped"),
-            Some(kind) => ("", *kind),
-            None => ("", "untyped"),
+        let (ending, kind) = match types.get(name).copied() {
+            Some("counter") => ("_total", "counter"),
+            Some("info") => ("_info", "gauge"),
+            kind => ("", kind.unwrap_or("untyped")),
         };
         match what {
             "HELP" => Some(format!("# HELP {name}{ending} {rest}")),

@@ -105,21 +105,14 @@ impl Record {
             ..report
         }
     }
-}
 
-impl Record {
-    /// For how long it has lived in this daemon, and how much of that its muxer was held up; in whole seconds once it
-    /// is more than one.
+    /// For how long it has lived in this daemon, and how much of that its muxer was held up.
     #[must_use]
     pub fn took(&self) -> (Duration, Duration) {
         let spent = self.lock().clocked.spent(self.clock.now());
-        let whole = |time: Duration| match time.as_secs() {
-            0 => Duration::from_millis(time.as_millis().try_into().unwrap_or(u64::MAX)),
-            seconds => Duration::from_secs(seconds),
-        };
         let took = spent.iter().map(|(time, _)| *time).sum();
         let held = spent.iter().map(|(_, held)| *held).sum();
-        (whole(took), whole(held))
+        (took, held)
     }
 }
 
