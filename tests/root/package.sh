@@ -71,14 +71,29 @@ check "every byte arrived" cmp "$work/bytes" "$ext4/x.mkv"
 
 # --- metrics, for whoever wants them
 
+check "the socket for metrics is off" is ActiveState inactive freemkvd-metrics.socket
 within systemctl --quiet enable freemkvd-metrics.socket
 within systemctl stop freemkvd.socket freemkvd.service
-check "the socket for metrics starts" within systemctl start freemkvd-metrics.socket freemkvd.socket freemkvd.service
+within systemctl start freemkvd.socket freemkvd.service
+check "once enabled, it comes with the daemon's" is ActiveState active freemkvd-metrics.socket
+check "it has nothing odd" silent within systemd-analyze verify freemkvd-metrics.socket
 # shellcheck disable=SC2016 # the inner shell's
 scrape() {
     within bash -c 'exec 3<>/dev/tcp/127.0.0.1/9101 && printf "GET /metrics HTTP/1.1\r\nHost: rips\r\n\r\n" >&3 && cat <&3'
 }
-check "the daemon, which has no network, serves them" matches '# EOF$' "$(scrape | tail -n 1)"
+served() { matches '# EOF$' "$(scrape | tail -n 1)"; }
+check "the daemon, which has no network, serves them" served
+before=$(property MainPID)
+another() { is ActiveState active && [[ $(property MainPID) != "$before" ]]; }
+within systemctl restart freemkvd.service
+check "a restart leaves the socket open" is ActiveState active freemkvd-metrics.socket
+check "the next daemon serves them" served
+check "it is another" another
+before=$(property MainPID)
+within systemctl restart freemkvd.socket
+check "a restart of the daemon's socket opens it again" is ActiveState active freemkvd-metrics.socket
+check "and its daemon serves them" served
+check "it is another, too" another
 
 # --- upgrade, with a rip under way
 
@@ -111,8 +126,8 @@ check "two rips are under way" soon written 100000
 before=$(property MainPID)
 # As an unattended upgrade does.
 check "the upgrade" deb --force-confold --install /run/new.deb
-another() { is ActiveState active && [[ $(property MainPID) != "$before" ]]; }
 check "the daemon is the new one" soon another
+check "metrics are served on" served
 done_by_now=$(as root freemkvctl status --json | jq '[.streams[].written_bytes] | max // 0')
 check "both rips write on" soon written $((done_by_now + 200000))
 : >"$work/enough"
@@ -125,13 +140,23 @@ check "the changed configuration is as it was" \
     equal '# of the administrator' "$(tail -n 1 "$root/etc/freemkvd/config.toml")"
 check "the new example lies beside it" present /etc/freemkvd/config.toml.dpkg-dist
 
-# What the administrator has stopped and disabled stays so.
-within systemctl --quiet disable --now freemkvd.socket freemkvd.service
+# What the administrator has stopped and disabled stays so, for whoever scrapes too.
+stopped() {
+    local unit
+    scrape >/dev/null 2>&1 || true
+    for unit in freemkvd.{service,socket} freemkvd-metrics.socket; do is ActiveState inactive "$unit" || return 1; done
+}
+within systemctl stop freemkvd.socket freemkvd.service
+check "what was stopped stays stopped, also with a scrape" stopped
+within systemctl --quiet disable freemkvd.socket freemkvd.service
+within systemctl restart sockets.target
+check "what was disabled does not come with the other sockets" stopped
 check "the package once more" deb --force-confold --install /run/new.deb
 check "what was disabled stays disabled" \
     equal disabled "$(within systemctl is-enabled freemkvd.service || true)"
-check "what was stopped stays stopped" is ActiveState inactive
+check "what was stopped stays stopped, over that" stopped
 within systemctl --quiet enable --now freemkvd.socket freemkvd.service
+check "the metrics are there again with it" served
 
 # --- remove, purge
 
@@ -140,7 +165,10 @@ check "no daemon is left" no_process
 check "nor its socket" absent /run/freemkvd /usr/bin/freemkvd /usr/lib/systemd/system/freemkvd.service{,.d}
 check "the configuration is left" present /etc/freemkvd/config.toml
 check "dpkg --purge" deb --purge freemkvd
-absent_all() { absent /etc/freemkvd/config.toml /etc/systemd/system/{multi-user,sockets}.target.wants/freemkvd.{service,socket}; }
+absent_all() {
+    absent /etc/freemkvd/config.toml || return 1
+    equal "" "$(within find /etc/systemd/system /var/lib/systemd/deb-systemd-helper-{enabled,masked} -name '*freemkvd*')"
+}
 check "neither the configuration nor a link to a unit is left" absent_all
 check "what was ripped is" cmp "$work/bytes" "$ext4/x.mkv"
 for how in path descriptor; do check "the rip by $how is, too" same "$how"; done
