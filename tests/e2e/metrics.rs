@@ -1,10 +1,10 @@
 //! Metrics: by a request, and over HTTP.
 
 use std::collections::BTreeSet;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use freemkvd_client::control::Control;
 use freemkvd_tests::daemon::{Daemon, wait_until};
@@ -12,12 +12,16 @@ use freemkvd_tests::hold::Held;
 
 use crate::support::{MIB, scratch, write_pattern};
 
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a test waits before it fails: many times what anything takes on a machine that has other things to do.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A daemon that serves metrics, and its port there.
 fn serving(root: &Path) -> (Daemon, u16) {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let daemon = Daemon::start(root, &format!("[metrics]\nlisten = \"127.0.0.1:{port}\"\n"));
+    // The daemon takes a port that is free, and says which.
+    let daemon = Daemon::start(root, "[metrics]\nlisten = \"127.0.0.1:0\"\n");
+    let line = daemon.wait_for_log(&["metrics are at http://127.0.0.1:"]);
+    let (_, rest) = line.split_once("http://127.0.0.1:").unwrap();
+    let port = rest.split_once("/metrics").unwrap().0.parse().unwrap();
     (daemon, port)
 }
 
@@ -57,8 +61,14 @@ fn what_streams_did_is_counted_also_when_they_are_gone() {
     write_pattern(&mut file, 1, 0, 20 * MIB).unwrap();
     file.finish().unwrap();
     assert!(wait_until(|| daemon.status().devices.is_empty()), "{:?}", daemon.status());
-    let (head, text) = ask(port, "GET /metrics");
-    assert!(head.starts_with("http/1.1 200"), "{head}");
+    let (mut head, mut text) = Default::default();
+    // What was put together just now is given again.
+    let is_counted = || {
+        (head, text) = ask(port, "GET /metrics");
+        assert!(head.starts_with("http/1.1 200"), "{head}");
+        value(&text, "freemkvd_streams_opened_total") == Some(1.0)
+    };
+    assert!(wait_until(is_counted), "{text}");
     assert!(
         head.contains("content-type: application/openmetrics-text; version=1.0.0; charset=utf-8"),
         "{head}"
@@ -119,28 +129,41 @@ fn the_text_has_each_family_once_with_its_meaning_and_its_end() {
 }
 
 #[test]
-fn everything_else_is_refused_and_a_silent_client_is_cut() {
+fn everything_else_is_refused() {
     let root = scratch();
-    let (daemon, port) = serving(root.path());
+    let (_daemon, port) = serving(root.path());
     assert!(ask(port, "GET /").0.starts_with("http/1.1 404"));
     assert!(ask(port, "GET /metrics/").0.starts_with("http/1.1 404"));
     let (head, _) = ask(port, "POST /metrics");
     assert!(head.starts_with("http/1.1 405") && head.contains("allow: get"), "{head}");
-    // As many as may be connected, who say nothing; others are turned away meanwhile, and status is answered.
+    assert!(ask(port, "GET /metrics").0.starts_with("http/1.1 200"));
+}
+
+/// The daemon ends the connection, without an answer or with one that says why.
+fn is_cut(stream: &mut TcpStream) {
+    let mut answer = Vec::new();
+    if let Err(error) = stream.read_to_end(&mut answer) {
+        assert!(!matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "it is kept");
+    }
+    assert!(!String::from_utf8_lossy(&answer).starts_with("HTTP/1.1 200"));
+}
+
+#[test]
+fn silent_clients_hold_nobody_up_and_are_cut() {
+    let root = scratch();
+    let (daemon, port) = serving(root.path());
+    // As many as may be connected, who say nothing, or not all of it.
     let mut silent: Vec<_> = (0..8).map(|_| connect(port)).collect();
     write!(silent[0], "GET /metrics HTTP/1.1\r\nHost: ").unwrap();
-    let since = Instant::now();
-    let _ = daemon.status();
-    let _ = by_request(&daemon);
-    assert!(since.elapsed() < Duration::from_secs(1), "an idle client holds others up");
-    for mut stream in silent {
-        let mut answer = Vec::new();
-        // Cut without an answer, or told that it is late.
-        let _ = stream.read_to_end(&mut answer);
-        assert!(!String::from_utf8_lossy(&answer).starts_with("HTTP/1.1 200"));
+    assert!(by_request(&daemon).ends_with("# EOF\n"));
+    // Each takes the place of the first of them.
+    for _ in 0..3 {
+        assert!(ask(port, "GET /metrics").0.starts_with("http/1.1 200"));
+        assert!(ask(port, "GET /metrics").0.starts_with("http/1.1 200"));
+        is_cut(&mut silent.remove(0));
+        silent.push(connect(port));
     }
-    assert!(since.elapsed() < PATIENCE, "a silent client is kept for {:?}", since.elapsed());
-    assert!(ask(port, "GET /metrics").0.starts_with("http/1.1 200"));
+    silent.iter_mut().for_each(is_cut);
 }
 
 #[test]
@@ -152,17 +175,9 @@ fn a_stream_that_hangs_does_not_hold_metrics_up_and_is_seen_in_them() {
     let held = Held::writer(&daemon, file.stream_id().unwrap());
     write_pattern(&mut file, 1, 0, 20 * MIB).unwrap();
     file.sync_all_timeout(Duration::from_millis(50)).unwrap_err();
-    let mut took: Vec<_> = (0..20)
-        .map(|_| {
-            let since = Instant::now();
-            let text = by_request(&daemon);
-            assert_eq!(value(&text, "freemkvd_queued_bytes"), Some(20.0 * MIB as f64));
-            since.elapsed()
-        })
-        .collect();
-    took.sort();
-    // The quickest of twenty: the machine of a test has other things to do.
-    assert!(took[0] < Duration::from_millis(20), "{took:?}");
+    // It hangs until the end of this test, and they are answered.
+    let text = by_request(&daemon);
+    assert_eq!(value(&text, "freemkvd_queued_bytes"), Some(20.0 * MIB as f64));
     let (_, text) = ask(port, "GET /metrics");
     assert_eq!(value(&text, "freemkvd_accepted_bytes_total"), Some(20.0 * MIB as f64));
     assert_eq!(value(&text, "freemkvd_drained_bytes_total"), Some(0.0));

@@ -3,9 +3,11 @@
 //! 1. Nothing here waits for a disk, so that it answers with every device wedged.
 //! 2. A label has few values: devices, states and causes, never a file or a stream. `status` names those.
 
+mod latest;
 mod text;
 mod times;
 
+pub use latest::Latest;
 pub use text::text;
 pub use times::{AllTimes, Times};
 

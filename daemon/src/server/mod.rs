@@ -120,6 +120,7 @@ pub struct Server {
     paces: pace::Paces,
     streams: Streams,
     ended: resumed::Ended,
+    metrics: metrics::Latest,
     /// A client has asked it to drain and stop.
     stop: Notify,
     /// When the total was last looked at.
@@ -163,6 +164,7 @@ impl Server {
             paces: pace::Paces::default(),
             streams: Streams::default(),
             ended: resumed::Ended::default(),
+            metrics: metrics::Latest::default(),
             stop: Notify::new(),
             reviewed: Mutex::default(),
         })
@@ -191,10 +193,12 @@ impl Server {
         status::assemble(&self.shop, &self.queues, &self.streams.all(), self.is_draining())
     }
 
-    /// What a monitoring system reads, from memory alone.
+    /// What a monitoring system reads, from memory alone; put together anew only every so often.
     #[must_use]
     pub fn metrics(&self) -> String {
-        metrics::text(&self.status(), &self.streams.totals(), self.shop.devices.times())
+        self.metrics.text(self.shop.clock.now(), || {
+            metrics::text(&self.status(), &self.streams.totals(), self.shop.devices.times())
+        })
     }
 
     fn tick(&self) {

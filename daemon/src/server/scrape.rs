@@ -2,12 +2,15 @@
 //!
 //! 1. A thread of its own serves it: no stream waits for a client that is slow, or asks all the time.
 //! 2. Each connection is for one request, and is cut when that takes too long.
+//! 3. Whoever says nothing has no place that another wants.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
@@ -16,14 +19,15 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::sync::Semaphore;
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tracing::warn;
 
 /// What a scraper is told that it gets.
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Connections at the same time; one more is closed at once. A host has one scraper, or two.
+/// Connections at the same time. A host has one scraper, or two.
 pub const CONNECTIONS_MAX: usize = 8;
 
 /// Descriptors that its thread has beside them.
@@ -31,9 +35,6 @@ pub const OWN_DESCRIPTORS: u64 = 4;
 
 /// How long a connection may take in all. A scraper's own limit is usually 10 s.
 const PATIENCE: Duration = Duration::from_secs(5);
-
-/// What was put together is given again for so long, so that nobody has the daemon do that all the time.
-const FRESH: Duration = Duration::from_millis(100);
 
 /// Longest request in bytes.
 const REQUEST_BYTES_MAX: usize = 8 << 10;
@@ -73,10 +74,7 @@ impl Endpoint {
 
 type Answer = Response<Full<Bytes>>;
 
-struct Source {
-    text: Box<dyn Fn() -> String + Send + Sync>,
-    last: Mutex<Option<(Instant, Bytes)>>,
-}
+type Text = dyn Fn() -> String + Send + Sync;
 
 /// Serves what `text` returns for as long as the process lives.
 ///
@@ -86,18 +84,18 @@ pub fn serve(
     endpoint: Endpoint,
     text: impl Fn() -> String + Send + Sync + 'static,
 ) -> io::Result<()> {
-    let source = Arc::new(Source { text: Box::new(text), last: Mutex::default() });
+    let text: Arc<Text> = Arc::new(text);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let guard = runtime.enter();
     let listener = tokio::net::TcpListener::from_std(endpoint.listener)?;
     drop(guard);
-    let run = move || runtime.block_on(accept(&listener, &source));
+    let run = move || runtime.block_on(accept(&listener, &text));
     std::thread::Builder::new().name("metrics".into()).spawn(run)?;
     Ok(())
 }
 
-async fn accept(listener: &tokio::net::TcpListener, source: &Arc<Source>) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+async fn accept(listener: &tokio::net::TcpListener, text: &Arc<Text>) {
+    let mut places = Places::default();
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
@@ -107,56 +105,76 @@ async fn accept(listener: &tokio::net::TcpListener, source: &Arc<Source>) {
                 continue;
             }
         };
-        let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
-        let source = Arc::clone(source);
-        tokio::spawn(async move {
-            let service = service_fn(|request| {
-                let answer = source.answer(&request);
-                async { Ok::<_, Infallible>(answer) }
-            });
-            let connection = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .keep_alive(false)
-                .header_read_timeout(PATIENCE)
-                .max_buf_size(REQUEST_BYTES_MAX)
-                .serve_connection(TokioIo::new(stream), service);
-            // Whoever breaks the rules of HTTP, or is late, has been told by the end of the connection.
-            let _ = timeout(PATIENCE, connection).await;
-            drop(place);
-        });
+        if places.make_one().await {
+            let has_asked = Arc::default();
+            let task = tokio::spawn(answer_one(stream, Arc::clone(text), Arc::clone(&has_asked)));
+            places.taken.push_back(Place { task, has_asked });
+        }
     }
 }
 
-impl Source {
-    fn answer(&self, request: &Request<Incoming>) -> Answer {
-        let plain = |status: StatusCode, text: &'static str| {
-            let mut answer = Response::new(Full::from(text));
-            *answer.status_mut() = status;
-            answer
-        };
-        if request.uri().path() != "/metrics" {
-            return plain(StatusCode::NOT_FOUND, "there is nothing but /metrics\n");
-        }
-        if request.method() != Method::GET {
-            let mut answer = plain(StatusCode::METHOD_NOT_ALLOWED, "it can only be read\n");
-            answer.headers_mut().insert(ALLOW, "GET".parse().expect("a method's name"));
-            return answer;
-        }
-        let mut answer = Response::new(Full::from(self.text()));
-        let content_type = OPENMETRICS.parse().expect("a content type");
-        answer.headers_mut().insert(CONTENT_TYPE, content_type);
-        answer
-    }
+/// Those who are connected, the first one in front.
+#[derive(Default)]
+struct Places {
+    taken: VecDeque<Place>,
+}
 
-    fn text(&self) -> Bytes {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*last {
-            Some((when, text)) if when.elapsed() < FRESH => text.clone(),
-            _ => {
-                let text = Bytes::from((self.text)());
-                *last = Some((Instant::now(), text.clone()));
-                text
-            }
+struct Place {
+    task: JoinHandle<()>,
+    /// Its request is there.
+    has_asked: Arc<AtomicBool>,
+}
+
+impl Places {
+    /// Whether there is a place for one more, for which the one has to go that has been silent for longest.
+    async fn make_one(&mut self) -> bool {
+        self.taken.retain(|place| !place.task.is_finished());
+        if self.taken.len() < CONNECTIONS_MAX {
+            return true;
         }
+        let silent = |place: &Place| !place.has_asked.load(Ordering::Relaxed);
+        let Some(index) = self.taken.iter().position(silent) else { return false };
+        if let Some(place) = self.taken.remove(index) {
+            place.task.abort();
+            // Its descriptor is closed by then.
+            let _ = place.task.await;
+        }
+        true
     }
+}
+
+async fn answer_one(stream: TcpStream, text: Arc<Text>, has_asked: Arc<AtomicBool>) {
+    let service = service_fn(|request| {
+        has_asked.store(true, Ordering::Relaxed);
+        let answer = answer(&request, &*text);
+        async { Ok::<_, Infallible>(answer) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .keep_alive(false)
+        .header_read_timeout(PATIENCE)
+        .max_buf_size(REQUEST_BYTES_MAX)
+        .serve_connection(TokioIo::new(stream), service);
+    // Whoever breaks the rules of HTTP, or is late, has been told by the end of the connection.
+    let _ = timeout(PATIENCE, connection).await;
+}
+
+fn answer(request: &Request<Incoming>, text: &Text) -> Answer {
+    let plain = |status: StatusCode, text: &'static str| {
+        let mut answer = Response::new(Full::from(text));
+        *answer.status_mut() = status;
+        answer
+    };
+    if request.uri().path() != "/metrics" {
+        return plain(StatusCode::NOT_FOUND, "there is nothing but /metrics\n");
+    }
+    if request.method() != Method::GET {
+        let mut answer = plain(StatusCode::METHOD_NOT_ALLOWED, "it can only be read\n");
+        answer.headers_mut().insert(ALLOW, "GET".parse().expect("a method's name"));
+        return answer;
+    }
+    let mut answer = Response::new(Full::from(text()));
+    let content_type = OPENMETRICS.parse().expect("a content type");
+    answer.headers_mut().insert(CONTENT_TYPE, content_type);
+    answer
 }
