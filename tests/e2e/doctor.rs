@@ -9,12 +9,13 @@ use crate::support::scratch;
 #[test]
 fn the_daemon_takes_what_the_doctor_has_to_paste() {
     let (root, home) = (scratch(), daemon::home());
-    for name in ["films", "a \"b\" and\u{7f}\tc"] {
+    for name in ["films", "a \"b\" and\u{7f}\tc \u{9b}31m"] {
         let directory = root.path().join(name);
         std::fs::create_dir(&directory).unwrap();
         let mut doctor = Command::new(programs::freemkvctl());
         let output = doctor.args(["doctor", "--json", "--size", "8MiB"]).arg(&directory).output();
         let told: serde_json::Value = serde_json::from_slice(&output.unwrap().stdout).unwrap();
+        assert_eq!(told["directory"].as_str(), directory.canonicalize().unwrap().to_str());
         let config = told["config"].as_str().unwrap();
         let file = home.path().join("config.toml");
         std::fs::write(&file, config).unwrap();

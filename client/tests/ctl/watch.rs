@@ -89,6 +89,33 @@ fn json_has_the_promised_keys_and_says_how_a_stream_ended() {
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
 
+#[test]
+fn no_name_reaches_a_terminal_as_a_command() {
+    let path = "/rips/\u{9b}31m\u{7f}\u{1b}[2J.mkv";
+    let mut named = full();
+    for stream in &mut named.streams {
+        stream.path = path.into();
+    }
+    let daemon = FakeDaemon::start(named);
+    for (options, shown) in [
+        (&["--json"][..], "/rips/\\u009b31m\\u007f\\u001b[2J.mkv"),
+        (&[][..], "/rips/\\u{9b}31m\\u{7f}\\u{1b}[2J.mkv"),
+    ] {
+        let (mut child, mut lines) = watch(&daemon, options);
+        let line = lines.next().unwrap().unwrap();
+        assert!(line.contains(shown) && !line.contains(char::is_control), "{line:?}");
+        if let Ok(json) = serde_json::from_str::<serde_json::Value>(&line) {
+            assert_eq!(json["path"], path);
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    let output = freemkvctl(&daemon.socket()).args(["status", "--json"]).output().unwrap();
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(json["streams"][0]["path"], path);
+    assert!(!crate::stdout(&output).trim_end().contains(char::is_control));
+}
+
 #[cfg(unix)]
 #[test]
 fn it_says_that_the_daemon_is_gone_and_that_it_is_back_and_ends_with_ctrl_c() {

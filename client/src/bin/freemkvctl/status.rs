@@ -14,7 +14,7 @@ use crate::exit::{Exit, Failed, in_words};
 use crate::interrupt::Interrupt;
 use crate::report::{Look, report};
 use crate::screen::Screen;
-use crate::table::plain;
+use crate::table::{plain, plain_json};
 use crate::units::Sizes;
 
 /// A daemon answers from memory in milliseconds. Longer than this a person would not wait, and a
@@ -64,10 +64,10 @@ fn picture(
 
 /// In one line, or indented.
 pub(crate) fn in_json(value: &impl Serialize, indent: bool) -> Result<String, Failed> {
-    let mut json = match indent {
+    let mut json = plain_json(match indent {
         true => serde_json::to_string_pretty(value)?,
         false => serde_json::to_string(value)?,
-    };
+    });
     json.push('\n');
     Ok(json)
 }

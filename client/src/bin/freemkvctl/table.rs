@@ -216,6 +216,23 @@ pub(crate) fn plain(text: &str) -> String {
     plain
 }
 
+/// JSON that means the same, without characters that a terminal acts on. Its encoder has escaped those below U+0020;
+/// the others are only within strings.
+pub(crate) fn plain_json(json: String) -> String {
+    let acts = |character: char| ('\u{7f}'..='\u{9f}').contains(&character);
+    if !json.contains(acts) {
+        return json;
+    }
+    let mut plain = String::with_capacity(json.len());
+    for character in json.chars() {
+        match acts(character) {
+            true => plain.push_str(&format!("\\u{:04x}", u32::from(character))),
+            false => plain.push(character),
+        }
+    }
+    plain
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -289,5 +306,14 @@ ID  FILE
         assert_eq!(shorten("/rips/\u{4e03}\u{4eba}.mkv", 10), "...\u{4eba}.mkv");
         assert_eq!(shorten("/a.mkv", 6), "/a.mkv");
         assert_eq!(shorten("/a.mkv", 0), "...");
+    }
+
+    #[test]
+    fn json_means_the_same_and_has_nothing_for_a_terminal() {
+        let all: String = ('\0'..='\u{17f}').chain("\u{2028}\u{1f4c0}".chars()).collect();
+        let json = plain_json(serde_json::to_string(&[&all]).unwrap());
+        assert!(!json.contains(char::is_control), "{json:?}");
+        assert!(json.contains("~\\u007f\\u0080") && json.contains("\\u009f\u{a0}"), "{json:?}");
+        assert_eq!(serde_json::from_str::<[String; 1]>(&json).unwrap(), [all]);
     }
 }

@@ -2,6 +2,7 @@
 
 use super::figures::Figures;
 use super::judgement::{DRIVE_BYTES_PER_SECOND, drain};
+use crate::table::plain_json;
 use crate::units::human;
 
 const MIB: u64 = 1 << 20;
@@ -45,7 +46,7 @@ fn queue_bytes(pause_ns: u64) -> u64 {
 
 /// A string of TOML, which is one of JSON but for a character that JSON leaves as it is.
 fn quoted(text: &str) -> Option<String> {
-    Some(serde_json::to_string(text).ok()?.replace('\u{7f}', "\\u007f"))
+    Some(plain_json(serde_json::to_string(text).ok()?))
 }
 
 #[cfg(test)]
@@ -61,6 +62,6 @@ mod tests {
 
     #[test]
     fn names_are_quoted() {
-        assert_eq!(quoted("/a \"b\"\u{7f}").unwrap(), r#""/a \"b\"\u007f""#);
+        assert_eq!(quoted("/a \"b\"\u{7f}\u{9b}m").unwrap(), r#""/a \"b\"\u007f\u009bm""#);
     }
 }
