@@ -96,10 +96,11 @@ pub(crate) enum ShellChoice {
     Zsh,
 }
 
-/// Try what a mount can do for rips, without a daemon, and say what to configure.
+/// Write to a mount to see what it can do for rips, without a daemon, and say what to configure.
 ///
-/// It writes to a file without a name in the directory, and measures. It says first how much, and nothing is left
-/// behind, also after Ctrl-C. It is refused when less than twice the size is free. Linux only.
+/// It writes the size, up to a quarter more (at most 64 MiB) and 3 MiB to a file without a name in the directory, 323 MiB
+/// if nothing else is said, and measures. It says so first, and nothing is left behind, also after Ctrl-C. It is refused
+/// when less than twice the size is free. Linux only.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 The exit code is 0 if nothing is wrong, 4 if something there loses data or ruins rips, 2 for wrong usage,

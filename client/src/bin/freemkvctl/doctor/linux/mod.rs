@@ -9,8 +9,8 @@
 //! * `judgement`, `snippet`: what it means, and what to configure; pure;
 //! * `text`: how it is told.
 //!
-//! The trial is a thread of its own, so that Ctrl-C is answered also while a call hangs. What it leaves behind is
-//! nothing: the file goes with the process.
+//! The trial is a thread of its own, with the open of its file, so that Ctrl-C is answered also while a call hangs. What
+//! it leaves behind is nothing: the file goes with the process. Where it can leave something, that is told.
 
 mod device;
 mod figures;
@@ -22,17 +22,18 @@ mod snippet;
 mod text;
 mod trial;
 
-use std::fs::File;
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
 use self::figures::{Device, Figures, Kernel, Measured, Place};
 use self::judgement::{Level, Verdict};
+use self::scratch::Name;
 use crate::cli::DoctorOptions;
 use crate::exit::{Exit, Failed};
 use crate::interrupt::Interrupt;
@@ -43,6 +44,9 @@ use crate::units::human;
 
 /// How late an interrupt is seen at most.
 const TICK: Duration = Duration::from_millis(50);
+
+/// How long a file that has a name may take to lose it, once somebody wants to end.
+const UNNAMING_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// What `--json` prints.
 #[derive(Serialize)]
@@ -63,11 +67,7 @@ pub(crate) fn run(options: &DoctorOptions) -> Result<Exit, Failed> {
     enough(&place, &kernel, needed).map_err(Failed::Doctor)?;
     let interrupt = Interrupt::catch().map_err(Failed::Signals)?;
     announce(&place, options.size);
-    let scratch = scratch::open(&place.directory);
-    let scratch = scratch.map_err(|error| {
-        Failed::Doctor(format!("cannot write a file in {}: {error}", place.name()))
-    })?;
-    let measured = measure(scratch, options.size, &device, &interrupt, &place)?;
+    let measured = measure(options.size, &device, &interrupt, &place)?;
     let figures = Figures { place, device, kernel, measured };
     report(&figures, options)
 }
@@ -103,17 +103,22 @@ fn announce(place: &Place, size: u64) {
 }
 
 fn measure(
-    scratch: File,
     size: u64,
     device: &Device,
     interrupt: &Interrupt,
     place: &Place,
 ) -> Result<Measured, Failed> {
     let stop: Arc<AtomicBool> = interrupt.flag();
-    let counters = device.counters.clone();
+    let (counters, directory, shown) =
+        (device.counters.clone(), place.directory.clone(), place.name());
+    let name = Arc::new(Name::default());
     let (sender, result) = mpsc::sync_channel(1);
+    let its_name = Arc::clone(&name);
     let run = move || {
-        let measured = trial::run(&scratch, size, counters.as_deref(), &stop);
+        let measured = scratch::open(&directory, &its_name).and_then(|file| {
+            trial::run(&file, size, counters.as_deref(), &stop)
+                .map_err(|error| format!("the trial in {shown} failed: {error}"))
+        });
         // Nobody waits any more after an interrupt.
         let _ = sender.send(measured);
     };
@@ -123,10 +128,7 @@ fn measure(
         match result.recv_timeout(TICK) {
             Ok(Ok(Some(measured))) => return Ok(measured),
             Ok(Ok(None)) => break,
-            Ok(Err(failed)) => {
-                let name = place.name();
-                return Err(Failed::Doctor(format!("the trial in {name} failed: {failed}")));
-            }
+            Ok(Err(failed)) => return Err(Failed::Doctor(failed)),
             Err(RecvTimeoutError::Timeout) if interrupt.is_caught() => break,
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => {
@@ -134,7 +136,22 @@ fn measure(
             }
         }
     }
-    Err(Failed::Doctor("interrupted; nothing is left behind".to_owned()))
+    Err(Failed::Doctor(match left_behind(&name) {
+        None => "interrupted; nothing is left behind".to_owned(),
+        Some(path) => format!(
+            "interrupted; {} may be left behind, as its device does not answer",
+            plain(&path.display().to_string())
+        ),
+    }))
+}
+
+/// The file that still has a name after a moment.
+fn left_behind(name: &Name) -> Option<PathBuf> {
+    let begun = Instant::now();
+    while name.now().is_some() && begun.elapsed() < UNNAMING_TIME_MAX {
+        std::thread::sleep(TICK);
+    }
+    name.now()
 }
 
 fn report(figures: &Figures, options: &DoctorOptions) -> Result<Exit, Failed> {
@@ -152,4 +169,24 @@ fn report(figures: &Figures, options: &DoctorOptions) -> Result<Exit, Failed> {
     print(&text)?;
     let trouble = verdicts.iter().any(|verdict| verdict.level == Level::Trouble);
     Ok(if trouble { Exit::Degraded } else { Exit::Fine })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_would_fill_a_disk_or_the_memory_is_refused() {
+        let place = |filesystem: &str, free_bytes| Place {
+            filesystem: filesystem.to_owned(),
+            free_bytes,
+            ..Place::default()
+        };
+        let kernel = Kernel { available_bytes: Some(100), ..Kernel::default() };
+        assert_eq!(enough(&place("ext4", 2000), &kernel, 2000), Ok(()));
+        let error = enough(&place("ext4", 1999), &kernel, 2000).unwrap_err();
+        assert!(error.starts_with("not enough space"), "{error}");
+        assert!(enough(&place("tmpfs", 2000), &kernel, 101).unwrap_err().contains("in memory"));
+        assert_eq!(enough(&place("tmpfs", 2000), &Kernel::default(), 2000), Ok(()));
+    }
 }
