@@ -28,7 +28,11 @@ newer=$(dpkg-deb --field "$1" Version)+newer
 sed -i "s/^Version: .*/Version: $newer/" "$work/new/DEBIAN/control"
 echo '# of the newer version' >>"$work/new/etc/freemkvd/config.toml"
 dpkg-deb --root-owner-group -Znone --build "$work/new" "$root/run/new.deb" >/dev/null
-deb() { within env DEBIAN_FRONTEND=noninteractive PATH=/usr/sbin:/usr/bin:/sbin:/bin dpkg "$@"; }
+# As an unattended upgrade does, the administrator's configuration is left. There is no network, and none is needed.
+apt() {
+    within env DEBIAN_FRONTEND=noninteractive PATH=/usr/sbin:/usr/bin:/sbin:/bin \
+        apt-get --yes -o Dpkg::Options::=--force-confold "$@"
+}
 present() { local file; for file; do [[ -s $root$file ]] || { echo "no $file"; return 1; }; done; }
 absent() { local file; for file; do [[ ! -e $root$file && ! -L $root$file ]] || { echo "still there: $file"; return 1; }; done; }
 
@@ -36,7 +40,7 @@ absent() { local file; for file; do [[ ! -e $root$file && ! -L $root$file ]] || 
 
 check "the package depends on libraries, and on systemd" \
     matches 'libc6 \(>= [0-9.]+\).*systemd \(>= ' "$(dpkg-deb --field "$1" Depends)"
-check "dpkg --install" deb --install /run/old.deb
+check "apt install" apt install /run/old.deb
 check "the user freemkv exists and cannot log in" \
     matches '^freemkv:.*:/:/usr/sbin/nologin$' "$(within getent passwd freemkv)"
 check "so does the group" matches '^freemkv:' "$(within getent group freemkv)"
@@ -58,7 +62,7 @@ check "pages and completions are there" present \
     /usr/share/fish/vendor_completions.d/freemkvctl.fish /usr/lib/systemd/catalog/freemkvd.catalog
 ready=$(sed -n 's/^\.It daemon-ready Ta //p' "$project/docs/man/freemkvd.8")
 check "journalctl has its texts" matches "freemkvd is ready" "$(within journalctl --dump-catalog "$ready")"
-check "dpkg finds every file as it was packed" silent deb --verify freemkvd
+check "dpkg finds every file as it was packed" silent within dpkg --verify freemkvd
 
 # --- use
 
@@ -124,8 +128,7 @@ rip path
 rip descriptor
 check "two rips are under way" soon written 100000
 before=$(property MainPID)
-# As an unattended upgrade does.
-check "the upgrade" deb --force-confold --install /run/new.deb
+check "the upgrade" apt install /run/new.deb
 check "the daemon is the new one" soon another
 check "metrics are served on" served
 done_by_now=$(as root freemkvctl status --json | jq '[.streams[].written_bytes] | max // 0')
@@ -151,7 +154,7 @@ check "what was stopped stays stopped, also with a scrape" stopped
 within systemctl --quiet disable freemkvd.socket freemkvd.service
 within systemctl restart sockets.target
 check "what was disabled does not come with the other sockets" stopped
-check "the package once more" deb --force-confold --install /run/new.deb
+check "the package once more" apt install --reinstall /run/new.deb
 check "what was disabled stays disabled" \
     equal disabled "$(within systemctl is-enabled freemkvd.service || true)"
 check "what was stopped stays stopped, over that" stopped
@@ -160,11 +163,11 @@ check "the metrics are there again with it" served
 
 # --- remove, purge
 
-check "dpkg --remove" deb --remove freemkvd
+check "apt remove" apt remove freemkvd
 check "no daemon is left" no_process
 check "nor its socket" absent /run/freemkvd /usr/bin/freemkvd /usr/lib/systemd/system/freemkvd.service{,.d}
 check "the configuration is left" present /etc/freemkvd/config.toml
-check "dpkg --purge" deb --purge freemkvd
+check "apt purge" apt purge freemkvd
 absent_all() {
     absent /etc/freemkvd/config.toml || return 1
     equal "" "$(within find /etc/systemd/system /var/lib/systemd/deb-systemd-helper-{enabled,masked} -name '*freemkvd*')"
