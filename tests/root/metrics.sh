@@ -6,7 +6,6 @@ set -euo pipefail
 freemkvd=$1 freemkvctl=$2 tools=$3
 cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/../.."
 work=$(mktemp --directory)
-port=19101 web=19102
 jobs_of_ours=()
 finish() {
     ((${#jobs_of_ours[@]} == 0)) || kill "${jobs_of_ours[@]}" 2>/dev/null || true
@@ -38,11 +37,19 @@ jq --exit-status '(.templating.list | any(.name == "datasource" and .type == "da
         and all(.targets[]; .expr != "" and .datasource.uid == "${datasource}"))' \
     monitoring/grafana-dashboard.json >/dev/null || fail "the dashboard is not one"
 
-# The socket is passed, as by freemkvd-metrics.socket.
+# The socket is passed, as by freemkvd-metrics.socket. It can't be asked for any free port: some are tried, of those that
+# the system gives nobody by itself.
 mkdir "$work/rips"
-systemd-socket-activate --fdname=freemkvd:metrics --listen="$work/socket" --listen=127.0.0.1:$port \
-    "$freemkvd" --root "$work/rips" >"$work/daemon.log" 2>&1 &
-jobs_of_ours+=($!)
+for ((tries = 20; tries > 0; tries--)); do
+    port=$((20000 + RANDOM % 10000))
+    rm -f "$work/socket"
+    systemd-socket-activate --fdname=freemkvd:metrics --listen="$work/socket" --listen=127.0.0.1:$port \
+        "$freemkvd" --root "$work/rips" >"$work/daemon.log" 2>&1 &
+    jobs_of_ours+=($!)
+    until_true grep -e "Listening on 127.0.0.1:$port" -e "Failed to" "$work/daemon.log"
+    grep --quiet "Failed to" "$work/daemon.log" || break
+done
+((tries > 0)) || fail "no port is free"
 until_true "$freemkvctl" --socket "$work/socket" status
 head --bytes=30M /dev/zero | "$freemkvctl" --socket "$work/socket" write "$work/rips/film" >/dev/null
 (sleep 40 | "$freemkvctl" --socket "$work/socket" write "$work/rips/open" >/dev/null 2>&1) &
@@ -64,8 +71,11 @@ scrape_configs:
     static_configs: [{targets: ["127.0.0.1:$port"]}]
 Y
 "$tools/prometheus" --config.file="$work/prometheus.yml" --storage.tsdb.path="$work/data" \
-    --web.listen-address=127.0.0.1:$web >"$work/prometheus.log" 2>&1 &
+    --web.listen-address=127.0.0.1:0 >"$work/prometheus.log" 2>&1 &
 jobs_of_ours+=($!)
+listening='s/.*msg="Listening on" address=127\.0\.0\.1:\([0-9]*\)$/\1/p'
+is_there() { web=$(sed -n "$listening" "$work/prometheus.log") && [[ -n $web ]]; }
+until_true is_there
 is_scraped() { ask 'count_over_time(freemkvd_draining[1m]) > 2' | jq --exit-status '.data.result | length == 1'; }
 until_true is_scraped
 
