@@ -141,6 +141,8 @@ fn stream(record: &Record, seen: &Snapshot) -> Stream {
         client_pid: record.client.pid,
         client_uid: user::number_of(record.client.uid),
         client_user: user::name_of(record.client.uid),
+        paused: Some(seen.is_paused),
+        held: seen.held,
         path: shown(&record.path.display().to_string()),
         device: seen.device.as_ref().map(|device| device.info.id.clone()),
         state: seen.activity,

@@ -9,7 +9,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::frame::{FrameError, HEADER_BYTES, Header, Kind, Sender};
 use crate::message::{Command, Reply};
-use crate::status::{Since6, Status};
+use crate::status::{Since6, Since9, Status};
 
 /// Assembles the frames of one direction.
 #[derive(Debug)]
@@ -219,7 +219,10 @@ impl Reply {
             Self::Failed(body) => encode(kind, sequence, body),
             Self::GoingAway(body) => encode(kind, sequence, body),
             Self::StatusReport(body) => encode(kind, sequence, body),
-            Self::FullReport(body) => encode(kind, sequence, &(body, Since6::of(body))),
+            Self::FullReport(body) => match Since9::of(body) {
+                Some(block) => encode(kind, sequence, &(body, Since6::of(body), block)),
+                None => encode(kind, sequence, &(body, Since6::of(body))),
+            },
             Self::Resumed(body) => encode(kind, sequence, body),
             Self::Waits(body) => encode(kind, sequence, body),
             Self::MetricsText(body) => encode(kind, sequence, body),
@@ -246,11 +249,7 @@ impl Reply {
             Kind::GoingAway => Self::GoingAway(decode(kind, body)?),
             Kind::StatusReport => Self::StatusReport(decode(kind, body)?),
             Kind::FullReport => {
-                let (mut status, block): (Status, Since6) = decode(kind, body)?;
-                if !block.put_into(&mut status) {
-                    return Err(FrameError::Body { kind });
-                }
-                Self::FullReport(status)
+                Self::FullReport(full_report(body).ok_or(FrameError::Body { kind })?)
             }
             Kind::Waits => Self::Waits(decode(kind, body)?),
             Kind::MetricsText => Self::MetricsText(decode(kind, body)?),
@@ -270,6 +269,20 @@ fn encode<T: Serialize>(kind: Kind, sequence: u64, body: &T) -> Result<Vec<u8>, 
     frame.extend_from_slice(&Header::new(kind, body.len(), sequence)?.encode());
     frame.extend_from_slice(&body);
     Ok(frame)
+}
+
+/// A report, and the blocks of the versions that are in it.
+fn full_report(body: &[u8]) -> Option<Status> {
+    let ((mut status, block), rest) = postcard::take_from_bytes::<(Status, Since6)>(body).ok()?;
+    let is_whole = block.put_into(&mut status)
+        && match rest {
+            [] => true,
+            rest => match postcard::take_from_bytes::<Since9>(rest).ok()? {
+                (block, []) => block.put_into(&mut status),
+                _ => false,
+            },
+        };
+    is_whole.then_some(status)
 }
 
 fn decode<T: DeserializeOwned>(kind: Kind, body: &[u8]) -> Result<T, FrameError> {

@@ -24,7 +24,8 @@ pub const VERSION_LOWEST: u16 = 2;
 /// | 6 | a status report with what its muxers' users are called |
 /// | 7 | where the time of a stream went |
 /// | 8 | metrics |
-pub const VERSION_HIGHEST: u16 = 8;
+/// | 9 | a status report with who is paused, and how much muxers are held up |
+pub const VERSION_HIGHEST: u16 = 9;
 
 /// The client's opening: which versions it speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,11 +151,11 @@ mod tests {
         );
         assert_eq!(
             DaemonHello::Accepted { version: 2 }.encode(),
-            *b"FREEMKVD\x02\0\x02\0\x08\0\0\0"
+            *b"FREEMKVD\x02\0\x02\0\x09\0\0\0"
         );
         assert_eq!(
             DaemonHello::refuse(ErrorCode::VERSION).encode(),
-            *b"FREEMKVD\0\0\x02\0\x08\0\x65\0"
+            *b"FREEMKVD\0\0\x02\0\x09\0\x65\0"
         );
     }
 
@@ -174,9 +175,9 @@ mod tests {
     fn the_highest_common_version_wins_and_none_is_refused() {
         let ask = |lowest, highest| ClientHello { lowest, highest }.answer();
         assert_eq!(ask(2, 2), DaemonHello::Accepted { version: 2 });
-        assert_eq!(ask(1, 9), DaemonHello::Accepted { version: VERSION_HIGHEST });
+        assert_eq!(ask(1, 99), DaemonHello::Accepted { version: VERSION_HIGHEST });
         assert_eq!(ask(1, 1), DaemonHello::refuse(ErrorCode::VERSION));
-        assert_eq!(ask(9, 9), DaemonHello::refuse(ErrorCode::VERSION));
+        assert_eq!(ask(99, 99), DaemonHello::refuse(ErrorCode::VERSION));
     }
 
     #[test]

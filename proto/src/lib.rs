@@ -195,7 +195,7 @@
 //! | `Failed` | [`Failure`] | the stream (or the request) failed for good; nothing more is written |
 //! | `GoingAway` | [`GoingAway`] | the daemon is about to stop; it drains what it has accepted |
 //! | `StatusReport` | [`status::Status`] | a snapshot from the daemon's memory; up to version 5 |
-//! | `FullReport` | [`status::Status`], [`status::Since6`] | the same since version 6 |
+//! | `FullReport` | [`status::Status`], [`status::Since6`], [`status::Since9`] | the same since version 6; the last block since version 9, if there are streams |
 //! | `Waits` | [`waits::Waits`] | since version 7: where the time of the stream went |
 //! | `MetricsText` | a string | since version 8: everything that can be counted, as OpenMetrics text with its end mark |
 //! | `Done` | empty | the request with nothing else to tell has taken effect |
@@ -232,7 +232,8 @@
 //! connection of version 2 its kinds are unknown, and a suspended stream is shown as idle. 4 brought `OpenFile`
 //! and `AbortStream`; to older versions a stream without space is shown as throttled. 5 brought `OpenGiven`.
 //! 6 brought `FullReport`, which grows by a block for each version that has more to tell. 7
-//! brought `Why` and `PauseStream`; to older versions a paused stream is shown as idle. 8 brought `Metrics`.
+//! brought `Why` and `PauseStream`; to older versions a paused stream is shown as idle. 8 brought `Metrics`, and 9 the
+//! second block of `FullReport`.
 //! See [`hello::VERSION_HIGHEST`].
 
 mod code;

@@ -4,13 +4,14 @@
 //! 1. What a platform does not tell is `None`, in JSON `null`.
 //! 2. The bytes of [`Kind::StatusReport`](crate::Kind::StatusReport) are those of protocol version 2 for ever: there a
 //!    text that is `None` is empty, and what came later is not there. It follows in blocks of its own, one for
-//!    each version that brought something; see [`Since6`].
+//!    each version that brought something; see [`Since6`] and [`Since9`].
 
 mod wire;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::wire::Since6;
+pub use self::wire::{Since6, Since9};
+use crate::waits::Cause;
 
 /// The whole daemon at one moment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -193,6 +194,25 @@ pub struct Stream {
     /// the account, as in `NAS\anna`, or its identifier as long as the system has not said.
     #[serde(default, with = "wire::later")]
     pub client_user: Option<String>,
+    /// Somebody has paused it, also if that has not stopped its thread yet, which first writes what it has begun, or
+    /// waits for its muxer after a restart. `None` from a daemon older than protocol version 9.
+    #[serde(default, with = "wire::later")]
+    pub paused: Option<bool>,
+    /// How much its muxer was held up lately; `None` when it was not, when its muxer is gone, or from a daemon older
+    /// than protocol version 9.
+    #[serde(default, with = "wire::later")]
+    pub held: Option<Held>,
+}
+
+/// How much a muxer was held up lately. More of it tells [`Waits`](crate::waits::Waits).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// How much of the time, 1 to 100.
+    pub percent: u8,
+    /// How long that time is, in seconds.
+    pub of_seconds: u64,
+    /// What the stream did for most of the time in which its muxer was held up.
+    pub cause: Cause,
 }
 
 /// What holds a stream up.
@@ -226,6 +246,9 @@ impl Status {
                 StreamState::Paused if version < 7 => StreamState::Idle,
                 state => state,
             };
+            if version < 9 {
+                (stream.paused, stream.held) = (None, None);
+            }
         }
         self
     }

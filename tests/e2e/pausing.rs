@@ -6,14 +6,15 @@ use std::time::Duration;
 
 use freemkvd_client::Options;
 use freemkvd_client::control::Control;
-use freemkvd_proto::OpenMode;
 use freemkvd_proto::status::{Status, Stream, StreamState};
 use freemkvd_proto::waits::Cause;
-use freemkvd_tests::daemon::Daemon;
+use freemkvd_proto::{Command, Mark, OpenMode, Reply, Resume, Token, Transfer};
+use freemkvd_tests::daemon::{Daemon, wait_until};
+use freemkvd_tests::hold::Held;
 use freemkvd_tests::pattern;
 use freemkvd_tests::peer::Peer;
 
-use crate::support::{MIB, Neighbour, Way, scratch, write_pattern};
+use crate::support::{MIB, Neighbour, Way, scratch, stuck, write_pattern};
 
 const LEN: u64 = 100 * MIB;
 
@@ -141,4 +142,92 @@ fn a_paused_stream_is_given_up_at_once() {
     let error = muxer.join().unwrap().unwrap_err();
     assert!(error.to_string().contains("was given up from outside"), "{error}");
     daemon.wait_for("no stream", |status| status.streams.is_empty());
+}
+
+#[test]
+fn a_pause_is_shown_and_taken_back_before_the_thread_has_come_to_it() {
+    let root = scratch();
+    let daemon = Daemon::start(root.path(), "");
+    let (file, stream, held) = stuck(&daemon, &root.path().join("film.mkv"));
+    let shown =
+        || find(&daemon.status(), stream).map(|stream| (stream.paused, stream.state)).unwrap();
+    let before = shown().1;
+    assert_eq!(shown(), (Some(false), before));
+    control(&daemon).pause(stream).unwrap();
+    assert_eq!(shown(), (Some(true), before), "its thread does not stand still yet");
+    control(&daemon).resume(stream).unwrap();
+    assert_eq!(shown(), (Some(false), before));
+    drop(held);
+    file.finish().unwrap();
+}
+
+#[test]
+fn a_paused_stream_that_waits_for_its_muxer_after_a_restart_is_shown_to_do_that_first() {
+    let root = scratch();
+    let mut daemon = Daemon::start(root.path(), "");
+    let path = root.path().join("film.mkv");
+    let mut peer = Peer::greet(daemon.socket());
+    let token = Token([7; 16]);
+    let stream = peer.open_resumable(&path, OpenMode::Create, token).stream;
+    control(&daemon).pause(stream).unwrap();
+    daemon.kill();
+    daemon.start_again();
+    let shown = |daemon: &Daemon| {
+        let status = daemon.status();
+        let stream = find(&status, stream).unwrap();
+        (stream.state, stream.paused)
+    };
+    // Its thread has come to rest, and stands still.
+    daemon.wait_for_log(&[&format!("stream {stream} goes on")]);
+    drop(Held::writer(&daemon, stream));
+    assert_eq!(shown(&daemon), (StreamState::Suspended, Some(true)));
+    let again = |daemon: &Daemon| {
+        let mut peer = Peer::greet(daemon.socket());
+        let (written, durable) = (Mark::default(), Mark::default());
+        peer.resume(Resume { token, written, durable, position: 0, transfer: Transfer::Inline });
+        peer
+    };
+    // One that goes away before it has said anything may come again, and meanwhile somebody has it go on.
+    drop(again(&daemon));
+    daemon.wait_for("a stream that waits for its muxer", |status| {
+        find(status, stream).is_some_and(|stream| stream.state == StreamState::Suspended)
+    });
+    control(&daemon).resume(stream).unwrap();
+    drop(Held::writer(&daemon, stream));
+    assert_eq!(shown(&daemon), (StreamState::Suspended, Some(false)));
+    control(&daemon).pause(stream).unwrap();
+    let mut peer = again(&daemon);
+    assert_eq!(shown(&daemon), (StreamState::Paused, Some(true)));
+    control(&daemon).resume(stream).unwrap();
+    assert_eq!(shown(&daemon), (StreamState::Idle, Some(false)));
+    peer.content(1, b"film");
+    peer.command(2, &Command::Finish);
+    peer.until(|_, reply| matches!(reply, Reply::Finished(_)).then_some(()));
+}
+
+#[test]
+fn a_muxer_that_waits_for_a_sync_of_a_paused_stream_is_held_up_by_the_pause() {
+    let root = scratch();
+    let daemon = Daemon::start(root.path(), "");
+    let mut peer = Peer::greet(daemon.socket());
+    let stream = peer.open(root.path().join("film.mkv"), OpenMode::Create).stream;
+    control(&daemon).pause(stream).unwrap();
+    daemon.wait_for("a paused stream", |status| status.streams[0].state == StreamState::Paused);
+    let held_ns = || {
+        let waits = control(&daemon).why(stream).unwrap();
+        let paused = waits.parts.iter().find(|part| part.cause == Cause::Paused);
+        paused.map_or(0, |paused| paused.held_ns)
+    };
+    peer.content(1, b"film");
+    daemon.wait_for("the content", |status| status.streams[0].accepted_bytes == 4);
+    assert_eq!(held_ns(), 0, "it could go on");
+    peer.command(2, &Command::Sync);
+    assert!(wait_until(|| held_ns() > 50_000_000));
+    control(&daemon).resume(stream).unwrap();
+    peer.until(|_, reply| matches!(reply, Reply::Synced).then_some(()));
+    // And from here on it is not.
+    let after = held_ns();
+    control(&daemon).pause(stream).unwrap();
+    daemon.wait_for("a paused stream", |status| status.streams[0].state == StreamState::Paused);
+    assert_eq!(held_ns(), after);
 }

@@ -110,6 +110,38 @@ fn a_stream_that_waits_for_space_can_be_given_up() {
 }
 
 #[test]
+fn the_time_of_a_paused_stream_that_waits_for_space_stands_still() {
+    let disk = FaultDisk::new("/rips", Ground::default());
+    let wait = Duration::from_millis(1500);
+    let daemon = Served::start(&[&disk], |config| config.no_space_wait = wait);
+    disk.set_capacity(MIB);
+    let mut file = create(&daemon, &disk);
+    let stream = file.stream_id().unwrap();
+    file.write_all(&content(5, 0, 4 * MIB)).unwrap();
+    let in_state = |state| {
+        daemon.wait_for("that state", |status| {
+            status.streams.iter().any(|stream| stream.state == state)
+        });
+    };
+    std::thread::scope(|scope| {
+        let syncing = scope.spawn(|| file.sync_all());
+        in_state(StreamState::NoSpace);
+        daemon.control().pause(stream).unwrap();
+        in_state(StreamState::Paused);
+        // For longer than it would have waited.
+        daemon.wait_for("a long pause", |status| {
+            status.streams.iter().any(|stream| stream.state_seconds > 2)
+        });
+        daemon.control().resume(stream).unwrap();
+        in_state(StreamState::NoSpace);
+        assert!(!syncing.is_finished());
+        disk.set_capacity(u64::MAX);
+        syncing.join().unwrap().unwrap();
+    });
+    file.finish().unwrap();
+}
+
+#[test]
 fn a_file_that_is_all_holes_is_removed_as_others_are() {
     let disk = FaultDisk::new("/rips", Ground::default());
     let daemon = Served::start(&[&disk], |_| {});

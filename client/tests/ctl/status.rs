@@ -4,8 +4,10 @@ use std::io::{BufRead, BufReader, Read};
 use std::process::Stdio;
 
 use freemkvd_proto::status::{
-    Budget, DaemonState, Device, DeviceState, Status, Stream, StreamError, StreamState, WaitingFor,
+    Budget, DaemonState, Device, DeviceState, Held, Status, Stream, StreamError, StreamState,
+    WaitingFor,
 };
+use freemkvd_proto::waits::Cause;
 
 use crate::fake_daemon::FakeDaemon;
 use crate::{exit_code, freemkvctl, stderr, stdout};
@@ -18,6 +20,8 @@ pub(crate) fn stream(id: u64, path: &str) -> Stream {
         client_pid: Some(4000 + u32::try_from(id).unwrap()),
         client_uid: Some(1000),
         client_user: None,
+        paused: Some(false),
+        held: None,
         path: path.into(),
         device: Some("8:17".into()),
         state: StreamState::Writing,
@@ -158,9 +162,7 @@ fn the_table_of_a_healthy_daemon() {
     assert_eq!(
         stdout(&output),
         "\
-freemkvd 0.1.0 running for 3 h 12 min, pid 811
-2 streams: in 144 MiB/s from muxers, out 143 MiB/s to devices
-dirty 48.0 MiB of 512 MiB (kernel: 45.2 MiB), queued 20.0 MiB of 256 MiB
+freemkvd 0.1.0 running for 3 h 12 min, pid 811; 2 streams: in 144 MiB/s from muxers, out 143 MiB/s to devices; dirty 48.0 MiB of 512 MiB (kernel: 45.2 MiB), queued 20.0 MiB of 256 MiB
 
 DEVICE  MOUNT  FS    STATE    DRAIN         DIRTY    KERNEL    LIMIT   RATE/s    P95
 8:17    /rips  ext4  healthy  dontcache  48.0 MiB  45.0 MiB  256 MiB  143 MiB  48 ms
@@ -181,9 +183,7 @@ fn what_is_wrong_is_said_in_words_and_exits_with_4() {
     assert_eq!(
         stdout(&output),
         "\
-freemkvd 0.1.0 running for 3 h 12 min, pid 811
-4 streams: in 216 MiB/s from muxers, out 143 MiB/s to devices
-dirty 48.0 MiB of 512 MiB (kernel: 45.2 MiB), queued 20.0 MiB of 256 MiB
+freemkvd 0.1.0 running for 3 h 12 min, pid 811; 4 streams: in 216 MiB/s from muxers, out 143 MiB/s to devices; dirty 48.0 MiB of 512 MiB (kernel: 45.2 MiB), queued 20.0 MiB of 256 MiB
 
 failed: stream 3, /rips/M (1931)/title_t01.mkv: no space left on device; free some and start the rip again (errno 28 at byte 4096)
 stalled in fdatasync for 42 s on nas:/rips: stream 4, /mnt/nas/disc.iso
@@ -243,9 +243,7 @@ fn bytes_are_exact_and_titles_can_be_left_out() {
     assert_eq!(
         stdout(&output),
         "\
-freemkvd 0.1.0 running for 3 h 12 min, pid 811
-2 streams: in 150994944 bytes/s from muxers, out 149946368 bytes/s to devices
-dirty 50331648 bytes of 536870912 bytes (kernel: 47448064 bytes), queued 20971520 bytes of 268435456 bytes
+freemkvd 0.1.0 running for 3 h 12 min, pid 811; 2 streams: in 150994944 bytes/s from muxers, out 149946368 bytes/s to devices; dirty 50331648 bytes of 536870912 bytes (kernel: 47448064 bytes), queued 20971520 bytes of 268435456 bytes
 
 8:17  /rips  ext4  healthy  dontcache  50331648  47185920  268435456  149946368  48 ms
 
@@ -253,6 +251,34 @@ dirty 50331648 bytes of 536870912 bytes (kernel: 47448064 bytes), queued 2097152
 2  /rips/Metropolis (1927)/title_t03.mkv     4002  1000  throttled 3 s  75497472  74973184  23068672005  23058186240  22963814400  10485760  25165824  its turn on /rips 3120 ms
 "
     );
+}
+
+#[test]
+fn who_is_slow_and_who_is_to_be_paused_is_said_in_words_and_is_no_trouble() {
+    let mut status = healthy();
+    let [slow, paused] = &mut status.streams[..] else { panic!("two streams") };
+    slow.held = Some(Held { percent: 82, of_seconds: 45, cause: Cause::DeviceBudget });
+    paused.paused = Some(true);
+    // Of one that is paused it is known why.
+    paused.held = Some(Held { percent: 100, of_seconds: 45, cause: Cause::Paused });
+    let daemon = FakeDaemon::start(status);
+    let output = freemkvctl(&daemon.socket()).arg("status").output().unwrap();
+    let text = stdout(&output);
+    let words: Vec<&str> =
+        text.lines().skip(1).take_while(|line| !line.starts_with("DEV")).collect();
+    assert_eq!(
+        words,
+        [
+            "",
+            "paused, but still throttled for 3 s so far (freemkvctl resume 2 takes the pause back): stream 2, \
+             /rips/Metropolis (1927)/title_t03.mkv",
+            "slow: its muxer was held up for 82 % of the last 45 s, most of all while the stream was throttled by \
+             the budget of its device; /rips gets 143 MiB/s done (freemkvctl why 1): stream 1, /rips/The Third \
+             Man (1949)/title_t00.mkv",
+            ""
+        ]
+    );
+    assert_eq!(exit_code(&output), 0);
 }
 
 #[test]
@@ -274,7 +300,7 @@ fn json_has_exactly_the_promised_keys_in_their_order() {
     let stream = "id client_pid client_uid path device state state_seconds blocked_in \
         accepted_bytes written_bytes durable_bytes in_bytes_per_second out_bytes_per_second \
         queued_bytes dirty_bytes window_bytes seeks patches error";
-    let stream_more = "waiting_for kernel_dirty_bytes drain weight shared client_user";
+    let stream_more = "waiting_for kernel_dirty_bytes drain weight shared client_user paused held";
     let device = "id mount filesystem state drain limit_bytes charged_bytes \
         rate_bytes_per_second completion_ms_p95 kernel_dirty_bytes extent_bytes turns \
         state_seconds";
@@ -287,12 +313,12 @@ fn json_has_exactly_the_promised_keys_in_their_order() {
         stream,
         stream_more,
         stream,
-        "waiting_for what ms kernel_dirty_bytes drain weight shared client_user",
+        "waiting_for what ms kernel_dirty_bytes drain weight shared client_user paused held",
         stream,
         "errno offset message",
         stream_more,
         stream,
-        "waiting_for what ms kernel_dirty_bytes drain weight shared client_user",
+        "waiting_for what ms kernel_dirty_bytes drain weight shared client_user paused held",
     ];
     assert_eq!(keys(&text).join(" "), expected.join(" "));
 }

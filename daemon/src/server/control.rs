@@ -178,7 +178,7 @@ fn set_weight(server: &Server, asking: &Asking, set: SetWeight) -> Result<(), Fa
 fn pause_stream(server: &Server, asking: &Asking, set: PauseStream) -> Result<(), Failure> {
     let PauseStream { stream, pause } = set;
     let record = one_to_change(server, asking, stream)?;
-    record.queue.pause(pause);
+    record.pause(pause);
     let _ = server.shop.ledger.change(stream, |entry| entry.is_paused = pause);
     let client_uid = asking.peer.uid;
     if server.shop.may_say(client_uid) {

@@ -131,7 +131,7 @@ fn adopt_one(
     let record = Record::new(stream, path.clone(), client, queue, server.shop.clock);
     let record = Arc::new(record.with_given_file(entry.is_given));
     record.set_weight(entry.weight);
-    record.queue.pause(entry.is_paused);
+    record.pause(entry.is_paused);
     // Whatever comes of it: the stream is there.
     let _ = record.queue.reserve();
     // Of a file that its client has opened, the client has kept the same descriptors open, which it passes again.

@@ -383,6 +383,9 @@ async fn receive_command(
             Room::Closed => return Err(Stopped::Closed),
         }
     }
+    if matches!(job, Job::Sync { .. } | Job::Finish { .. }) {
+        record.owes();
+    }
     record.accept(sequence, bytes);
     record.queue.push_command(job);
     if is_last { Err(Stopped::Complete) } else { Ok(()) }

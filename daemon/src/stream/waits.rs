@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use freemkvd_proto::status::Held;
 use freemkvd_proto::waits::{Cause, Part, Waits};
 
 /// How often the recent past begins anew. It reaches back that far to twice as far.
@@ -80,6 +81,22 @@ impl Clocked {
         counted.spent
     }
 
+    /// How much of the recent past the muxer was held up, and by what most of all; `None` when it was not.
+    #[must_use]
+    pub fn held_lately(&self, now: Duration) -> Option<Held> {
+        let mut counted = self.clone();
+        counted.count(now);
+        let (begun, before) = counted.checkpoints[0];
+        let lately = Cause::ALL.iter().zip(counted.spent.iter().zip(&before));
+        let held = lately.map(|(cause, ((_, held), (_, before)))| (*held - *before, *cause));
+        let held: Vec<_> = held.collect();
+        let (worst, cause) = held.iter().max_by_key(|(time, _)| *time).copied()?;
+        let (sum, whole) = (held.iter().map(|(time, _)| *time).sum(), counted.counted - begun);
+        let percent = percent(sum, whole);
+        let is_worth_it = percent > 0 && !worst.is_zero();
+        is_worth_it.then_some(Held { percent, of_seconds: whole.as_secs(), cause })
+    }
+
     /// All of it up to now, for the wire. Who the stream is, its caller puts in.
     #[must_use]
     pub fn report(&self, now: Duration) -> Waits {
@@ -121,6 +138,11 @@ impl Clocked {
         }
         self.counted += more;
     }
+}
+
+fn percent(part: Duration, whole: Duration) -> u8 {
+    let hundredfold = part.as_nanos() * 100;
+    u8::try_from(hundredfold / whole.as_nanos().max(1)).unwrap_or(100).min(100)
 }
 
 fn nanos(time: Duration) -> u64 {

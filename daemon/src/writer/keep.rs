@@ -62,14 +62,16 @@ pub(super) fn begin(
         let unknown = io::Error::other("the thread that writes it cannot be told from others");
         return Err(cannot_keep(shop, target, &unknown));
     }
+    let chosen = || (record.weight(), record.queue.is_paused());
+    let (weight, is_paused) = chosen();
     let kept = shop.ledger.keep(Entry {
         stream: record.id,
         token,
         path: WirePath::from_path(&target.path).unwrap_or_else(|| WirePath(Vec::new())),
         client_pid: record.client.pid,
         client_uid: record.client.uid,
-        weight: record.weight(),
-        is_paused: false,
+        weight,
+        is_paused,
         window_bytes: target.window_bytes,
         device: opened.id.device,
         inode: opened.id.inode,
@@ -85,6 +87,10 @@ pub(super) fn begin(
     if let Err(error) = kept {
         shop.ledger.forget(record.id);
         return Err(cannot_keep(shop, target, &error));
+    }
+    // Who has changed one of these in between has found no entry to change.
+    if chosen() != (weight, is_paused) {
+        let _ = shop.ledger.change(record.id, |entry| (entry.weight, entry.is_paused) = chosen());
     }
     if !record.is_given {
         supervisor::keep(record.id, &opened.storage.lend());

@@ -56,6 +56,12 @@ impl Writer<'_> {
                 self.tell_no_space(error, missing_bytes);
             }
             self.wait_for_space()?;
+            // Whoever has paused it frees some at leisure.
+            let paused = self.clock.now();
+            if self.record.queue.stands_still() {
+                self.stand_still()?;
+                since = since.map(|since| since + self.clock.now().saturating_sub(paused));
+            }
         }
     }
 
@@ -66,6 +72,9 @@ impl Writer<'_> {
                 return Err(Stop::Aborted);
             }
             let left = again.saturating_sub(self.clock.now());
+            if self.record.queue.stands_still() {
+                return Ok(());
+            }
             if left.is_zero() || self.file.space().wait(left.min(ABORT_POLL)) {
                 return Ok(());
             }

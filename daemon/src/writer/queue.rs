@@ -11,15 +11,16 @@
 //! 5. Where the system has no memory, a queue goes on with the segment that it got at its beginning.
 
 use std::collections::VecDeque;
-use std::ops::Range;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::user::UserId;
 
+mod job;
 mod memory;
 mod segment;
 
+pub use job::{Job, SlotsWrite};
 pub use memory::{Lacking, Queues};
 use memory::{Own, User};
 pub use segment::{SEGMENT_BYTES, Segment};
@@ -30,57 +31,6 @@ const COMMAND_BYTES: u64 = 256;
 
 /// The same for one with content in shared slots: the places of its parts may take as much again.
 const SLOTS_COMMAND_BYTES: u64 = 512;
-
-/// Content that lies in memory which the client shares.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SlotsWrite {
-    /// Where in the file it begins.
-    pub offset: u64,
-    /// Where it lies in the shared memory, one part after the other; checked.
-    pub parts: Vec<Range<u64>>,
-    /// The command's number.
-    pub sequence: u64,
-    /// How many bytes.
-    pub content_bytes: u64,
-}
-
-/// One thing for the writer to do.
-#[derive(Debug)]
-pub enum Job {
-    /// Write content.
-    Write(Segment),
-    /// Write content that is in shared slots.
-    WriteSlots(SlotsWrite),
-    /// Make a range read as zeros.
-    WriteZeroes {
-        /// The range.
-        range: Range<u64>,
-        /// The command's number.
-        sequence: u64,
-    },
-    /// Set the file's length.
-    SetLen {
-        /// The length in bytes.
-        len: u64,
-        /// The command's number.
-        sequence: u64,
-    },
-    /// Everything before is written once this is reached.
-    Flush {
-        /// The command's number.
-        sequence: u64,
-    },
-    /// Make everything before durable.
-    Sync {
-        /// The command's number.
-        sequence: u64,
-    },
-    /// Complete the file.
-    Finish {
-        /// The command's number.
-        sequence: u64,
-    },
-}
 
 /// Why no more jobs will come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,7 +104,7 @@ struct Queued {
 
 impl State {
     /// Whoever is to end does not wait for that.
-    fn is_paused(&self) -> bool {
+    fn stands_still(&self) -> bool {
         self.paused && self.end.is_none()
     }
 
@@ -177,17 +127,6 @@ impl State {
             None => self.others -= 1,
         }
         queued.job
-    }
-}
-
-impl Job {
-    /// How many bytes of content it carries; `None` for one that somebody waits for.
-    fn content_bytes(&self) -> Option<u64> {
-        match self {
-            Self::Write(segment) => Some(segment.content().len() as u64),
-            Self::WriteSlots(write) => Some(write.content_bytes),
-            _ => None,
-        }
     }
 }
 
@@ -369,18 +308,31 @@ impl Queue {
         self.filled.notify_one();
     }
 
+    /// True while somebody has paused it.
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        lock(&self.state).paused
+    }
+
+    /// True while nothing leaves it for that.
+    #[must_use]
+    pub fn stands_still(&self) -> bool {
+        lock(&self.state).stands_still()
+    }
+
     /// Returns once it is not paused any more, or no more will come.
     pub fn wait_while_paused(&self) {
         let state = lock(&self.state);
-        drop(self.filled.wait_while(state, |state| state.is_paused()));
+        drop(self.filled.wait_while(state, |state| state.stands_still()));
     }
 
     /// The next job; waits for it at most `patience`, or for ever.
     #[must_use]
     pub fn pop(&self, patience: Option<Duration>) -> Next {
         let state = lock(&self.state);
-        let empty =
-            |state: &mut State| state.jobs.is_empty() && state.end.is_none() && !state.is_paused();
+        let empty = |state: &mut State| {
+            state.jobs.is_empty() && state.end.is_none() && !state.stands_still()
+        };
         let mut state = match patience {
             None => self.filled.wait_while(state, empty).unwrap_or_else(PoisonError::into_inner),
             Some(patience) => {
@@ -388,7 +340,7 @@ impl Queue {
                 waited.unwrap_or_else(PoisonError::into_inner).0
             }
         };
-        if state.is_paused() {
+        if state.stands_still() {
             return Next::Paused;
         }
         match (state.jobs.pop_front(), state.end) {
@@ -405,7 +357,7 @@ impl Queue {
     pub fn gather(&self, bytes: u64, patience: Duration) {
         let mut state = lock(&self.state);
         loop {
-            let over = state.end.is_some() || state.closed || state.is_paused();
+            let over = state.end.is_some() || state.closed || state.stands_still();
             let urgent = state.others > 0 || state.refused || over;
             // The only job may be in the connection's hands, who adds to it.
             let waits_since = state.jobs.front().map(|oldest| oldest.since);

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use freemkvd_proto::limits::SLOT_BYTES;
 use freemkvd_proto::limits::WEIGHT_DEFAULT;
-use freemkvd_proto::status::StreamState;
+use freemkvd_proto::status::{Held, StreamState};
 use freemkvd_proto::{Failure, Mark, Opened, Progress, Reply};
 
 use self::restart::Restart;
@@ -108,6 +108,8 @@ struct Inner {
     is_asking: bool,
     /// Its connection has something for the queue, which has no room.
     is_refused: bool,
+    /// So many syncs, and the finish, are on the way that its muxer waits for.
+    owed: u32,
 }
 
 impl Inner {
@@ -130,6 +132,10 @@ pub struct Snapshot {
     pub activity: Activity,
     /// For how long.
     pub activity_age: Duration,
+    /// Somebody has paused it, also if its thread does not stand still yet.
+    pub is_paused: bool,
+    /// How much its muxer was held up lately.
+    pub held: Option<Held>,
     /// True when its content comes in shared slots, also after they were let go of.
     pub is_shared: bool,
     /// The system call its thread is in, and for how long.
@@ -198,6 +204,7 @@ impl Record {
             clocked: Clocked::new(clock.now()),
             is_asking: false,
             is_refused: false,
+            owed: 0,
         };
         Self {
             id,
@@ -348,7 +355,12 @@ impl Record {
 
     /// An answer for the client.
     pub fn answer(&self, sequence: u64, reply: Reply) {
-        self.lock().answers.push_back((sequence, reply));
+        let mut inner = self.lock();
+        if reply == Reply::Synced {
+            inner.owed = inner.owed.saturating_sub(1);
+        }
+        inner.answers.push_back((sequence, reply));
+        drop(inner);
         self.wake();
     }
 
@@ -442,6 +454,8 @@ impl Record {
             activity: inner.activity,
             is_shared: inner.is_shared,
             activity_age: now.saturating_sub(inner.since),
+            is_paused: self.queue.is_paused(),
+            held: Self::held(&inner, now),
             hold: inner.hold,
             no_space: inner.no_space.map(|(missing, until)| (missing, until.saturating_sub(now))),
             rung: inner.rung,

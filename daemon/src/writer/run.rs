@@ -156,11 +156,9 @@ impl<'a> Writer<'a> {
     }
 
     /// Somebody has paused it: what it holds is of use to others.
-    fn stand_still(&mut self) -> Result<(), Stop> {
+    pub(super) fn stand_still(&mut self) -> Result<(), Stop> {
         self.give_up_turn()?;
-        self.record.set_activity(Activity::Paused);
-        self.record.queue.wait_while_paused();
-        self.record.set_activity(Activity::Idle);
+        self.record.stand_still();
         Ok(())
     }
 

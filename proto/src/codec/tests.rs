@@ -7,7 +7,8 @@ use crate::ErrorCode;
 use crate::limits::CONTROL_BYTES_MAX;
 use crate::message::*;
 use crate::status::{
-    Budget, DaemonState, Device, DeviceState, Status, Stream, StreamError, StreamState, WaitingFor,
+    Budget, DaemonState, Device, DeviceState, Held, Status, Stream, StreamError, StreamState,
+    WaitingFor,
 };
 use crate::waits::{Cause, Part, Waits, Why};
 
@@ -185,6 +186,8 @@ fn status() -> Status {
             client_pid: Some(77),
             client_uid: Some(1000),
             client_user: None,
+            paused: None,
+            held: None,
             path: "/rips/a.mkv".into(),
             device: Some("8:1".into()),
             state: StreamState::Failed,
@@ -272,12 +275,25 @@ fn frames_are_these_bytes_for_ever() {
     let old_body = &report[2 * HEADER_BYTES..];
     let block = "01010c4e41535c616e6e61206c6565";
     assert_eq!(full, ["c20000009700000009000000000000", "00", old_body, block].concat());
+    // And another one behind that: it is paused, and its muxer was held up for 82 % of 45 s by the device's budget.
+    let newest = hex(&Reply::FullReport(newest_status()).encode(9).unwrap());
+    let second = "010101522d04";
+    assert_eq!(newest, ["c20000009d00000009000000000000", "00", old_body, block, second].concat());
 }
 
-/// With what every later version has brought.
+/// With what version 6 has brought.
 fn full_status() -> Status {
     let mut status = status();
     status.streams[0].client_user = Some(r"NAS\anna lee".into());
+    status
+}
+
+/// With what every later version has brought.
+fn newest_status() -> Status {
+    let mut status = full_status();
+    status.streams[0].paused = Some(true);
+    let held = Held { percent: 82, of_seconds: 45, cause: Cause::DeviceBudget };
+    status.streams[0].held = Some(held);
     status
 }
 
@@ -292,11 +308,11 @@ fn what_nobody_told_is_null_for_people_and_survives_the_wire() {
     for field in ["mount", "filesystem"] {
         assert!(json["devices"][0].get(field).unwrap().is_null(), "{field}");
     }
-    for field in ["device", "drain", "client_user"] {
+    for field in ["device", "drain", "client_user", "paused", "held"] {
         assert!(json["streams"][0].get(field).unwrap().is_null(), "{field}");
     }
     assert_eq!(serde_json::from_value::<Status>(json).unwrap(), status);
-    for status in [status, full_status()] {
+    for status in [status, full_status(), newest_status()] {
         let json = serde_json::to_value(&status).unwrap();
         assert_eq!(serde_json::from_value::<Status>(json).unwrap(), status);
         let reply = Reply::FullReport(status);
@@ -312,6 +328,17 @@ fn a_block_that_is_not_of_its_report_is_refused() {
     for client_users in [vec![], vec![None, None]] {
         let block = Since6 { client_users };
         let frame = encode(kind, 1, &(status(), block)).unwrap();
+        let (header, body) = decode_whole(Sender::Daemon, &frame, 5);
+        assert_eq!(Reply::decode(&header, &body), Err(FrameError::Body { kind }));
+    }
+    let [none, one, two] = [0, 1, 2].map(|count| Since9 { streams: vec![(true, None); count] });
+    let first = Since6::of(&status());
+    for (block, rest) in [(none, 0_u8), (two, 0), (one, 7)] {
+        let mut frame = encode(kind, 1, &(status(), &first, block)).unwrap();
+        if rest > 0 {
+            frame.push(rest);
+            frame[4] += 1;
+        }
         let (header, body) = decode_whole(Sender::Daemon, &frame, 5);
         assert_eq!(Reply::decode(&header, &body), Err(FrameError::Body { kind }));
     }
@@ -344,6 +371,8 @@ fn what_a_version_brought_is_unknown_to_those_before() {
     assert_eq!(shown(StreamState::NoSpace, 4), StreamState::NoSpace);
     assert_eq!(shown(StreamState::Paused, 6), StreamState::Idle);
     assert_eq!(shown(StreamState::Paused, 7), StreamState::Paused);
+    assert_eq!(newest_status().for_version(8), full_status());
+    assert_eq!(newest_status().for_version(9), newest_status());
 }
 
 #[test]

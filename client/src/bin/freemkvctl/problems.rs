@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::units::{Sizes, seconds};
+use crate::why::words;
 
 /// What somebody should look at, worst first: lost data, then what hangs, then who is gone, and what stands still
 /// because somebody wanted it to.
@@ -92,10 +93,60 @@ pub(crate) fn abandonment(stream: &Stream) -> Option<String> {
 
 /// Somebody has paused it, and may have forgotten that.
 pub(crate) fn pause(stream: &Stream) -> Option<String> {
-    (stream.state == StreamState::Paused).then(|| {
-        let (age, id) = (seconds(stream.state_seconds), stream.id);
-        format!("paused for {age} (freemkvctl resume {id} has it go on): {}", name(stream))
-    })
+    let (age, id, name) = (seconds(stream.state_seconds), stream.id, name(stream));
+    match (stream.state, is_paused(stream)) {
+        (StreamState::Paused, _) => {
+            Some(format!("paused for {age} (freemkvctl resume {id} has it go on): {name}"))
+        }
+        (StreamState::Failed | StreamState::Aborted | StreamState::Abandoned, _) => None,
+        (state, true) => {
+            let state = word(&state);
+            Some(format!(
+                "paused, but still {state} for {age} so far (freemkvctl resume {id} takes the pause back): {name}"
+            ))
+        }
+        _ => None,
+    }
+}
+
+/// Whether somebody has paused it, also if it does not stand still yet.
+pub(crate) fn is_paused(stream: &Stream) -> bool {
+    // Daemons that do not tell show it by the state alone.
+    stream.paused.unwrap_or(stream.state == StreamState::Paused)
+}
+
+/// From when on it is worth a line that a muxer was held up: half of the time, and not of a moment.
+const HELD_PERCENT: u8 = 50;
+const HELD_SECONDS: u64 = 10;
+
+/// What is slow without being wrong: a muxer that hands over less than it could, where nothing else is said of it.
+pub(crate) fn slow(status: &Status) -> Vec<String> {
+    let is_said = |stream: &Stream| {
+        stream.is_degraded() || is_paused(stream) || stream.state == StreamState::Suspended
+    };
+    let others = status.streams.iter().filter(|stream| !is_said(stream));
+    others.filter_map(|stream| slowness(stream, &status.devices)).collect()
+}
+
+fn slowness(stream: &Stream, devices: &[Device]) -> Option<String> {
+    let held = stream.held?;
+    if held.percent < HELD_PERCENT || held.of_seconds < HELD_SECONDS {
+        return None;
+    }
+    let device = devices.iter().find(|device| Some(&device.id) == stream.device.as_ref());
+    let pace = device.filter(|device| device.rate_bytes_per_second > 0).map_or_else(
+        String::new,
+        |device| {
+            let place = device.mount.as_ref().unwrap_or(&device.id);
+            format!("; {place} gets {}/s done", Sizes::Human.bytes(device.rate_bytes_per_second))
+        },
+    );
+    let (percent, time) = (held.percent, seconds(held.of_seconds));
+    let (id, name, cause) = (stream.id, name(stream), words(held.cause));
+    Some(format!(
+        "slow: its muxer was held up for {percent} % of the last {time}, most of all while the stream was \
+         {cause}{pace} (freemkvctl why {id}): {name}"
+    ))
 }
 
 /// What a stream is called in a sentence.

@@ -3,7 +3,7 @@
 
 use freemkvd_proto::status::{Device, Status, Stream, StreamState};
 
-use crate::problems::{is_sick, problems, word};
+use crate::problems::{is_sick, problems, slow, word};
 use crate::screen::Screen;
 use crate::table::{Align, Cell, Column, Table, plain, wrap};
 use crate::units::{Sizes, milliseconds, seconds};
@@ -25,15 +25,22 @@ pub(crate) fn report(status: &Status, look: Look<'_>) -> String {
         return streams(&status.streams, look);
     }
     let mut text = String::new();
-    for line in totals(status, look.sizes) {
+    let totals = totals(status, look.sizes);
+    let line = totals.join("; ");
+    // Where that is too long, it is not broken at just any word.
+    let is_short = look.screen.width.is_none_or(|width| line.len() <= width);
+    for line in if is_short { vec![line] } else { totals.to_vec() } {
         push_line(&mut text, &line, look.screen, false);
     }
-    let problems = problems(status);
-    if !problems.is_empty() {
+    let (problems, slow) = (problems(status), slow(status));
+    if !problems.is_empty() || !slow.is_empty() {
         text.push('\n');
     }
     for problem in problems {
         push_line(&mut text, &problem, look.screen, true);
+    }
+    for slow in slow {
+        push_line(&mut text, &slow, look.screen, false);
     }
     if !status.devices.is_empty() {
         text.push('\n');

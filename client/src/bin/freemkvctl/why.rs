@@ -101,7 +101,7 @@ fn table(waits: &Waits) -> Table<6> {
 }
 
 /// What a stream was doing, as the end of "it was ...".
-fn words(cause: Cause) -> &'static str {
+pub(crate) fn words(cause: Cause) -> &'static str {
     match cause {
         Cause::Opening => "being opened",
         Cause::Muxer => "waiting for its muxer",

@@ -1,5 +1,7 @@
 //! Room, order and waiting of one queue.
 
+use std::ops::Range;
+
 use super::segment::{ALIGNED_BYTES_MIN, ALIGNMENT};
 use super::*;
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use freemkvd_proto::limits::SLOT_BYTES;
+use freemkvd_proto::status::Held;
 use freemkvd_proto::waits::{Cause, Waits};
 
 use super::{Activity, Inner, Record};
@@ -34,7 +35,39 @@ impl Record {
         self.recount(&mut inner);
     }
 
-    fn becomes(&self, inner: &mut Inner, activity: Activity) {
+    /// Somebody pauses it, or has it go on. Its thread hears of it when it asks for something to do.
+    pub fn pause(&self, pause: bool) {
+        self.queue.pause(pause);
+        if !pause {
+            self.changes(|activity| activity == Activity::Paused, Activity::Idle);
+        }
+    }
+
+    /// Its thread stands still because somebody has paused it; returns when it is to go on.
+    pub fn stand_still(&self) {
+        // Who is coming to an end, or waits for its muxer after a restart, is shown to do that.
+        let others =
+            [Activity::Suspended, Activity::Failed, Activity::Aborted, Activity::Abandoned];
+        let is_at_work = |activity| !others.contains(&activity);
+        self.changes(is_at_work, Activity::Paused);
+        self.queue.wait_while_paused();
+        self.changes(|activity| activity == Activity::Paused, Activity::Idle);
+    }
+
+    fn changes(&self, from: impl FnOnce(Activity) -> bool, to: Activity) {
+        let mut inner = self.lock();
+        if from(inner.activity) {
+            self.becomes(&mut inner, to);
+            self.recount(&mut inner);
+        }
+    }
+
+    /// Its muxer waits from here on for a sync or the finish that it has sent.
+    pub fn owes(&self) {
+        self.lock().owed += 1;
+    }
+
+    pub(super) fn becomes(&self, inner: &mut Inner, activity: Activity) {
         if inner.activity != activity {
             inner.activity = activity;
             inner.since = self.clock.now();
@@ -106,6 +139,17 @@ impl Record {
         }
     }
 
+    /// How much its muxer was held up lately; `None` when it was not, or is gone.
+    pub(super) fn held(inner: &Inner, now: Duration) -> Option<Held> {
+        match inner.activity {
+            Activity::Failed | Activity::Aborted | Activity::Abandoned | Activity::Suspended => {
+                None
+            }
+            _ if inner.ended.is_some() => None,
+            _ => inner.clocked.held_lately(now),
+        }
+    }
+
     /// For how long it has lived in this daemon, and how much of that its muxer was held up.
     #[must_use]
     pub fn took(&self) -> (Duration, Duration) {
@@ -155,7 +199,7 @@ fn is_held(inner: &Inner) -> bool {
     match inner.activity {
         Activity::Opening | Activity::Syncing | Activity::Finishing | Activity::Suspended => true,
         Activity::Failed | Activity::Aborted | Activity::Abandoned => false,
-        _ => is_full(inner),
+        _ => inner.owed > 0 || is_full(inner),
     }
 }
 

@@ -5,13 +5,14 @@
 //! 3. At most one change of a stream is on its way; keys that would start another are not for later.
 
 use freemkvd_proto::limits;
-use freemkvd_proto::status::{Status, Stream, StreamState};
+use freemkvd_proto::status::{Status, Stream};
 use freemkvd_proto::waits::Waits;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use super::asker::{Answer, Ask};
 use super::history::History;
 use super::order::{Sort, sort_devices, sort_streams};
+use crate::problems::is_paused;
 
 /// What comes of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -189,7 +190,7 @@ impl Model {
         let Some(stream) = self.stream() else {
             return Step::Nothing;
         };
-        self.ask(Ask::Pause(stream.id, stream.state != StreamState::Paused))
+        self.ask(Ask::Pause(stream.id, !is_paused(stream)))
     }
 
     fn weigh(&mut self, is_more: bool) -> Step {

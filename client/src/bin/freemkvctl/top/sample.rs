@@ -12,6 +12,8 @@ pub(super) fn stream(id: u64) -> Stream {
         client_pid: Some(4001),
         client_uid: Some(1000),
         client_user: None,
+        paused: None,
+        held: None,
         path: format!("/rips/The Third Man (1949)/title_t{id:02}.mkv"),
         device: Some("8:17".into()),
         state: StreamState::Writing,

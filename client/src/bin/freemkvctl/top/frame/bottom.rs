@@ -1,14 +1,15 @@
 //! The lowest lines: the selected stream in full, and below it a question, what came of the last one, or the keys.
 
-use freemkvd_proto::status::Stream;
+use freemkvd_proto::status::{Stream, StreamState};
 use ratatui::style::Style;
 use ratatui::text::Line;
 
 use super::{Paint, wrapped};
-use crate::problems::name;
+use crate::problems::{is_paused, name};
 use crate::report::{state, waits_for};
 use crate::table::plain;
 use crate::top::model::Model;
+use crate::units::seconds;
 
 const KEYS: &str = "j/k select  Enter why  a abort  p pause  +/- weight  s sort  ? help  q quit";
 
@@ -37,7 +38,14 @@ fn about(stream: &Stream) -> String {
         waits => format!(", waits for {waits}"),
     };
     let (name, weight, state) = (name(stream), stream.weight, state(stream));
-    format!("{name}: {state}{waits}, weight {weight}{pid}")
+    let paused = match is_paused(stream) && stream.state != StreamState::Paused {
+        true => ", is to be paused",
+        false => "",
+    };
+    let held = stream.held.map_or_else(String::new, |held| {
+        format!(", muxer held up {} % of the last {}", held.percent, seconds(held.of_seconds))
+    });
+    format!("{name}: {state}{paused}{waits}{held}, weight {weight}{pid}")
 }
 
 fn last(model: &Model, paint: Paint) -> Line<'static> {

@@ -109,7 +109,11 @@ fn weights_go_in_steps_between_their_ends() {
 #[test]
 fn a_paused_stream_goes_on_by_the_same_key() {
     let paused = Stream { state: StreamState::Paused, ..stream(2) };
-    for (stream, pause) in [(stream(2), true), (paused, false)] {
+    // It is to stand still, and has not come to that yet.
+    let throttled = Stream { state: StreamState::Throttled, paused: Some(true), ..stream(2) };
+    let resumed = Stream { paused: Some(false), ..paused.clone() };
+    let streams = [(stream(2), true), (paused, false), (throttled, false), (resumed, true)];
+    for (stream, pause) in streams {
         let mut model = shown(status(vec![stream]));
         let ask = Ask::Pause(2, pause);
         assert_eq!(press(&mut model, KeyCode::Char('p')), Step::Ask(ask.clone()));

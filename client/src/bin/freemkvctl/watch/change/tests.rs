@@ -10,6 +10,8 @@ fn stream(id: u64) -> Stream {
         client_pid: Some(4001),
         client_uid: Some(1000),
         client_user: None,
+        paused: None,
+        held: None,
         path: format!("/rips/{id}.mkv"),
         device: Some("8:17".into()),
         state: StreamState::Writing,
