@@ -1,6 +1,8 @@
 //! Puts the status report together, from memory alone: no lock in here is ever held while somebody
 //! waits for a disk, so that it answers with every device wedged.
 
+mod sentence;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +11,7 @@ use freemkvd_proto::status::{
     Budget, DaemonState, Device, DeviceState, Status, Stream, StreamError, StreamState, WaitingFor,
 };
 
+pub use self::sentence::sentence;
 use crate::budget::{DeviceView, Hold, State};
 use crate::config::{Size, Span};
 use crate::stream::ladder::Rung;
@@ -95,36 +98,6 @@ fn device(
 /// A text that the platform has told.
 fn told(text: &str) -> Option<String> {
     Some(text).filter(|text| !text.is_empty()).map(str::to_owned)
-}
-
-/// One line for `systemctl status`.
-#[must_use]
-pub fn sentence(status: &Status) -> String {
-    let open = |stream: &&Stream| stream.state != StreamState::Failed;
-    let count = status.streams.iter().filter(open).count();
-    let rate: u64 = status.streams.iter().map(|stream| stream.in_bytes_per_second).sum();
-    let Budget { limit_bytes, charged_bytes, .. } = status.budget;
-    let mut line = format!(
-        "{count} stream{}, {}/s in, {} of {} dirty",
-        if count == 1 { "" } else { "s" },
-        Size(rate),
-        Size(charged_bytes),
-        Size(limit_bytes)
-    );
-    let failed = status.streams.len() - count;
-    if failed > 0 {
-        line += &format!(", {failed} failed");
-    }
-    for device in &status.devices {
-        match device.state {
-            DeviceState::Healthy | DeviceState::Recovering => {}
-            _ => {
-                let place = device.mount.as_deref().unwrap_or(&device.id);
-                line += &format!(", {place} silent for {} s", device.state_seconds);
-            }
-        }
-    }
-    line
 }
 
 fn ended_badly(snapshot: &Snapshot) -> bool {

@@ -34,7 +34,8 @@ Exit codes:
   1  failed
   2  wrong usage
   3  no daemon
-  4  degraded: a failed or stalled stream, or a device that is not healthy; trouble found by doctor
+  4  degraded: a stream that failed, was abandoned, is stalled or has no space, or a device that is not healthy;
+     trouble found by doctor
 
 Environment:
   FREEMKVD_SOCKET  the daemon's socket, where --socket is not given
@@ -228,8 +229,8 @@ pub(crate) struct WatchOptions {
 ///
 /// For a muxer that hangs, or a disk that never answers. It takes effect at once, also while a thread of the
 /// daemon is in a call that does not return; that thread ends when the call does. What becomes of the file is
-/// what its muxer has chosen; usually it stays. You may do it for your own streams; root and the user that
-/// freemkvd runs as may do it for all.
+/// what its muxer has chosen; usually it stays. You may do it for your own streams; root, the user that
+/// freemkvd runs as, and the members of access.admin_group may do it for all.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 The exit code is 0 if it took effect, 2 for wrong usage, 3 if there is no daemon, 1 otherwise.")]
@@ -242,8 +243,8 @@ pub(crate) struct AbortOptions {
 ///
 /// It writes what it has begun and gives its part of the budget back; its muxer waits as soon as its queue is full, and
 /// a sync or finish waits as well. It stays paused over a restart of the daemon. A stream whose muxer goes away
-/// without having finished, and all when the daemon stops, write what is queued all the same. You may do it for your own streams; root and the user
-/// that freemkvd runs as may do it for all.
+/// without having finished, and all when the daemon stops, write what is queued all the same. You may do it for your own
+/// streams; root, the user that freemkvd runs as, and the members of access.admin_group may do it for all.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 The exit code is 0 if it took effect, 2 for wrong usage, 3 if there is no daemon, 1 otherwise.")]
@@ -264,8 +265,8 @@ pub(crate) struct ResumeOptions {
 /// Give a stream more or less of its device's speed than the others there.
 ///
 /// The streams of one device share its speed by weight: one of 200 gets twice what one of 100 gets,
-/// while both have something to write. It takes effect at once. You may do it for your own streams; root
-/// and the user that freemkvd runs as may do it for all.
+/// while both have something to write. It takes effect at once. You may do it for your own streams; root,
+/// the user that freemkvd runs as, and the members of access.admin_group may do it for all.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
