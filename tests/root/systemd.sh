@@ -101,14 +101,14 @@ check "and the file is the daemon's" owned "664 freemkv freemkv" /srv/rips/close
 
 journald=$(property MainPID systemd-journald.service)
 head -c 4096 /dev/urandom >"$root/run/small"
-within kill -STOP "$journald"
+within sh -c "kill -STOP $journald"
 # More messages than its socket has room for: two of each stream.
 hung='for n in $(seq 200); do
           freemkvctl write --quiet --overwrite "/srv/rips/hung$n.mkv" </run/small || exit
       done'
 check "with a journal that hangs streams are opened, written and finished" as muxer sh -c "$hung"
 check "and the status is there" status muxer '.streams == []'
-within kill -CONT "$journald"
+within sh -c "kill -CONT $journald"
 told() { equal 200 "$(journal | jq -r 'select(.FREEMKVD_EVENT == "stream-finished").MESSAGE' | grep -c '/srv/rips/hung')"; }
 check "and when it goes on, it is told of all of them" soon told
 
