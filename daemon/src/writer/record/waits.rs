@@ -171,8 +171,9 @@ fn cause(inner: &Inner) -> Cause {
         _ => {}
     }
     if inner.is_asking {
-        // Where there is more than enough its thread is about to wake up.
-        return if is_full(inner) { Cause::Daemon } else { Cause::Muxer };
+        // Where there is more than enough, or somebody waits, its thread is about to wake up.
+        let is_called = is_full(inner) || inner.owed > 0;
+        return if is_called { Cause::Daemon } else { Cause::Muxer };
     }
     match inner.call.map(|(name, _)| name) {
         Some(name) if name == CALLS.write => return Cause::Write,
