@@ -14,7 +14,7 @@ use std::time::Duration;
 use freemkvd_proto::status::Status;
 use freemkvd_proto::waits::{Waits, Why};
 use freemkvd_proto::{
-    AbortStream, Command, ErrorCode, Failure, Kind, PauseStream, Reply, SetWeight,
+    AbortStream, Command, ErrorCode, Failure, Kind, PauseStream, Reloaded, Reply, SetWeight,
 };
 use interprocess::local_socket::Stream;
 
@@ -24,6 +24,9 @@ use crate::{Error, platform};
 
 /// What [`Control::drain`] does, in an error's words.
 const DRAIN: &str = "drain freemkvd at";
+
+/// What [`Control::reload`] does.
+const RELOAD: &str = "reload the configuration of freemkvd at";
 
 /// What [`Control::abort`] does.
 const ABORT: &str = "abort a stream of freemkvd at";
@@ -110,6 +113,20 @@ impl Control {
         match self.request(Command::Drain)? {
             Reply::Done => Ok(()),
             Reply::Failed(failure) => Err(self.failed(DRAIN, failure)),
+            other => Err(self.nonsense(&other)),
+        }
+    }
+
+    /// Has the daemon read its configuration again, as by `SIGHUP`, and returns what has changed. Streams go on.
+    ///
+    /// # Errors
+    /// [`Error::Failed`]: the configuration is not valid and all is as before, the daemon is too old to know this
+    /// request (protocol version 8), or does not let this user; else as [`status`](Self::status).
+    pub fn reload(&mut self) -> Result<Reloaded, Error> {
+        self.knows(Kind::Reload, RELOAD)?;
+        match self.request(Command::Reload)? {
+            Reply::Reloaded(reloaded) => Ok(reloaded),
+            Reply::Failed(failure) => Err(self.failed(RELOAD, failure)),
             other => Err(self.nonsense(&other)),
         }
     }
@@ -253,6 +270,7 @@ fn goes_on(reply: &Reply) -> bool {
         | Reply::FullReport(_)
         | Reply::Waits(_)
         | Reply::MetricsText(_)
+        | Reply::Reloaded(_)
         | Reply::Done => true,
         // Refused, and nothing else: the connection is as it was.
         Reply::Failed(Failure { code: ErrorCode(500..=599), .. }) => true,

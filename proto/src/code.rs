@@ -135,6 +135,8 @@ codes! {
     NOT_YOURS = 501, "the stream is another user's";
     /// A value out of its range.
     BAD_VALUE = 502, "value out of range";
+    /// The configuration that was to be read again is not valid, or there is none.
+    BAD_CONFIGURATION = 503, "the configuration cannot be used";
 }
 
 impl fmt::Display for ErrorCode {

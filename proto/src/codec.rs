@@ -115,6 +115,7 @@ impl Command {
             Self::Why(_) => Kind::Why,
             Self::PauseStream(_) => Kind::PauseStream,
             Self::Metrics => Kind::Metrics,
+            Self::Reload => Kind::Reload,
             Self::OpenGiven(_) => Kind::OpenGiven,
         }
     }
@@ -145,7 +146,8 @@ impl Command {
             | Self::Abort
             | Self::Status
             | Self::Drain
-            | Self::Metrics => Ok(Header::new(kind, 0, sequence)?.encode().to_vec()),
+            | Self::Metrics
+            | Self::Reload => Ok(Header::new(kind, 0, sequence)?.encode().to_vec()),
         }
     }
 
@@ -175,6 +177,7 @@ impl Command {
             Kind::Why => Self::Why(decode(kind, body)?),
             Kind::PauseStream => Self::PauseStream(decode(kind, body)?),
             Kind::Metrics => Self::Metrics,
+            Kind::Reload => Self::Reload,
             Kind::OpenGiven => Self::OpenGiven(decode(kind, body)?),
             Kind::Drain => Self::Drain,
             _ => {
@@ -200,6 +203,7 @@ impl Reply {
             Self::FullReport(_) => Kind::FullReport,
             Self::Waits(_) => Kind::Waits,
             Self::MetricsText(_) => Kind::MetricsText,
+            Self::Reloaded(_) => Kind::Reloaded,
             Self::Done => Kind::Done,
             Self::Resumable => Kind::Resumable,
             Self::Resumed(_) => Kind::Resumed,
@@ -226,6 +230,7 @@ impl Reply {
             Self::Resumed(body) => encode(kind, sequence, body),
             Self::Waits(body) => encode(kind, sequence, body),
             Self::MetricsText(body) => encode(kind, sequence, body),
+            Self::Reloaded(body) => encode(kind, sequence, body),
             Self::Synced | Self::Aborted | Self::Done | Self::Resumable => {
                 Ok(Header::new(kind, 0, sequence)?.encode().to_vec())
             }
@@ -253,6 +258,7 @@ impl Reply {
             }
             Kind::Waits => Self::Waits(decode(kind, body)?),
             Kind::MetricsText => Self::MetricsText(decode(kind, body)?),
+            Kind::Reloaded => Self::Reloaded(decode(kind, body)?),
             Kind::Done => Self::Done,
             Kind::Resumable => Self::Resumable,
             Kind::Resumed => Self::Resumed(decode(kind, body)?),

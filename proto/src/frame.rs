@@ -60,6 +60,8 @@ pub enum Kind {
     Metrics = 0x45,
     /// Has a stream written no further for now, or again.
     PauseStream = 0x46,
+    /// Asks the daemon to read its configuration again.
+    Reload = 0x47,
     /// Answers `Open`.
     Opened = 0x81,
     /// The watermarks.
@@ -88,6 +90,8 @@ pub enum Kind {
     Waits = 0xC3,
     /// Answers `Metrics`.
     MetricsText = 0xC4,
+    /// Answers `Reload`.
+    Reloaded = 0xC5,
 }
 
 impl Kind {
@@ -114,6 +118,7 @@ impl Kind {
         Self::Why,
         Self::PauseStream,
         Self::Metrics,
+        Self::Reload,
         Self::Opened,
         Self::Progress,
         Self::Synced,
@@ -128,6 +133,7 @@ impl Kind {
         Self::FullReport,
         Self::Waits,
         Self::MetricsText,
+        Self::Reloaded,
     ];
 
     /// The kind of this number.
@@ -146,6 +152,7 @@ impl Kind {
             Self::FullReport => 6,
             Self::Why | Self::Waits | Self::PauseStream => 7,
             Self::Metrics | Self::MetricsText => 8,
+            Self::Reload | Self::Reloaded => 9,
             _ => 2,
         }
     }
@@ -162,7 +169,7 @@ impl Kind {
         match self {
             Self::Write => limits::WRITE_BYTES_MAX,
             Self::Flush | Self::Sync | Self::Finish | Self::Abort => 0,
-            Self::Status | Self::Drain | Self::Metrics => 0,
+            Self::Status | Self::Drain | Self::Metrics | Self::Reload => 0,
             Self::Synced | Self::Aborted | Self::Done | Self::Resumable => 0,
             _ => match self.sender() {
                 Sender::Client => limits::CONTROL_BYTES_MAX,

@@ -24,7 +24,7 @@ pub const VERSION_LOWEST: u16 = 2;
 /// | 6 | a status report with what its muxers' users are called |
 /// | 7 | where the time of a stream went |
 /// | 8 | metrics |
-/// | 9 | a status report with who is paused, and how much muxers are held up |
+/// | 9 | a status report with who is paused, and how much muxers are held up; reloading by a request |
 pub const VERSION_HIGHEST: u16 = 9;
 
 /// The client's opening: which versions it speaks.

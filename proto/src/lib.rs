@@ -173,6 +173,7 @@
 //! | `Drain` | empty | `Done`, and then the daemon stops as by `SIGTERM`; since version 3 |
 //! | `Why` | [`waits::Why`]: a stream | `Waits`, or `Failed` as above; of streams that ended within a day, too; since version 7 |
 //! | `Metrics` | empty | `MetricsText`; since version 8 |
+//! | `Reload` | empty | `Reloaded` when the configuration was read again and is in use, or `Failed` as above when it is kept as it was; since version 9 |
 //! | `AbortStream` | [`AbortStream`] | `Done` at once, whatever its device does; the stream's own client gets `Failed` with [`ErrorCode::ABORTED`]; since version 4 |
 //! | `PauseStream` | [`PauseStream`] | `Done` at once; the stream writes what it has begun and then nothing more, until it is to go on, its muxer is gone or the daemon stops; since version 7 |
 //!
@@ -198,6 +199,7 @@
 //! | `FullReport` | [`status::Status`], [`status::Since6`], [`status::Since9`] | the same since version 6; the last block since version 9, if there are streams |
 //! | `Waits` | [`waits::Waits`] | since version 7: where the time of the stream went |
 //! | `MetricsText` | a string | since version 8: everything that can be counted, as OpenMetrics text with its end mark |
+//! | `Reloaded` | [`Reloaded`] | since version 9: what has changed in the configuration |
 //! | `Done` | empty | the request with nothing else to tell has taken effect |
 //!
 //! # Watermarks
@@ -233,7 +235,7 @@
 //! and `AbortStream`; to older versions a stream without space is shown as throttled. 5 brought `OpenGiven`.
 //! 6 brought `FullReport`, which grows by a block for each version that has more to tell. 7
 //! brought `Why` and `PauseStream`; to older versions a paused stream is shown as idle. 8 brought `Metrics`, and 9 the
-//! second block of `FullReport`.
+//! second block of `FullReport`, and `Reload`.
 //! See [`hello::VERSION_HIGHEST`].
 
 mod code;
@@ -251,6 +253,7 @@ pub use codec::{Decoder, Step};
 pub use frame::{FrameError, HEADER_BYTES, Header, Kind, Sender};
 pub use message::{
     AbortStream, Command, Failure, Finished, GoingAway, Leftover, Mark, Open, OpenFile, OpenGiven,
-    OpenMode, OpenResumable, Opened, PARTIAL, PauseStream, Progress, Reply, Resume, Resumed, Seek,
-    SetLen, SetWeight, SlotPart, Token, Transfer, WirePath, WriteSlots, WriteZeroes, partial_path,
+    OpenMode, OpenResumable, Opened, PARTIAL, PauseStream, Progress, Reloaded, Reply, Resume,
+    Resumed, Seek, SetLen, SetWeight, SlotPart, Token, Transfer, WirePath, WriteSlots, WriteZeroes,
+    partial_path,
 };

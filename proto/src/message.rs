@@ -237,6 +237,15 @@ pub struct AbortStream {
     pub stream: u64,
 }
 
+/// Body of `Reloaded`: what has changed in the configuration, each as in "budget.total from 64.0 MiB to 16.0 MiB".
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// What counts from now on.
+    pub changed: Vec<String>,
+    /// What counts after a restart of the daemon.
+    pub needs_restart: Vec<String>,
+}
+
 /// Body of `PauseStream`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PauseStream {
@@ -391,6 +400,8 @@ pub enum Command {
     PauseStream(PauseStream),
     /// Asks for metrics.
     Metrics,
+    /// Asks the daemon to read its configuration again.
+    Reload,
     /// Opens the connection's stream on a file that comes with it.
     OpenGiven(OpenGiven),
 }
@@ -420,6 +431,8 @@ pub enum Reply {
     Waits(Waits),
     /// Answers `Metrics`: OpenMetrics text.
     MetricsText(String),
+    /// Answers `Reload`.
+    Reloaded(Reloaded),
     /// Answers `SetWeight`, `Drain`, `AbortStream` and `PauseStream`.
     Done,
     /// Says that the stream can be resumed.

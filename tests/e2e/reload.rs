@@ -3,8 +3,10 @@
 
 use std::io::{Read, Write};
 use std::process::Command;
+use std::time::Duration;
 
 use freemkvd_client::Error;
+use freemkvd_client::control::Control;
 use freemkvd_proto::ErrorCode;
 use freemkvd_tests::daemon::{self, Daemon};
 use freemkvd_tests::programs;
@@ -147,4 +149,48 @@ fn a_log_that_nobody_reads_stops_no_stream_no_status_and_no_end() {
     // Nobody reads on.
     let (end, _) = daemon.stop();
     assert!(end.success(), "{end}");
+}
+
+#[test]
+fn a_reload_by_a_request_says_what_came_of_it() {
+    let root = scratch();
+    let daemon = Daemon::start(root.path(), "[budget]\ntotal = \"64MiB\"\n");
+    let mut control = Control::connect(Some(daemon.socket()), Duration::from_secs(10)).unwrap();
+    let config = "[budget]\ntotal = \"16MiB\"\n[metrics]\nlisten = \"127.0.0.1:9\"\n";
+    std::fs::write(daemon.config_file(), config).unwrap();
+    let reloaded = control.reload().unwrap();
+    assert_eq!(reloaded.changed, ["budget.total from 64.0 MiB to 16.0 MiB"]);
+    assert_eq!(reloaded.needs_restart.len(), 1, "{reloaded:?}");
+    assert!(reloaded.needs_restart[0].starts_with("metrics.listen from "), "{reloaded:?}");
+    // It counts at once.
+    assert_eq!(control.status().unwrap().budget.limit_bytes, 16 * MIB);
+    std::fs::write(daemon.config_file(), "[budget]\ntotal = 7\n").unwrap();
+    let refused = control.reload().unwrap_err();
+    assert_eq!(refused.code(), Some(ErrorCode::BAD_CONFIGURATION), "{refused}");
+    for words in ["reload the configuration", "is kept as it was", "config.toml:2: invalid type"] {
+        assert!(refused.to_string().contains(words), "{words} is not in: {refused}");
+    }
+    // Many at once: each hears of a reading that began after it had asked.
+    std::fs::write(daemon.config_file(), config).unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                let socket = Some(daemon.socket());
+                Control::connect(socket, Duration::from_secs(10)).unwrap().reload().unwrap();
+            });
+        }
+    });
+    assert_eq!(control.status().unwrap().budget.limit_bytes, 16 * MIB);
+}
+
+#[test]
+fn without_a_file_there_is_nothing_to_reload() {
+    let (root, home) = (scratch(), daemon::home());
+    let socket = home.path().join("s");
+    let mut command = Command::new(programs::freemkvd());
+    command.arg("--socket").arg(&socket).arg("--root").arg(root.path());
+    let daemon = Daemon::start_as(home, socket, command);
+    let mut control = Control::connect(Some(daemon.socket()), Duration::from_secs(10)).unwrap();
+    let refused = control.reload().unwrap_err();
+    assert!(refused.to_string().contains("started without --config"), "{refused}");
 }

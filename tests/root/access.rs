@@ -216,6 +216,11 @@ fn everybody_may_look_where_that_is_configured_and_do_nothing_else() {
         assert_eq!(message, expected);
     }
     OTHER.is_refused(&daemon, &Command::Drain, ErrorCode::NOT_YOURS);
+    let message = OTHER.is_refused(&daemon, &Command::Reload, ErrorCode::NOT_YOURS);
+    assert_eq!(
+        message,
+        "its configuration may be reloaded by root and the user that freemkvd runs as"
+    );
     assert_eq!(daemon.status().streams.len(), 1);
 }
 
@@ -254,6 +259,7 @@ fn administrators_decide_about_all_streams_and_owners_about_their_own() {
         said.contains("it may be stopped by root, the user that freemkvd runs as, and the mem"),
         "{said}"
     );
+    assert!(matches!(ADMINISTRATOR.asks(&daemon, &Command::Reload), Reply::Reloaded(_)));
     assert_eq!(ADMINISTRATOR.asks(&daemon, &Command::Drain), Reply::Done);
     daemon.wait_for_end();
 }

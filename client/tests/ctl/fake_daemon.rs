@@ -14,7 +14,7 @@ use freemkvd_proto::hello::{ClientHello, DaemonHello, HELLO_BYTES};
 use freemkvd_proto::status::Status;
 use freemkvd_proto::{
     Command, Decoder, ErrorCode, Failure, Finished, Leftover, Mark, Open, OpenMode, OpenResumable,
-    Opened, Progress, Reply, Resume, Resumed, Sender, Step,
+    Opened, Progress, Reloaded, Reply, Resume, Resumed, Sender, Step,
 };
 use interprocess::local_socket::traits::Listener as _;
 use interprocess::local_socket::{GenericFilePath, ListenerOptions, Stream, ToFsName};
@@ -36,6 +36,7 @@ struct Shared {
     /// Streams and the weights that were asked for.
     weights: Mutex<Vec<(u64, u32)>>,
     drains: Mutex<u64>,
+    needs_restart: Mutex<Vec<String>>,
     /// Streams that were to be aborted.
     aborts: Mutex<Vec<u64>>,
     pauses: Mutex<Vec<(u64, bool)>>,
@@ -67,6 +68,7 @@ impl FakeDaemon {
             files: Mutex::default(),
             weights: Mutex::default(),
             drains: Mutex::default(),
+            needs_restart: Mutex::default(),
             aborts: Mutex::default(),
             pauses: Mutex::default(),
             openings: Mutex::default(),
@@ -149,6 +151,11 @@ impl FakeDaemon {
 
     pub(crate) fn drains(&self) -> u64 {
         *self.shared.drains.lock().unwrap()
+    }
+
+    /// What it says of a reload from now on.
+    pub(crate) fn needs_restart(&self, what: &[&str]) {
+        *self.shared.needs_restart.lock().unwrap() = what.iter().map(|&what| what.into()).collect();
     }
 
     /// From now on it speaks version 2 of the protocol and no other.
@@ -292,6 +299,11 @@ impl Session<'_> {
             Command::Drain => {
                 *self.shared.drains.lock().unwrap() += 1;
                 self.answer(sequence, &Reply::Done)
+            }
+            Command::Reload => {
+                let changed = vec!["budget.total from 64.0 MiB to 16.0 MiB".to_owned()];
+                let needs_restart = self.shared.needs_restart.lock().unwrap().clone();
+                self.answer(sequence, &Reply::Reloaded(Reloaded { changed, needs_restart }))
             }
             Command::AbortStream(abort) => {
                 let is_there = self.has(abort.stream);

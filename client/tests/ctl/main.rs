@@ -10,6 +10,7 @@ mod drain;
 mod fake_daemon;
 mod metrics;
 mod pause;
+mod reload;
 mod status;
 #[cfg(target_os = "linux")]
 mod top;

@@ -41,8 +41,16 @@ pub(super) async fn run(
         // A daemon that was asked to stop does not before the answer is out.
         let _last_answer = (command == Command::Drain).then(|| server.phase.subscribe());
         let version = receiver.version();
+        // What takes a file and perhaps a server of users takes nobody's turn.
+        let reloaded = match command {
+            Command::Reload => Some(reload(server, asking, idle).await),
+            _ => None,
+        };
         let answered = pace::in_turn(&pace, || {
-            let reply = answer(server, asking, &command, version)?;
+            let reply = match reloaded {
+                Some(reply) => reply,
+                None => answer(server, asking, &command, version)?,
+            };
             Ok((reply == Reply::Done, reply.encode(id)))
         });
         let (is_done, frame) = match answered.await {
@@ -74,6 +82,7 @@ pub(super) fn is_request(command: &Command) -> bool {
         Kind::Status
             | Kind::Why
             | Kind::Metrics
+            | Kind::Reload
             | Kind::SetWeight
             | Kind::Drain
             | Kind::AbortStream
@@ -151,6 +160,35 @@ fn drain(server: &Server, asking: &Asking) -> Result<(), Failure> {
     );
     server.stop.notify_one();
     Ok(())
+}
+
+/// Has the configuration read again, and waits for what comes of it.
+async fn reload(server: &Server, asking: &Asking, patience: Duration) -> Reply {
+    let client = &asking.peer;
+    if !asking.rights.admin {
+        let administrators = server.config().access.administrators();
+        let message = format!("its configuration may be reloaded by {administrators}");
+        return Reply::Failed(Failure::new(ErrorCode::NOT_YOURS, message));
+    }
+    info!(client_pid = client.pid, client_uid = user::logged(client.uid), "asked to reload");
+    match timeout(patience, server.reloads.ask()).await {
+        Ok(Some(Ok(reloaded))) => Reply::Reloaded(reloaded),
+        Ok(Some(Err(refused))) => {
+            let message = format!("the configuration is kept as it was: {refused}");
+            Reply::Failed(Failure::new(ErrorCode::BAD_CONFIGURATION, message))
+        }
+        Ok(None) => {
+            let message = "the daemon is stopping and reads its configuration when it starts";
+            Reply::Failed(Failure::new(ErrorCode::GOING_AWAY, message))
+        }
+        Err(_) => {
+            let message = format!(
+                "the configuration has not been read within {}; it goes on, and the log says what comes of it",
+                Span(patience)
+            );
+            Reply::Failed(Failure::new(ErrorCode::INTERNAL, message))
+        }
+    }
 }
 
 fn set_weight(server: &Server, asking: &Asking, set: SetWeight) -> Result<(), Failure> {

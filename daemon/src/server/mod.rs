@@ -123,6 +123,8 @@ pub struct Server {
     metrics: metrics::Latest,
     /// A client has asked it to drain and stop.
     stop: Notify,
+    /// Clients have asked it to read its configuration again.
+    reloads: reload::Reloads,
     /// When the total was last looked at.
     reviewed: Mutex<Duration>,
 }
@@ -166,6 +168,7 @@ impl Server {
             ended: resumed::Ended::default(),
             metrics: metrics::Latest::default(),
             stop: Notify::new(),
+            reloads: reload::Reloads::default(),
             reviewed: Mutex::default(),
         })
     }
@@ -316,6 +319,7 @@ pub async fn run(
     supervisor::ready();
     let mut again = Instant::now();
     let mut reading = reload::Reading::default();
+    let mut asked = server.reloads.asked();
     loop {
         tokio::select! {
             accepted = accept(&listener, again) => match accepted {
@@ -329,13 +333,15 @@ pub async fn run(
             Some(_) = connections.join_next() => {}
             _ = ticks.tick() => server.tick(),
             signal = signals.recv() => match signal {
-                Some(Signal::Reload) => reading.begin(&source),
+                Some(Signal::Reload) => reading.begin(&source, Vec::new()),
                 Some(Signal::Stop) | None => break,
             },
             result = reading.result(&source) => server.reloaded(result, &mut reading, &source),
+            Some(asking) = asked.recv() => reading.begin(&source, vec![asking]),
             () = server.stop.notified() => break,
         }
     }
+    drop((asked, reading));
     // New connections are refused from here on: the socket's file is gone, or systemd keeps them.
     listener::close(listener);
     drain::run(&server, &mut signals, connections).await

@@ -4,8 +4,11 @@
 
 use std::future::pending;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use freemkvd_proto::Reloaded;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tracing::{error, info};
 
@@ -15,29 +18,68 @@ use crate::log::{self, event};
 use crate::sizes::Sizes;
 use crate::supervisor;
 
+/// What came of it, or why the configuration is kept as it was.
+type Outcome = Result<Reloaded, String>;
+
+/// Somebody who waits for that.
+pub(super) type Asking = oneshot::Sender<Outcome>;
+
+/// The way from the clients that ask for it to the control loop.
+#[derive(Debug)]
+pub(super) struct Reloads {
+    ask: UnboundedSender<Asking>,
+    /// Until the control loop takes it, which has it to its end.
+    asked: Mutex<Option<UnboundedReceiver<Asking>>>,
+}
+
+impl Default for Reloads {
+    fn default() -> Self {
+        let (ask, asked) = unbounded_channel();
+        Self { ask, asked: Mutex::new(Some(asked)) }
+    }
+}
+
+impl Reloads {
+    /// Asks for it, and returns what came of it; `None` when the daemon stops instead.
+    pub(super) async fn ask(&self) -> Option<Outcome> {
+        let (asking, outcome) = oneshot::channel();
+        self.ask.send(asking).ok()?;
+        outcome.await.ok()
+    }
+
+    /// The control loop's end of it.
+    pub(super) fn asked(&self) -> UnboundedReceiver<Asking> {
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        asked.take().expect("a server runs once")
+    }
+}
+
 /// The reading that is under way, if one is.
 #[derive(Debug, Default)]
 pub(super) struct Reading {
     thread: Option<JoinHandle<Result<Config, ConfigError>>>,
-    /// The file may have changed since this one has begun.
-    is_asked_again: bool,
+    /// Those who wait for this one.
+    asking: Vec<Asking>,
+    /// The file may have changed since this one has begun; those who wait for the next.
+    again: Option<Vec<Asking>>,
 }
 
 impl Reading {
     /// Reads the configuration, or once more when it is being read.
-    pub(super) fn begin(&mut self, source: &Source) {
+    pub(super) fn begin(&mut self, source: &Source, asking: Vec<Asking>) {
         if source.file.is_none() {
-            info!("nothing to reload: the daemon was started without --config");
-            return;
+            let nothing = "there is nothing to reload: the daemon was started without --config";
+            info!("{nothing}");
+            return tell(asking, &Err(nothing.to_owned()));
         }
         if self.thread.is_some() {
-            self.is_asked_again = true;
-            return;
+            return self.again.get_or_insert_default().extend(asking);
         }
         supervisor::reloading();
         let source = source.clone();
         let read = move || Config::load(source.file.as_deref(), &source.overrides);
         self.thread = Some(spawn_blocking(read));
+        self.asking = asking;
     }
 
     /// Returns when one has come to its end. Nothing is lost when this is given up before.
@@ -54,6 +96,13 @@ impl Reading {
     }
 }
 
+fn tell(asking: Vec<Asking>, outcome: &Outcome) {
+    for one in asking {
+        // Who has gone meanwhile has the log.
+        let _ = one.send(outcome.clone());
+    }
+}
+
 impl Server {
     /// Takes what was read into use.
     pub(super) fn reloaded(
@@ -62,20 +111,24 @@ impl Server {
         reading: &mut Reading,
         source: &Source,
     ) {
-        match result {
-            Ok(new) => self.use_config(new),
-            Err(refused) => error!(
-                event = event::CONFIGURATION_REFUSED,
-                "the configuration is kept as it was: {refused}"
-            ),
-        }
+        let outcome = match result {
+            Ok(new) => Ok(self.use_config(new)),
+            Err(refused) => {
+                error!(
+                    event = event::CONFIGURATION_REFUSED,
+                    "the configuration is kept as it was: {refused}"
+                );
+                Err(refused.to_string())
+            }
+        };
         supervisor::ready();
-        if std::mem::take(&mut reading.is_asked_again) {
-            reading.begin(source);
+        tell(std::mem::take(&mut reading.asking), &outcome);
+        if let Some(asking) = reading.again.take() {
+            reading.begin(source, asking);
         }
     }
 
-    fn use_config(&self, new: Config) {
+    fn use_config(&self, new: Config) -> Reloaded {
         new.warn_of_roots();
         let old = self.config();
         let (now, restart) = old.changes(&new);
@@ -102,5 +155,6 @@ impl Server {
             list(&now),
             list(&restart)
         );
+        Reloaded { changed: now, needs_restart: restart }
     }
 }

@@ -164,6 +164,7 @@ impl Commands {
             | Command::Why(_)
             | Command::PauseStream(_)
             | Command::Metrics
+            | Command::Reload
             | Command::Resume(_)
             | Command::Status
             | Command::SetWeight(_)
@@ -248,6 +249,7 @@ fn begins_a_connection(command: &Command) -> bool {
             | Kind::Why
             | Kind::PauseStream
             | Kind::Metrics
+            | Kind::Reload
     )
 }
 

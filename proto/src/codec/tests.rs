@@ -67,6 +67,7 @@ fn every_command() -> Vec<Command> {
         Command::Why(Why { stream: 7 }),
         Command::PauseStream(PauseStream { stream: 7, pause: true }),
         Command::Metrics,
+        Command::Reload,
         Command::OpenGiven(OpenGiven {
             token: Some(Token(*b"0123456789abcdef")),
             label: WirePath(b"/rips/a.mkv".to_vec()),
@@ -126,6 +127,7 @@ fn every_reply() -> Vec<Reply> {
         }),
         Reply::Waits(waits()),
         Reply::MetricsText("# EOF\n".into()),
+        Reply::Reloaded(Reloaded { changed: vec!["a".into()], needs_restart: vec![] }),
         Reply::StatusReport(status()),
     ]
 }
@@ -239,6 +241,7 @@ const GOLDEN: &[&str] = &[
     "4400000001000000090000000000000007",
     "460000000200000009000000000000000701",
     "45000000000000000900000000000000",
+    "47000000000000000900000000000000",
     "0e0000002500000009000000000000000130313233343536373839616263646566\
      0b2f726970732f612e6d6b76010001ac02006400",
     "810000000b00000009000000000000000700808080108080802001",
@@ -253,6 +256,7 @@ const GOLDEN: &[&str] = &[
     "8900000007000000090000000000000007808080100100",
     "c30000001e0000000900000000000000070b2f726970732f612e6d6b76014d0000ac026404010104ac02c8016400",
     "c4000000070000000900000000000000062320454f460a",
+    "c500000004000000090000000000000001016100",
 ];
 
 #[test]
@@ -358,7 +362,8 @@ fn what_a_version_brought_is_unknown_to_those_before() {
     assert_eq!(of(6).collect::<Vec<_>>(), [&Kind::FullReport]);
     assert_eq!(of(7).collect::<Vec<_>>(), [&Kind::Why, &Kind::PauseStream, &Kind::Waits]);
     assert_eq!(of(8).collect::<Vec<_>>(), [&Kind::Metrics, &Kind::MetricsText]);
-    assert_eq!(of(2).count() + new.len() + newer.len() + 7, Kind::ALL.len());
+    assert_eq!(of(9).collect::<Vec<_>>(), [&Kind::Reload, &Kind::Reloaded]);
+    assert_eq!(of(2).count() + new.len() + newer.len() + 9, Kind::ALL.len());
     let with = |state| {
         let mut status = status();
         status.streams[0].state = state;

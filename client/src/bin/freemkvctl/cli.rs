@@ -64,6 +64,7 @@ pub(crate) enum Subcommand {
     Drain(DrainOptions),
     Metrics(MetricsOptions),
     Pause(PauseOptions),
+    Reload(ReloadOptions),
     Resume(ResumeOptions),
     Status(StatusOptions),
     Top(TopOptions),
@@ -252,6 +253,16 @@ pub(crate) struct PauseOptions {
     /// The stream's number, the first column of `freemkvctl status`
     pub(crate) stream: u64,
 }
+
+/// Have the daemon read its configuration again, and say what has changed.
+///
+/// The same as `systemctl reload freemkvd`, or the signal HUP, but it says here what is wrong with the file. Streams go
+/// on; a file that is not valid changes nothing. It is for root, the user that freemkvd runs as, and the members of
+/// access.admin_group.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+The exit code is 0 if the configuration is in use, 2 for wrong usage, 3 if there is no daemon, 1 otherwise.")]
+pub(crate) struct ReloadOptions {}
 
 /// Have a paused stream go on.
 #[derive(Debug, Args)]

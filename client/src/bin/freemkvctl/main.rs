@@ -13,6 +13,7 @@ mod interrupt;
 mod metrics;
 mod pause;
 mod problems;
+mod reload;
 mod report;
 mod screen;
 mod status;
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
         Subcommand::Drain(_) => drain::run(socket),
         Subcommand::Metrics(_) => metrics::run(socket),
         Subcommand::Pause(options) => pause::pause(socket, options),
+        Subcommand::Reload(_) => reload::run(socket),
         Subcommand::Resume(options) => pause::resume(socket, options),
         Subcommand::Status(options) => status::run(socket, options),
         Subcommand::Top(options) => top::run(socket, options),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use freemkvd_proto::{
     Command, Finished, GoingAway, Kind, Mark, Open, OpenGiven, OpenMode, OpenResumable, Opened,
-    Progress, Reply, Resume, Resumed, Transfer,
+    Progress, Reloaded, Reply, Resume, Resumed, Transfer,
 };
 use interprocess::local_socket::Stream;
 
@@ -203,6 +203,7 @@ impl State {
                 file.drains += 1;
                 return Some(vec![Reply::Done]);
             }
+            Command::Reload => return Some(vec![Reply::Reloaded(Reloaded::default())]),
             Command::AbortStream(abort) => return Some(vec![requests::aborted(abort)]),
             Command::PauseStream(pause) => return Some(vec![requests::paused(pause)]),
             Command::Why(_) => return Some(vec![requests::unknown()]),

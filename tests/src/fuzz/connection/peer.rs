@@ -222,6 +222,7 @@ impl Told {
                 | Kind::FullReport
                 | Kind::Waits
                 | Kind::MetricsText
+                | Kind::Reloaded
                 | Kind::Done
                 | Kind::Failed
         );
@@ -246,7 +247,7 @@ impl Told {
             Reply::Failed(failure) => self.failure = Some(failure.clone()),
             Reply::GoingAway(_) => self.is_going_away = true,
             Reply::Synced | Reply::Done => {}
-            Reply::StatusReport(_) | Reply::FullReport(_) => {}
+            Reply::StatusReport(_) | Reply::FullReport(_) | Reply::Reloaded(_) => {}
             Reply::MetricsText(text) => {
                 assert!(text.ends_with("\n# EOF\n"), "a text without its end: {text}");
             }

@@ -261,9 +261,9 @@ impl Rules {
 }
 
 fn is_request(command: &Command) -> bool {
-    use Command::{AbortStream, Drain, Metrics, PauseStream, SetWeight, Status, Why};
+    use Command::{AbortStream, Drain, Metrics, PauseStream, Reload, SetWeight, Status, Why};
     matches!(
         command,
-        Status | Why(_) | Metrics | SetWeight(_) | Drain | AbortStream(_) | PauseStream(_)
+        Status | Why(_) | Metrics | SetWeight(_) | Drain | AbortStream(_) | PauseStream(_) | Reload
     )
 }

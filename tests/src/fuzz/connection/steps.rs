@@ -318,7 +318,8 @@ impl<'a> Run<'a> {
             180..240 => Command::AbortStream(AbortStream { stream }),
             240..248 => Command::Why(Why { stream }),
             // Nobody here would have one go on that was really paused.
-            248..=254 => Command::PauseStream(PauseStream { stream, pause: false }),
+            248..=252 => Command::PauseStream(PauseStream { stream, pause: false }),
+            253..=254 => Command::Reload,
             _ => Command::Drain,
         };
         let frame = command.encode(input.arbitrary()?).expect("it fits a frame");
