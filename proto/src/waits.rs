@@ -78,7 +78,8 @@ pub struct Part {
     /// In the stream's life.
     pub ns: u64,
     /// As much of that as its muxer was held up, as far as the daemon sees: its queue was full, or half of its shared
-    /// slots were on their way (the others may be in its window), or it waited for an open, a sync or a finish.
+    /// slots were on their way (the others may be in its window), or it waited for an open, a sync or a finish. A muxer
+    /// that sends something else before a sync is answered has not waited for that.
     pub held_ns: u64,
     /// As `ns`, of the last [`Waits::recent_ns`].
     pub recent_ns: u64,

@@ -158,6 +158,22 @@ fn a_pause_is_shown_and_taken_back_before_the_thread_has_come_to_it() {
     control(&daemon).resume(stream).unwrap();
     assert_eq!(shown(), (Some(false), before));
     drop(held);
+    daemon.wait_for("a thread at rest", |status| {
+        find(status, stream).is_some_and(|stream| stream.state == StreamState::Idle)
+    });
+    // Somebody has it go on, and somebody else pauses it again, before the thread has woken up.
+    control(&daemon).pause(stream).unwrap();
+    daemon.wait_for("a paused stream", |status| {
+        find(status, stream).is_some_and(|stream| stream.state == StreamState::Paused)
+    });
+    let held = Held::writer(&daemon, stream);
+    control(&daemon).resume(stream).unwrap();
+    assert_eq!(shown(), (Some(false), StreamState::Idle));
+    control(&daemon).pause(stream).unwrap();
+    assert_eq!(shown(), (Some(true), StreamState::Paused));
+    drop(held);
+    assert_eq!(shown(), (Some(true), StreamState::Paused));
+    control(&daemon).resume(stream).unwrap();
     file.finish().unwrap();
 }
 
@@ -221,12 +237,20 @@ fn a_muxer_that_waits_for_a_sync_of_a_paused_stream_is_held_up_by_the_pause() {
     peer.content(1, b"film");
     daemon.wait_for("the content", |status| status.streams[0].accepted_bytes == 4);
     assert_eq!(held_ns(), 0, "it could go on");
+    // It asks for a sync and goes on: that was no wait.
     peer.command(2, &Command::Sync);
+    assert!(wait_until(|| held_ns() > 50_000_000));
+    peer.content(3, b"film");
+    daemon.wait_for("the content", |status| status.streams[0].accepted_bytes == 8);
+    assert_eq!(held_ns(), 0);
+    peer.command(4, &Command::Sync);
     assert!(wait_until(|| held_ns() > 50_000_000));
     control(&daemon).resume(stream).unwrap();
     peer.until(|_, reply| matches!(reply, Reply::Synced).then_some(()));
+    peer.until(|_, reply| matches!(reply, Reply::Synced).then_some(()));
     // And from here on it is not.
     let after = held_ns();
+    assert!(after > 50_000_000, "it has waited: {after}");
     control(&daemon).pause(stream).unwrap();
     daemon.wait_for("a paused stream", |status| status.streams[0].state == StreamState::Paused);
     assert_eq!(held_ns(), after);

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use freemkvd_client::control::Control;
 use freemkvd_proto::ErrorCode;
+use freemkvd_proto::status::Stream;
 use freemkvd_proto::waits::{Cause, Waits};
 use freemkvd_tests::daemon::{Daemon, wait_until};
 
@@ -74,6 +75,12 @@ fn a_muxer_that_is_held_up_by_a_stuck_thread_is_seen_to_be() {
     });
     let held_ns = |waits: &Waits| waits.parts.iter().map(|part| part.held_ns).sum::<u64>();
     let is_seen = wait_until(|| held_ns(&told(&daemon, stream)) > 500_000_000);
+    // And in the status, once the stream is old enough to tell.
+    daemon.wait_for("a muxer that is held up", |status| {
+        let of_stream = |other: &&Stream| other.id == stream;
+        let held = status.streams.iter().find(of_stream).and_then(|stream| stream.held);
+        held.is_some_and(|held| held.percent > 50 && held.of_seconds >= 10)
+    });
     drop(held);
     assert!(is_seen, "{:?}", told(&daemon, stream));
     writing.join().unwrap().finish().unwrap();

@@ -55,6 +55,30 @@ fn rip(
     (daemon, go_on())
 }
 
+#[test]
+fn the_next_daemon_knows_of_a_pause_and_a_weight_that_came_while_the_file_was_opened() {
+    let place = Place::ByRange;
+    let disk: FaultDisk = place.disk("/rips");
+    let daemon = place.serve(&disk, true);
+    disk.script().fail(Call::Open, 1, Fault::Hang);
+    let path = disk.root().join("film.mkv");
+    let options = daemon.options();
+    let opening = std::thread::spawn(move || options.create(&path));
+    let opened = daemon.wait_for("an open that hangs", |status| !status.streams.is_empty());
+    let stream = opened.streams[0].id;
+    daemon.control().pause(stream).unwrap();
+    daemon.control().set_weight(stream, 300).unwrap();
+    disk.script().release();
+    let mut file = opening.join().unwrap().unwrap();
+    let daemon = daemon.restart();
+    let status = daemon.wait_for("the stream", |status| !status.streams.is_empty());
+    let after = &status.streams[0];
+    assert_eq!((after.id, after.paused, after.weight), (stream, Some(true), 300));
+    daemon.control().resume(stream).unwrap();
+    file.write_all(b"film").unwrap();
+    file.finish().unwrap();
+}
+
 /// True when the fault has struck.
 fn run(place: Place, call: Call, nth: u64, errno: Errno) -> bool {
     let what = format!("{place:?}, {call:?} {nth}, {errno:?}");

@@ -142,6 +142,35 @@ fn the_time_of_a_paused_stream_that_waits_for_space_stands_still() {
 }
 
 #[test]
+fn a_paused_stream_without_space_that_is_given_up_writes_nothing_more() {
+    let disk = FaultDisk::new("/rips", Ground::default());
+    let daemon = Served::start(&[&disk], |_| {});
+    disk.set_capacity(MIB);
+    let mut file = create(&daemon, &disk);
+    let stream = file.stream_id().unwrap();
+    file.write_all(&content(5, 0, 4 * MIB)).unwrap();
+    let in_state = |state| {
+        daemon.wait_for("that state", |status| {
+            status.streams.iter().any(|stream| stream.state == state)
+        });
+    };
+    std::thread::scope(|scope| {
+        let syncing = scope.spawn(|| file.sync_all());
+        in_state(StreamState::NoSpace);
+        daemon.control().pause(stream).unwrap();
+        in_state(StreamState::Paused);
+        disk.set_capacity(u64::MAX);
+        let writes = || disk.script().counts().get(&Call::Write).copied();
+        let before = writes();
+        daemon.control().abort(stream).unwrap();
+        let told = inside(&syncing.join().unwrap().unwrap_err());
+        assert_eq!(told.code(), Some(ErrorCode::ABORTED));
+        daemon.wait_for("nothing open", |_| disk.open_files() == 0);
+        assert_eq!(writes(), before);
+    });
+}
+
+#[test]
 fn a_file_that_is_all_holes_is_removed_as_others_are() {
     let disk = FaultDisk::new("/rips", Ground::default());
     let daemon = Served::start(&[&disk], |_| {});

@@ -217,7 +217,8 @@ fn pause_stream(server: &Server, asking: &Asking, set: PauseStream) -> Result<()
     let PauseStream { stream, pause } = set;
     let record = one_to_change(server, asking, stream)?;
     record.pause(pause);
-    let _ = server.shop.ledger.change(stream, |entry| entry.is_paused = pause);
+    // Of two who differ the last one, here as there.
+    let _ = server.shop.ledger.change(stream, |entry| entry.is_paused = record.queue.is_paused());
     let client_uid = asking.peer.uid;
     if server.shop.may_say(client_uid) {
         let what = if pause { "is paused" } else { "is to go on" };

@@ -384,7 +384,7 @@ async fn receive_command(
         }
     }
     if matches!(job, Job::Sync { .. } | Job::Finish { .. }) {
-        record.owes();
+        record.owes(sequence);
     }
     record.accept(sequence, bytes);
     record.queue.push_command(job);

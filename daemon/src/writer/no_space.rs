@@ -39,6 +39,16 @@ impl Writer<'_> {
                     return self.check(operation, offset, result);
                 }
             };
+            // Whoever has paused it frees some at leisure.
+            let paused_at = self.clock.now();
+            if self.record.queue.stands_still() {
+                self.stand_still()?;
+                if self.record.queue.aborted_by().is_some() {
+                    return Err(Stop::Aborted);
+                }
+                since = since.map(|since| since + self.clock.now().saturating_sub(paused_at));
+                self.record.set_activity(Activity::NoSpace);
+            }
             let now = self.clock.now();
             let first = since.is_none();
             let until = *since.get_or_insert(now) + patience;
@@ -56,12 +66,6 @@ impl Writer<'_> {
                 self.tell_no_space(error, missing_bytes);
             }
             self.wait_for_space()?;
-            // Whoever has paused it frees some at leisure.
-            let paused = self.clock.now();
-            if self.record.queue.stands_still() {
-                self.stand_still()?;
-                since = since.map(|since| since + self.clock.now().saturating_sub(paused));
-            }
         }
     }
 

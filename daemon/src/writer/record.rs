@@ -108,8 +108,10 @@ struct Inner {
     is_asking: bool,
     /// Its connection has something for the queue, which has no room.
     is_refused: bool,
-    /// So many syncs, and the finish, are on the way that its muxer waits for.
-    owed: u32,
+    /// The sync or finish that its muxer has sent last, with nothing behind it and no answer yet.
+    owed: Option<u64>,
+    /// Its thread stands still, because somebody has paused it.
+    stands: bool,
 }
 
 impl Inner {
@@ -204,7 +206,8 @@ impl Record {
             clocked: Clocked::new(clock.now()),
             is_asking: false,
             is_refused: false,
-            owed: 0,
+            owed: None,
+            stands: false,
         };
         Self {
             id,
@@ -356,9 +359,7 @@ impl Record {
     /// An answer for the client.
     pub fn answer(&self, sequence: u64, reply: Reply) {
         let mut inner = self.lock();
-        if reply == Reply::Synced {
-            inner.owed = inner.owed.saturating_sub(1);
-        }
+        self.has_waited(&mut inner, sequence);
         inner.answers.push_back((sequence, reply));
         drop(inner);
         self.wake();
@@ -420,7 +421,10 @@ impl Record {
         let mut inner = self.lock();
         inner.answers.extend(last);
         self.recount(&mut inner);
-        inner.ended = Some(self.clock.now());
+        let now = self.clock.now();
+        // There is no answer to come that its muxer could not have waited for.
+        inner.clocked.has_waited(now);
+        inner.ended = Some(now);
         inner.device = None;
         inner.charged_bytes = 0;
         inner.kernel_dirty_bytes = None;
@@ -454,7 +458,10 @@ impl Record {
             activity: inner.activity,
             is_shared: inner.is_shared,
             activity_age: now.saturating_sub(inner.since),
-            is_paused: self.queue.is_paused(),
+            // Whoever comes to an end does not wait for that.
+            is_paused: self.queue.stands_still()
+                && inner.failure.is_none()
+                && inner.ended.is_none(),
             held: Self::held(&inner, now),
             hold: inner.hold,
             no_space: inner.no_space.map(|(missing, until)| (missing, until.saturating_sub(now))),

@@ -2,9 +2,11 @@
 //! says it like this.
 
 use freemkvd_proto::status::{Device, DeviceState, Status, Stream, StreamState};
+use freemkvd_proto::waits::Cause;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::report::state;
 use crate::units::{Sizes, seconds};
 use crate::why::words;
 
@@ -93,16 +95,17 @@ pub(crate) fn abandonment(stream: &Stream) -> Option<String> {
 
 /// Somebody has paused it, and may have forgotten that.
 pub(crate) fn pause(stream: &Stream) -> Option<String> {
-    let (age, id, name) = (seconds(stream.state_seconds), stream.id, name(stream));
+    let (id, name) = (stream.id, name(stream));
     match (stream.state, is_paused(stream)) {
         (StreamState::Paused, _) => {
+            let age = seconds(stream.state_seconds);
             Some(format!("paused for {age} (freemkvctl resume {id} has it go on): {name}"))
         }
         (StreamState::Failed | StreamState::Aborted | StreamState::Abandoned, _) => None,
-        (state, true) => {
-            let state = word(&state);
+        (_, true) => {
+            let state = state(stream);
             Some(format!(
-                "paused, but still {state} for {age} so far (freemkvctl resume {id} takes the pause back): {name}"
+                "paused, but still {state} (freemkvctl resume {id} takes it back): {name}"
             ))
         }
         _ => None,
@@ -115,24 +118,30 @@ pub(crate) fn is_paused(stream: &Stream) -> bool {
     stream.paused.unwrap_or(stream.state == StreamState::Paused)
 }
 
-/// From when on it is worth a line that a muxer was held up: half of the time, and not of a moment.
+/// From when on it is worth a line that a muxer was held up, in percent of the time.
 const HELD_PERCENT: u8 = 50;
-const HELD_SECONDS: u64 = 10;
 
-/// What is slow without being wrong: a muxer that hands over less than it could, where nothing else is said of it.
+/// What is slow without being wrong: a muxer that hands over less than it could, where nothing else is said of it or
+/// of its device.
 pub(crate) fn slow(status: &Status) -> Vec<String> {
     let is_said = |stream: &Stream| {
-        stream.is_degraded() || is_paused(stream) || stream.state == StreamState::Suspended
+        let is_there = |device: &Device| Some(&device.id) == stream.device.as_ref();
+        let is_sick = status.devices.iter().any(|device| is_there(device) && is_sick(device));
+        is_sick
+            || stream.is_degraded()
+            || is_paused(stream)
+            || stream.state == StreamState::Suspended
     };
     let others = status.streams.iter().filter(|stream| !is_said(stream));
     others.filter_map(|stream| slowness(stream, &status.devices)).collect()
 }
 
 fn slowness(stream: &Stream, devices: &[Device]) -> Option<String> {
-    let held = stream.held?;
-    if held.percent < HELD_PERCENT || held.of_seconds < HELD_SECONDS {
-        return None;
-    }
+    // What is over, or was said while it was so.
+    let passes = [Cause::Paused, Cause::Space, Cause::Restart, Cause::SickDevice, Cause::Ending];
+    let held = stream.held.filter(|held| {
+        held.percent >= HELD_PERCENT && held.cause != Cause::Muxer && !passes.contains(&held.cause)
+    })?;
     let device = devices.iter().find(|device| Some(&device.id) == stream.device.as_ref());
     let pace = device.filter(|device| device.rate_bytes_per_second > 0).map_or_else(
         String::new,

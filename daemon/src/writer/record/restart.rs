@@ -136,8 +136,8 @@ impl Record {
         inner.marks = Marks::resumed(from.written, from.durable);
         inner.told = inner.marks.progress();
         if inner.activity == Activity::Suspended {
-            let is_paused = self.queue.stands_still();
-            self.becomes(&mut inner, if is_paused { Activity::Paused } else { Activity::Idle });
+            let stands_still = self.queue.stands_still();
+            self.becomes(&mut inner, if stands_still { Activity::Paused } else { Activity::Idle });
             self.recount(&mut inner);
         }
         Some(inner.restart.was_watched)

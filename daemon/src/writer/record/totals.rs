@@ -9,6 +9,9 @@ impl Record {
     /// A command is in the queue.
     pub fn accept(&self, sequence: u64, bytes: u64) {
         let mut inner = self.lock();
+        if inner.owed != Some(sequence) {
+            self.goes_on(&mut inner);
+        }
         inner.marks.accept(sequence, bytes);
         inner.accepted_bytes += bytes;
         self.recount(&mut inner);

@@ -9,6 +9,7 @@ use freemkvd_proto::waits::{Cause, Waits};
 use super::{Activity, Inner, Record};
 use crate::budget::Hold;
 use crate::storage::CALLS;
+use crate::stream::waits::HeldUp;
 use crate::writer::queue::Queue;
 
 impl Record {
@@ -37,34 +38,60 @@ impl Record {
 
     /// Somebody pauses it, or has it go on. Its thread hears of it when it asks for something to do.
     pub fn pause(&self, pause: bool) {
+        let mut inner = self.lock();
+        // Under the lock: two who differ are not shown what neither wanted.
         self.queue.pause(pause);
-        if !pause {
-            self.changes(|activity| activity == Activity::Paused, Activity::Idle);
+        match (pause, inner.activity) {
+            // Told to go on and paused again before its thread has woken up.
+            (true, Activity::Idle) if inner.stands => self.becomes(&mut inner, Activity::Paused),
+            (false, Activity::Paused) => self.becomes(&mut inner, Activity::Idle),
+            _ => return,
         }
+        self.recount(&mut inner);
     }
 
     /// Its thread stands still because somebody has paused it; returns when it is to go on.
     pub fn stand_still(&self) {
-        // Who is coming to an end, or waits for its muxer after a restart, is shown to do that.
         let others =
             [Activity::Suspended, Activity::Failed, Activity::Aborted, Activity::Abandoned];
-        let is_at_work = |activity| !others.contains(&activity);
-        self.changes(is_at_work, Activity::Paused);
-        self.queue.wait_while_paused();
-        self.changes(|activity| activity == Activity::Paused, Activity::Idle);
-    }
-
-    fn changes(&self, from: impl FnOnce(Activity) -> bool, to: Activity) {
         let mut inner = self.lock();
-        if from(inner.activity) {
-            self.becomes(&mut inner, to);
+        inner.stands = true;
+        if self.queue.stands_still() && !others.contains(&inner.activity) {
+            self.becomes(&mut inner, Activity::Paused);
+            self.recount(&mut inner);
+        }
+        drop(inner);
+        self.queue.wait_while_paused();
+        let mut inner = self.lock();
+        inner.stands = false;
+        if inner.activity == Activity::Paused {
+            self.becomes(&mut inner, Activity::Idle);
             self.recount(&mut inner);
         }
     }
 
-    /// Its muxer waits from here on for a sync or the finish that it has sent.
-    pub fn owes(&self) {
-        self.lock().owed += 1;
+    /// Its muxer is about to have sent this sync, or the finish, and may wait for the answer.
+    pub fn owes(&self, sequence: u64) {
+        let mut inner = self.lock();
+        self.goes_on(&mut inner);
+        inner.owed = Some(sequence);
+    }
+
+    /// Its muxer has sent something else: it does not wait for the sync that it has sent before.
+    pub(super) fn goes_on(&self, inner: &mut Inner) {
+        if inner.owed.take().is_some() {
+            self.recount(inner);
+            inner.clocked.has_gone_on(self.clock.now());
+        }
+    }
+
+    /// The answer is there: if its muxer has sent nothing else meanwhile, it has waited.
+    pub(super) fn has_waited(&self, inner: &mut Inner, sequence: u64) {
+        if inner.owed == Some(sequence) {
+            inner.owed = None;
+            self.recount(inner);
+            inner.clocked.has_waited(self.clock.now());
+        }
     }
 
     pub(super) fn becomes(&self, inner: &mut Inner, activity: Activity) {
@@ -116,10 +143,10 @@ impl Record {
         if inner.ended.is_some() {
             return;
         }
-        let (cause, is_held) = (cause(inner), is_held(inner));
+        let (cause, held_up) = (cause(inner), held_up(inner));
         // Most of what is done changes neither, and the clock is not read for nothing.
-        if inner.clocked.goes_elsewhere(cause, is_held) {
-            inner.clocked.goes_to(cause, is_held, self.clock.now());
+        if inner.clocked.goes_elsewhere(cause, held_up) {
+            inner.clocked.goes_to(cause, held_up, self.clock.now());
         }
     }
 
@@ -141,19 +168,17 @@ impl Record {
 
     /// How much its muxer was held up lately; `None` when it was not, or is gone.
     pub(super) fn held(inner: &Inner, now: Duration) -> Option<Held> {
-        match inner.activity {
-            Activity::Failed | Activity::Aborted | Activity::Abandoned | Activity::Suspended => {
-                None
-            }
-            _ if inner.ended.is_some() => None,
-            _ => inner.clocked.held_lately(now),
-        }
+        let is_there = inner.wake.is_some() && inner.failure.is_none() && inner.ended.is_none();
+        if is_there { inner.clocked.held_lately(now) } else { None }
     }
 
     /// For how long it has lived in this daemon, and how much of that its muxer was held up.
     #[must_use]
     pub fn took(&self) -> (Duration, Duration) {
-        let spent = self.lock().clocked.spent(self.clock.now());
+        let now = self.clock.now();
+        let mut clocked = self.lock().clocked.clone();
+        clocked.has_waited(now);
+        let spent = clocked.spent(now);
         let took = spent.iter().map(|(time, _)| *time).sum();
         let held = spent.iter().map(|(_, held)| *held).sum();
         (took, held)
@@ -172,7 +197,7 @@ fn cause(inner: &Inner) -> Cause {
     }
     if inner.is_asking {
         // Where there is more than enough, or somebody waits, its thread is about to wake up.
-        let is_called = is_full(inner) || inner.owed > 0;
+        let is_called = is_full(inner) || inner.owed.is_some();
         return if is_called { Cause::Daemon } else { Cause::Muxer };
     }
     match inner.call.map(|(name, _)| name) {
@@ -196,11 +221,15 @@ fn cause(inner: &Inner) -> Cause {
 }
 
 /// As [`freemkvd_proto::waits::Part::held_ns`] says.
-fn is_held(inner: &Inner) -> bool {
+fn held_up(inner: &Inner) -> HeldUp {
     match inner.activity {
-        Activity::Opening | Activity::Syncing | Activity::Finishing | Activity::Suspended => true,
-        Activity::Failed | Activity::Aborted | Activity::Abandoned => false,
-        _ => inner.owed > 0 || is_full(inner),
+        Activity::Opening | Activity::Suspended => HeldUp::Yes,
+        Activity::Failed | Activity::Aborted | Activity::Abandoned => HeldUp::No,
+        // Its muxer is gone.
+        _ if inner.wake.is_none() => HeldUp::No,
+        _ if is_full(inner) => HeldUp::Yes,
+        _ if inner.owed.is_some() => HeldUp::Owed,
+        _ => HeldUp::No,
     }
 }
 

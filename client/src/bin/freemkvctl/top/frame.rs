@@ -17,7 +17,7 @@ use self::bar::{Piece, pieces};
 use self::bottom::bottom;
 use self::tables::{devices, streams};
 use super::model::{Model, Why};
-use crate::problems::problems;
+use crate::problems::{problems, slow};
 use crate::report::totals;
 use crate::screen::Screen;
 use crate::table::{plain, wrap};
@@ -90,10 +90,12 @@ fn upper(model: &Model, width: usize, room: usize, paint: Paint) -> Vec<Line<'st
     }
     let wrong = problems(status);
     let wrong = wrong.iter().flat_map(|problem| wrapped(&plain(problem), width, paint.trouble()));
+    let slow = slow(status);
+    let slow = slow.iter().flat_map(|slow| wrapped(&plain(slow), width, Style::new()));
     // What everything else leaves, but never nothing. Below there are an empty line and titles as well.
     let others = lines.len() + below.len() + status.streams.len() + 2;
     let wrong_room = room.saturating_sub(others).max(room / 4).max(2);
-    lines.extend(fitting(wrong.collect(), wrong_room));
+    lines.extend(fitting(wrong.chain(slow).collect(), wrong_room));
     lines.extend(below);
     lines.push(Line::default());
     let left = room.saturating_sub(lines.len());
