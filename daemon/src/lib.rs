@@ -81,8 +81,18 @@ pub enum StartError {
         least: u64,
     },
     /// The system lacks something.
-    #[error("cannot start: {0}")]
-    System(#[from] io::Error),
+    #[error("cannot start: {what}: {source}")]
+    System {
+        /// Of what there is none.
+        what: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// The system lacks `what`.
+fn without(what: &'static str) -> impl FnOnce(io::Error) -> StartError {
+    move |source| StartError::System { what, source }
 }
 
 /// Threads of the runtime: one reads sockets while the other answers status.
@@ -94,12 +104,13 @@ const RUNTIME_THREADS: usize = 2;
 /// [`StartError`]; nothing was served then.
 pub fn run(source: Source) -> Result<Ending, StartError> {
     let config = Config::load(source.file.as_deref(), &source.overrides)?;
-    log::start(config.log_level)?;
+    log::start(config.log_level).map_err(without("there is no thread for the log"))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(RUNTIME_THREADS)
         .thread_name("connections")
         .enable_all()
-        .build()?;
+        .build()
+        .map_err(without("there are no threads for connections"))?;
     let ending = runtime.block_on(serve(config, source));
     // A writer thread that hangs in the kernel must not keep the process.
     runtime.shutdown_background();
@@ -108,8 +119,9 @@ pub fn run(source: Source) -> Result<Ending, StartError> {
 }
 
 async fn serve(config: Config, source: Source) -> Result<Ending, StartError> {
-    let signals = signal::listen()?;
-    let mut passed = supervisor::passed()?;
+    let signals = signal::listen().map_err(without("signals cannot be caught"))?;
+    let mut passed =
+        supervisor::passed().map_err(without("what systemd passed cannot be taken"))?;
     let (listener, socket) = server::listen(&config, &mut passed)?;
     // Whoever rips has no use for metrics, and must not stand still for want of them.
     let endpoint = server::listen_for_metrics(&config, &mut passed).unwrap_or_else(|error| {

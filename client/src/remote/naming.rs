@@ -71,7 +71,9 @@ fn not_published(ending: &Ending, cause: &io::Error) -> Error {
     let name = ending.path().display();
     let what = match cause.kind() {
         io::ErrorKind::AlreadyExists => format!("{name} exists by now; choose one of the two"),
-        io::ErrorKind::NotFound => "somebody has taken its name away".to_owned(),
+        io::ErrorKind::NotFound => {
+            "somebody has taken its name away; unless it was renamed, write it again".to_owned()
+        }
         _ => format!("it can't be renamed to {name} for good: {cause}; rename it by hand"),
     };
     let message = format!("{} is complete and durable, but {what}", path.display());

@@ -74,7 +74,7 @@ pub fn make_private_directory(path: &Path) -> io::Result<()> {
     let ours =
         metadata.is_dir() && metadata.uid() == getuid().as_raw() && metadata.mode() & 0o022 == 0;
     if !ours {
-        let message = "it is not a directory that only its owner, this user, can write";
+        let message = "the directory is not one that this user owns and nobody else can write";
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, message));
     }
     Ok(())

@@ -281,9 +281,7 @@ impl Server {
             }
         };
         if let Err(error) = in_line {
-            warn!(
-                "closed a connection unheard, as its urgent bytes cannot be had in line: {error}"
-            );
+            warn!("closed a connection unheard: its urgent bytes cannot be had in line: {error}");
             return drop(guard(claim, None));
         }
         let limits = &self.config().limits;

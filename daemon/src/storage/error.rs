@@ -61,7 +61,8 @@ pub enum OpenError {
     },
     /// Not the file that it was.
     #[error(
-        "{path} {what} while no freemkvd ran, so its stream can't go on; nothing was written since"
+        "{path} {what} while no freemkvd ran, so its stream can't go on; nothing was written since; \
+         write the file again"
     )]
     Changed {
         /// The path that was asked for.
@@ -88,11 +89,14 @@ fn advice(source: &io::Error) -> &'static str {
         }
         _ if is_shortage(source) => supervisor::HOW_TO_MAKE_ROOM,
         io::ErrorKind::NotFound => "; create its directory, or correct the name",
+        io::ErrorKind::NotADirectory => "; a file is where a directory should be: correct the name",
         io::ErrorKind::PermissionDenied => supervisor::HOW_TO_ALLOW,
         io::ErrorKind::AlreadyExists => "; choose another name, or ask for overwriting",
         io::ErrorKind::ReadOnlyFilesystem => "; remount it writable",
         // A lease, which Samba takes for an oplock.
-        io::ErrorKind::WouldBlock => "; another program has it open and wants to be asked first",
+        io::ErrorKind::WouldBlock => {
+            "; another program has it open and wants to be asked first; close it there, or choose another name"
+        }
         _ => "",
     }
 }

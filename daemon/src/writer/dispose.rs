@@ -57,7 +57,9 @@ impl Writer<'_> {
         let (path, name) = (self.target.path.display(), name.display());
         let what = match error.kind() {
             io::ErrorKind::AlreadyExists => format!("{name} exists by now; choose one of the two"),
-            io::ErrorKind::NotFound => "somebody has taken its name away".to_owned(),
+            io::ErrorKind::NotFound => {
+                "somebody has taken its name away; unless it was renamed, write it again".to_owned()
+            }
             _ => format!("it can't be renamed to {name}: {error}; rename it by hand"),
         };
         let message = format!("{path} is complete and durable, but {what}");

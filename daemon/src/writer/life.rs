@@ -79,8 +79,7 @@ pub fn spawn(
     thread.spawn(move || {
         let life = AssertUnwindSafe(|| live(&shop, &record, &target, origin));
         let last = catch_unwind(life).unwrap_or_else(|_| {
-            let message = format!("a fault in the daemon ended the stream {}", record.id);
-            record.fail(Failure::new(ErrorCode::INTERNAL, message));
+            record.fail(fault(&record));
             None
         });
         // What goes on with the next daemon stays as it is.
@@ -93,6 +92,17 @@ pub fn spawn(
         record.end(last);
     })?;
     Ok(())
+}
+
+/// What is told of a stream whose thread has panicked. What it was is on standard error.
+fn fault(record: &Record) -> Failure {
+    let (stream, path) = (record.id, record.path.display().to_string());
+    let message = format!(
+        "cannot go on with {path}: a fault of freemkvd itself, which its log has as \"panicked at\"; write the file \
+         again"
+    );
+    error!(event = event::STREAM_FAILED, stream, path, "stream {stream} failed: {message}");
+    Failure::new(ErrorCode::INTERNAL, message)
 }
 
 /// Returns the answer that ends the stream; by then its file is closed and free for others.
