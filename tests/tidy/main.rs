@@ -2,6 +2,8 @@
 //! broken somewhere names the place here.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod messages;
+
 use std::path::{Path, PathBuf};
 
 /// Longest file, and longest function, in lines. What is longer has more than one idea.
