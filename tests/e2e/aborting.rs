@@ -50,6 +50,22 @@ fn a_stream_that_is_aborted_tells_its_muxer_and_leaves_its_file_as_was_chosen() 
 }
 
 #[test]
+fn whoever_gives_a_stream_up_its_log_and_its_muxer_hear_whose_doing_it_was() {
+    let root = scratch();
+    let daemon = Daemon::start(root.path(), "");
+    // Their threads wait for something to write, and wake the moment they are aborted.
+    for number in 0..40 {
+        let path = root.path().join(format!("{number}.mkv"));
+        let mut file = daemon.options().create(&path).unwrap();
+        let stream = file.stream_id().unwrap();
+        abort(&daemon, stream).unwrap();
+        let error = file.sync_all().unwrap_err();
+        assert_eq!(inside(&error).code(), Some(ErrorCode::ABORTED), "{number}: {error}");
+        daemon.wait_for_log(&[&format!("stream {stream} aborted from outside: ")]);
+    }
+}
+
+#[test]
 fn a_stream_whose_thread_hangs_is_aborted_at_once_and_ends_when_it_can() {
     let root = scratch();
     let daemon = Daemon::start(root.path(), "");

@@ -120,6 +120,14 @@ impl Inner {
         self.slots = slots.map(Arc::new);
         self.wake = Some(Arc::new(wake));
     }
+
+    /// The first failure stays, and is the one that the client hears of.
+    fn latch(&mut self, failure: Failure) {
+        if self.failure.is_none() {
+            self.failure = Some(failure.clone());
+            self.answers.push_back((0, Reply::Failed(failure)));
+        }
+    }
 }
 
 /// What the stream is doing, as status shows it.
@@ -385,19 +393,18 @@ impl Record {
     fn fail_as(&self, activity: Activity, failure: Failure) {
         self.queue.close();
         self.set_activity(activity);
-        let mut inner = self.lock();
-        if inner.failure.is_none() {
-            inner.failure = Some(failure.clone());
-            inner.answers.push_back((0, Reply::Failed(failure)));
-        }
-        drop(inner);
+        self.lock().latch(failure);
         self.wake();
     }
 
     /// Somebody else than its muxer gives it up. The muxer hears of it now; the thread, which may be in a call
     /// that never ends, when it can.
     pub fn abort(&self, failure: Failure) {
+        let mut inner = self.lock();
+        // It wakes by this, and sees by the failure whose doing it is: never one without the other.
         self.queue.end(End::Aborted(0));
+        inner.latch(failure.clone());
+        drop(inner);
         self.fail_as(Activity::Aborted, failure);
     }
 
