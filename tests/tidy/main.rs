@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod messages;
+mod sentences;
 
 use std::path::{Path, PathBuf};
 

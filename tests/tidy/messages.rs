@@ -5,6 +5,8 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use freemkvd_proto::ErrorCode;
+
 use crate::sources;
 
 /// Messages of which the words in the source are not all: what they come to.
@@ -109,7 +111,7 @@ impl Message {
     }
 }
 
-fn read(name: &str) -> String {
+pub(super) fn read(name: &str) -> String {
     let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
     std::fs::read_to_string(root.join(name)).unwrap()
 }
@@ -185,7 +187,7 @@ fn words_of(call: &str) -> Option<String> {
 }
 
 /// A string from behind its first quotation mark on, as the compiler reads it.
-fn string(rest: &mut std::str::Chars<'_>) -> String {
+pub(super) fn string(rest: &mut std::str::Chars<'_>) -> String {
     let mut words = String::new();
     while let Some(c) = rest.next() {
         match c {
@@ -202,7 +204,7 @@ fn string(rest: &mut std::str::Chars<'_>) -> String {
 }
 
 /// `stream {id} failed: {why}` as `stream * failed: *`.
-fn without_values(words: &str) -> String {
+pub(super) fn without_values(words: &str) -> String {
     let mut pieces = words.split('{');
     let mut told = pieces.next().unwrap_or_default().to_owned();
     for piece in pieces {
@@ -230,7 +232,7 @@ fn of_the_manual(page: &str) -> Vec<Message> {
 }
 
 /// Puts a mark in the place of each word in capital letters. WHY at the end is whatever there is to say.
-fn without_names(words: &str) -> String {
+pub(super) fn without_names(words: &str) -> String {
     if let Some(beginning) = words.strip_suffix("WHY") {
         return without_names(beginning) + "...";
     }
@@ -242,6 +244,16 @@ fn without_names(words: &str) -> String {
         told += &word[name.len()..];
     }
     told
+}
+
+#[test]
+fn each_number_of_an_error_is_in_the_manual_of_the_protocol() {
+    let page = read("docs/man/freemkvd-protocol.7");
+    let (_, list) = page.split_once("\n.Sh ERROR CODES\n").unwrap();
+    let (list, _) = list.split_once("\n.El\n").unwrap();
+    let numbers = |line: &str| line.strip_prefix(".It ")?.split_once(" Ta ")?.0.parse::<u16>().ok();
+    let told: BTreeSet<_> = list.lines().filter_map(numbers).collect();
+    assert_eq!(told, ErrorCode::ALL.iter().map(|code| code.0).collect());
 }
 
 #[test]
