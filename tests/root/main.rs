@@ -10,6 +10,7 @@ use std::path::PathBuf;
 mod access;
 mod dirty;
 mod disk;
+mod doctor;
 mod drains;
 mod freeze;
 mod full;
