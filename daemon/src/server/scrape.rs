@@ -2,7 +2,7 @@
 //!
 //! 1. A thread of its own serves it: no stream waits for a client that is slow, or asks all the time.
 //! 2. Each connection is for one request, and is cut when that takes too long.
-//! 3. Whoever says nothing has no place that another wants.
+//! 3. Nobody keeps a place that another wants: whoever says nothing goes first.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -105,11 +105,10 @@ async fn accept(listener: &tokio::net::TcpListener, text: &Arc<Text>) {
                 continue;
             }
         };
-        if places.make_one().await {
-            let has_asked = Arc::default();
-            let task = tokio::spawn(answer_one(stream, Arc::clone(text), Arc::clone(&has_asked)));
-            places.taken.push_back(Place { task, has_asked });
-        }
+        places.make_one().await;
+        let has_asked = Arc::default();
+        let task = tokio::spawn(answer_one(stream, Arc::clone(text), Arc::clone(&has_asked)));
+        places.taken.push_back(Place { task, has_asked });
     }
 }
 
@@ -126,20 +125,20 @@ struct Place {
 }
 
 impl Places {
-    /// Whether there is a place for one more, for which the one has to go that has been silent for longest.
-    async fn make_one(&mut self) -> bool {
+    /// Makes a place for one more. The one goes that has been silent for longest, or the first where all have asked: who
+    /// does not take his answer has no place for good either.
+    async fn make_one(&mut self) {
         self.taken.retain(|place| !place.task.is_finished());
         if self.taken.len() < CONNECTIONS_MAX {
-            return true;
+            return;
         }
         let silent = |place: &Place| !place.has_asked.load(Ordering::Relaxed);
-        let Some(index) = self.taken.iter().position(silent) else { return false };
+        let index = self.taken.iter().position(silent).unwrap_or(0);
         if let Some(place) = self.taken.remove(index) {
             place.task.abort();
             // Its descriptor is closed by then.
             let _ = place.task.await;
         }
-        true
     }
 }
 
