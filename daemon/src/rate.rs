@@ -31,6 +31,11 @@ impl Rate {
         self.last = Some((now, total_bytes));
     }
 
+    /// The counter begins again: what it makes up for was no traffic.
+    pub fn restart(&mut self) {
+        *self = Self::default();
+    }
+
     /// The rate as of the last sample.
     #[must_use]
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "never negative")]
@@ -52,5 +57,15 @@ mod tests {
         assert!((99_000_000..=100_000_000).contains(&steady), "{steady}");
         (40..60).for_each(|tick| rate.sample(at(tick), 39 * 50_000_000));
         assert!(rate.bytes_per_second() < 1_000_000);
+    }
+
+    #[test]
+    fn a_counter_that_begins_again_where_another_was_is_no_traffic() {
+        let mut rate = Rate::default();
+        let at = |tick: u64| Duration::from_millis(tick * 500);
+        rate.sample(at(0), 0);
+        rate.restart();
+        (1..10).for_each(|tick| rate.sample(at(tick), (5 << 30) + tick));
+        assert!(rate.bytes_per_second() < 10, "{}", rate.bytes_per_second());
     }
 }

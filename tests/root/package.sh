@@ -167,6 +167,9 @@ check "apt remove" apt remove freemkvd
 check "no daemon is left" no_process
 check "nor its socket" absent /run/freemkvd /usr/bin/freemkvd /usr/lib/systemd/system/freemkvd.service{,.d}
 check "the configuration is left" present /etc/freemkvd/config.toml
+check "installed again it runs" apt install /run/new.deb
+check "without anybody's doing" soon is ActiveState active
+check "apt remove, once more" apt remove freemkvd
 check "apt purge" apt purge freemkvd
 absent_all() {
     absent /etc/freemkvd/config.toml || return 1

@@ -117,6 +117,6 @@ fn a_read_only_file_system_is_named() {
     for name in ["film.mkv", "new.mkv"] {
         let refused = by_path(&daemon).create(root.join(name)).unwrap_err();
         assert_eq!(refused.code(), Some(ErrorCode::READ_ONLY), "{refused}");
-        assert!(refused.to_string().contains("remount it writable"), "{refused}");
+        assert!(refused.to_string().contains("ReadWritePaths= of freemkvd's unit"), "{refused}");
     }
 }

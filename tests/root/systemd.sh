@@ -121,6 +121,14 @@ reloaded() {
 }
 check "the daemon says that it reloaded" soon reloaded
 check "it is still the same process, and active" is NRestarts 0
+cp "$root/etc/freemkvd/config.toml" "$work/config.toml"
+printf '[budget]\ntotal = 7\n' >>"$root/etc/freemkvd/config.toml"
+not() { ! "$@"; }
+check "with a mistake systemctl reload fails" not within systemctl reload freemkvd.service
+check "and the journal says where it is" soon logged '.MESSAGE | test("is kept as it was: /etc/freemkvd/config.toml:")'
+cp "$work/config.toml" "$root/etc/freemkvd/config.toml"
+check "without it it succeeds" within systemctl reload freemkvd.service
+check "and the daemon is the same" is NRestarts 0
 
 first=$(property MainPID)
 socket_number() { within stat -c %i /run/freemkvd/freemkvd.sock; }

@@ -218,7 +218,7 @@ impl Config {
         for root in self.roots.iter().filter(|root| !root.is_dir()) {
             let root = root.display();
             warn!(
-                "the root {root} is not a directory; streams below it are refused until it is one"
+                "the root {root} is not a directory; streams below it are refused until it is made and the daemon restarted"
             );
         }
     }

@@ -92,7 +92,7 @@ fn advice(source: &io::Error) -> &'static str {
         io::ErrorKind::NotADirectory => "; a file is where a directory should be: correct the name",
         io::ErrorKind::PermissionDenied => supervisor::HOW_TO_ALLOW,
         io::ErrorKind::AlreadyExists => "; choose another name, or ask for overwriting",
-        io::ErrorKind::ReadOnlyFilesystem => "; remount it writable",
+        io::ErrorKind::ReadOnlyFilesystem => supervisor::HOW_TO_MAKE_WRITABLE,
         // A lease, which Samba takes for an oplock.
         io::ErrorKind::WouldBlock => {
             "; another program has it open and wants to be asked first; close it there, or choose another name"

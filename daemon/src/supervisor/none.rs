@@ -8,6 +8,8 @@ pub use super::nothing_kept::*;
 pub const HOW_TO_STOP: &str = "by SIGTERM";
 /// What helps when a file may not be opened.
 pub const HOW_TO_ALLOW: &str = "; let the daemon's user write there";
+/// What helps when a file lies where nothing can be written.
+pub const HOW_TO_MAKE_WRITABLE: &str = "; remount it writable";
 /// What helps when there is no room for one more file.
 pub const HOW_TO_MAKE_ROOM: &str =
     "; raise the limit of open files, or wait until another stream has ended";

@@ -12,7 +12,10 @@ use sd_notify::NotifyState;
 pub const HOW_TO_STOP: &str = "systemctl stop freemkvd";
 /// What helps when a file may not be opened.
 pub const HOW_TO_ALLOW: &str =
-    "; let the daemon's user write there, and name the place in the unit's ReadWritePaths=";
+    "; let the daemon's user write there; below /home its unit hides everything (ProtectHome=)";
+/// What helps when a file lies where nothing can be written.
+pub const HOW_TO_MAKE_WRITABLE: &str = "; name the place in ReadWritePaths= of freemkvd's unit (systemctl edit freemkvd) and restart it, or \
+     remount it writable if it is read-only for everybody";
 /// What helps when there is no room for one more file.
 pub const HOW_TO_MAKE_ROOM: &str = "; raise LimitNOFILE= or MemoryMax= of freemkvd's unit, or fs.file-max of the host, or wait until another \
      stream has ended";

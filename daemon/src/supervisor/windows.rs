@@ -16,6 +16,8 @@ pub const HOW_TO_STOP: &str = "sc stop freemkvd";
 /// What helps when a file may not be opened.
 pub const HOW_TO_ALLOW: &str =
     "; let the daemon's account write there: as a service that is NT SERVICE\\freemkvd";
+/// What helps when a file lies where nothing can be written.
+pub const HOW_TO_MAKE_WRITABLE: &str = "; remount it writable";
 /// What helps when there is no room for one more file.
 pub const HOW_TO_MAKE_ROOM: &str = "; wait until another stream has ended";
 

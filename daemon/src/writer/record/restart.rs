@@ -135,6 +135,8 @@ impl Record {
         inner.attach(slots, wake);
         inner.marks = Marks::resumed(from.written, from.durable);
         inner.told = inner.marks.progress();
+        // What the daemon before was told is no traffic of this one.
+        inner.rate_in.restart();
         if inner.activity == Activity::Suspended {
             let stands_still = self.queue.stands_still();
             self.becomes(&mut inner, if stands_still { Activity::Paused } else { Activity::Idle });
