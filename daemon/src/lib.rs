@@ -11,6 +11,7 @@
 //! * [`storage`]: the operating system's verbs, behind a trait, with the only `unsafe`.
 //! * [`access`], [`user`]: who may connect, and do what.
 //! * [`descriptors`], [`sizes`]: who may have how many of them open, and how much memory.
+//! * [`hook`]: a program that is run when something deserves a notification.
 //! * [`messages`]: how much one user can have said in the log.
 //! * [`metrics`]: what a monitoring system reads.
 //! * [`config`], [`status`], [`supervisor`], [`log`], [`signal`]: around it.
@@ -28,6 +29,7 @@ pub mod descriptors;
 pub mod device;
 pub mod exit;
 pub mod foreign;
+pub mod hook;
 pub mod ledger;
 pub mod log;
 pub mod messages;
@@ -201,7 +203,8 @@ fn descriptors(config: &Config, passed: u64, has_metrics: bool) -> Result<Arc<Ta
         true => server::scrape::CONNECTIONS_MAX as u64 + server::scrape::OWN_DESCRIPTORS,
         false => 0,
     };
-    let open = platform::open_descriptors().saturating_sub(passed) + of_metrics + log::DESCRIPTORS;
+    let open = platform::open_descriptors().saturating_sub(passed) + of_metrics;
+    let open = open + log::DESCRIPTORS + hook::DESCRIPTORS;
     let table = Table::new(limit, open);
     let (connections, streams) = (config.limits.connections_max, config.limits.streams_max);
     let (most, needed) = table.limit_and_need(connections, streams);

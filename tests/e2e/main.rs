@@ -18,6 +18,7 @@ mod files_in_use;
 mod four_streams;
 mod given;
 mod given_again;
+mod hook;
 mod hostile;
 mod leaks;
 mod limits;

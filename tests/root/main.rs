@@ -17,6 +17,7 @@ mod full;
 mod given_elsewhere;
 mod given_silent;
 mod group;
+mod hook;
 mod immutable;
 mod kill_at;
 mod liar;

@@ -147,6 +147,72 @@ check "it is inactive" is ActiveState inactive
 check "the socket unit still listens" is ActiveState active freemkvd.socket
 check "no process is left" no_process
 
+# --- the hook of docs/HOOK.md, in the unit
+
+# from_docs FILE: what the page has for it.
+from_docs() {
+    awk -v name="\`$1\`" '/^```/ { if (inside) exit; inside = found; next }
+        inside { print }
+        index($0, name) == 1 { found = 1 }' "$project/docs/HOOK.md"
+}
+for file in /etc/systemd/system/freemkvd-notify.{path,service} /usr/local/lib/freemkvd/notify; do
+    mkdir -p "$root${file%/*}"
+    from_docs "$file" >"$root$file"
+done
+chmod 755 "$root/usr/local/lib/freemkvd/notify"
+cp "$root/etc/freemkvd/config.toml" "$work/config.toml"
+from_docs /etc/freemkvd/config.toml >"$root/etc/freemkvd/config.toml"
+within systemctl daemon-reload
+check "the daemon takes the hook of the documentation" within systemctl restart freemkvd.service
+check "what sends its files waits for them" within systemctl start freemkvd-notify.path
+# waits_for_space FILE: a muxer waits for space until the filler is gone.
+waits_for_space() {
+    fallocate -l "$(($(stat --file-system --format '%a * %S' "$ext4")))" "$ext4/filler"
+    as muxer freemkvctl write "/srv/rips/$1" <"$work/bytes" &
+    writer=$!
+}
+sent() {
+    within journalctl --identifier rips --output cat --no-pager |
+        grep "^stream [0-9]* waits for space on /srv/rips.*/late.mkv$"
+}
+waits_for_space late.mkv
+check "a full disk is told, through a unit with a network" soon sent
+rm "$ext4/filler"
+check "and the stream goes on" wait "$writer"
+check "every byte arrived" cmp "$work/bytes" "$ext4/late.mkv"
+check "no file is left there" equal "" "$(ls -A "$root/run/freemkvd/events")"
+
+# What the page says that a hook can do, and cannot.
+cat >"$root/usr/local/lib/freemkvd/notify" <<'HOOK'
+#!/bin/bash
+can() { if "$@" >/dev/null 2>&1; then echo "can: $*"; else echo "cannot: $*"; fi; }
+can logger 'from the hook'
+can touch /run/freemkvd/touched
+can touch /srv/rips/touched
+can touch /tmp/touched
+can touch /etc/touched
+can chmod 600 /run/freemkvd/touched
+can ln -s touched /run/freemkvd/link
+can ls /home/.of-the-host
+can eval 'exec 3<>/dev/udp/127.0.0.1/9'
+sleep 1000 &
+exit 3
+HOOK
+waits_for_space later.mkv
+said() { logged '.FREEMKVD_EVENT == "hook-output" and (.MESSAGE | endswith("'"$1"'"))'; }
+bad_end='.FREEMKVD_EVENT == "hook-failed" and .PRIORITY == "4" and (.MESSAGE | contains("failed with exit status: 3"))'
+check "how a hook failed is in the journal" soon logged "$bad_end"
+for what in "can: logger from the hook" "can: touch "{/run/freemkvd,/srv/rips,/tmp}/touched "cannot: touch /etc/touched" \
+    "cannot: chmod 600 /run/freemkvd/touched" "cannot: ln -s touched /run/freemkvd/link" "cannot: ls /home/.of-the-host" \
+    "cannot: eval exec 3<>/dev/udp/127.0.0.1/9"; do
+    check "it $what" said "$what"
+done
+check "what it has left running is ended" [ -z "$(within pgrep --uid freemkv sleep)" ]
+rm "$ext4/filler" "$ext4/touched"
+check "and the stream goes on" wait "$writer"
+within systemctl stop freemkvd-notify.path
+cp "$work/config.toml" "$root/etc/freemkvd/config.toml"
+
 # --- whatever it does, it needs nothing of what is forbidden
 
 # From here on a forbidden call kills the daemon, instead of failing as on an old kernel.

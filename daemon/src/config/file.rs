@@ -19,6 +19,7 @@ pub(super) struct File {
     pub(super) files: Files,
     pub(super) limits: Limits,
     pub(super) access: Access,
+    pub(super) hook: Hook,
     pub(super) log: Log,
     pub(super) metrics: Metrics,
     /// `[root."/srv/rips"]`
@@ -108,6 +109,15 @@ impl<'de> Deserialize<'de> for Name {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         text(deserializer).map(Self)
     }
+}
+
+/// `[hook]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Hook {
+    pub(super) command: Option<Spanned<Vec<String>>>,
+    pub(super) stall: Option<Spanned<Span>>,
+    pub(super) timeout: Option<Spanned<Span>>,
 }
 
 /// `[metrics]`

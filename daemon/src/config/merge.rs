@@ -73,6 +73,7 @@ impl Merge<'_> {
             access,
             socket_mode: self.socket_mode(file.access.socket_mode.as_ref())?,
             socket_group: self.socket_group(file.access.socket_group.as_ref())?,
+            hook: self.hook(&file.hook)?,
             log_level: self.level(file.log.level)?,
             metrics_listen: self.metrics_listen(file.metrics.listen.as_ref())?,
         })

@@ -4,6 +4,7 @@
 
 mod access;
 mod file;
+mod hook;
 mod limits;
 mod merge;
 mod modes;
@@ -21,6 +22,7 @@ pub use limits::Limits;
 pub use unit::{FileMode, Size, Span};
 
 use crate::access::{Access, Named, Names, System};
+use crate::hook::Settings;
 use crate::storage::Creation;
 use crate::stream::ladder::Rung;
 use file::File;
@@ -62,6 +64,8 @@ pub struct Config {
     pub socket_mode: Option<u32>,
     /// Its group; `None` for that of the process.
     pub socket_group: Option<Named>,
+    /// What is run when something deserves a notification.
+    pub hook: Settings,
     /// Least important messages that are logged.
     pub log_level: Level,
     /// Where metrics are served; `None` for nowhere.
@@ -160,6 +164,7 @@ impl Default for Config {
             access: Access::default(),
             socket_mode: None,
             socket_group: None,
+            hook: Settings::default(),
             log_level: Level::INFO,
             metrics_listen: None,
         }
@@ -223,6 +228,12 @@ impl Config {
         }
     }
 
+    /// Of the sections that can all take effect at once, each key with its value.
+    fn rows(&self) -> impl Iterator<Item = (&'static str, String)> + use<> {
+        let limits = self.limits.rows().into_iter();
+        limits.chain(self.access.rows()).chain(hook::rows(&self.hook))
+    }
+
     /// What differs in `new`: first what can take effect at once, then what needs a restart.
     #[must_use]
     pub fn changes(&self, new: &Self) -> (Vec<String>, Vec<String>) {
@@ -276,8 +287,7 @@ impl Config {
         differ(true, "stream.silent_device", silent(self), silent(new));
         let files = |config: &Self| config.creation.to_string();
         differ(true, "files", files(self), files(new));
-        let rows = |config: &Self| config.limits.rows().into_iter().chain(config.access.rows());
-        for ((key, old), (_, new)) in rows(self).zip(rows(new)) {
+        for ((key, old), (_, new)) in self.rows().zip(new.rows()) {
             differ(true, key, old, new);
         }
         differ(false, "daemon.socket", socket(self), socket(new));

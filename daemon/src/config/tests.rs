@@ -26,11 +26,11 @@ impl Names for Host {
     }
 }
 
-fn parse(text: &str) -> Result<Config, ConfigError> {
+pub(super) fn parse(text: &str) -> Result<Config, ConfigError> {
     Config::parse(text, Path::new("test.toml"), &Overrides::default(), &Host)
 }
 
-fn error(text: &str) -> String {
+pub(super) fn error(text: &str) -> String {
     parse(text).unwrap_err().to_string()
 }
 
@@ -46,7 +46,9 @@ fn an_empty_file_and_the_example_are_the_defaults() {
 #[test]
 fn the_example_names_every_key() {
     // An unknown key makes the parser list the known ones of its section.
-    for section in ["daemon", "budget", "stream", "files", "limits", "access", "log", "metrics"] {
+    for section in
+        ["daemon", "budget", "stream", "files", "limits", "access", "hook", "log", "metrics"]
+    {
         let text = error(&format!("[{section}]\nnonsense = 1\n"));
         let known = text.split("expected").nth(1).unwrap();
         for key in known.split('`').skip(1).step_by(2) {

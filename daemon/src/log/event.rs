@@ -41,5 +41,9 @@ pub const DEVICE_SILENT: &str = "device-silent";
 pub const DEVICE_BACK: &str = "device-back";
 /// Pages of a mount are written back in another way.
 pub const DRAIN_CHANGED: &str = "drain-changed";
+/// A line of what the hook says.
+pub const HOOK_OUTPUT: &str = "hook-output";
+/// The hook did not run, or not to a good end.
+pub const HOOK_FAILED: &str = "hook-failed";
 /// The log did not take all messages.
 pub const MESSAGES_MISSING: &str = "messages-missing";

@@ -73,7 +73,7 @@ fn message_id(class: &str) -> Option<&'static str> {
 }
 
 /// Each class with its `MESSAGE_ID`, by which `journalctl -x` finds the text about it in `systemd/freemkvd.catalog`.
-const IDS: [(&str, &str); 21] = [
+const IDS: [(&str, &str); 23] = [
     (event::DAEMON_READY, "3098098aa36a2fb2e3434be1d458c419"),
     (event::DAEMON_STOPPING, "46f03c25e1e9c5a0c91ee4c8f9efc6c1"),
     (event::DAEMON_STOPPED, "f7eeb549d1dd53c92f62a9400f755b85"),
@@ -94,6 +94,8 @@ const IDS: [(&str, &str); 21] = [
     (event::DEVICE_SILENT, "ee66e06d75d03b1a39472317b0a6a101"),
     (event::DEVICE_BACK, "218799d7d6661199123f31bae0fc7999"),
     (event::DRAIN_CHANGED, "6d6d1155abc192be410656fa62317a97"),
+    (event::HOOK_OUTPUT, "600f5c761b764c83ba8de239d71d1ffe"),
+    (event::HOOK_FAILED, "6de21b17c28c4614ac24e189e67aa5aa"),
     (event::MESSAGES_MISSING, "c7ffae3342b8439ef67a3727d5457351"),
 ];
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, block_in_place};
 use tokio::time::{Instant, interval, sleep_until, timeout};
 use tracing::{error, info, warn};
 
@@ -80,12 +80,15 @@ pub(super) async fn run(
             },
         }
     };
+    server.look_for_hook();
     server.phase.send_replace(Phase::Leaving);
     // That all is durable is of use to a muxer only if it hears of it.
     let _ = timeout(LAST_ANSWERS, server.phase.closed()).await;
     // Closed here, and not by the end of the process: a thread that hangs in the kernel keeps all of its
     // descriptors open, and muxers would wait for a daemon that is dead.
     connections.shutdown().await;
+    supervisor::extend(EXTENSION);
+    block_in_place(|| server.hook.finish());
     report(server, &records, why)
 }
 

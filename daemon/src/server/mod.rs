@@ -47,6 +47,7 @@ use crate::config::{Config, Overrides};
 use crate::descriptors::Table;
 use crate::device::Devices;
 use crate::foreign::Closer;
+use crate::hook::Hook;
 use crate::ledger::Ledger;
 use crate::log::event;
 use crate::messages::Messages;
@@ -121,6 +122,7 @@ pub struct Server {
     streams: Streams,
     ended: resumed::Ended,
     metrics: metrics::Latest,
+    hook: Hook,
     /// A client has asked it to drain and stop.
     stop: Notify,
     /// Clients have asked it to read its configuration again.
@@ -167,6 +169,7 @@ impl Server {
             streams: Streams::default(),
             ended: resumed::Ended::default(),
             metrics: metrics::Latest::default(),
+            hook: Hook::default(),
             stop: Notify::new(),
             reloads: reload::Reloads::default(),
             reviewed: Mutex::default(),
@@ -212,6 +215,7 @@ impl Server {
         }
         self.review_sizes(now);
         let config = self.config();
+        self.look_for_hook();
         resumed::expire(self, now, config.resume_grace);
         for stream in self.streams.forget_ended(now, config.keep_failed) {
             self.shop.ledger.forget(stream);
@@ -224,6 +228,11 @@ impl Server {
             );
         }
         supervisor::alive(&status::sentence(&self.status()));
+    }
+
+    /// Before streams that have ended are forgotten: one may have failed since the last tick.
+    fn look_for_hook(&self) {
+        self.hook.look(&self.streams.all(), self.shop.clock, &self.config().hook);
     }
 
     /// The totals depend on what memory is free and on what the kernel has been set to.
