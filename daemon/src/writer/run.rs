@@ -441,9 +441,39 @@ pub(super) fn failure(
         io::ErrorKind::ReadOnlyFilesystem => {
             (ErrorCode::READ_ONLY, "see the kernel's log for why it is read-only")
         }
+        io::ErrorKind::FileTooLarge => (
+            ErrorCode::IO,
+            "its file system takes no file of that size (FAT: 4 GiB); write elsewhere",
+        ),
+        io::ErrorKind::StaleNetworkFileHandle => {
+            (ErrorCode::IO, "its server does not know the file any more; write it again")
+        }
         _ => (ErrorCode::IO, "see the kernel's log for the device"),
     };
     let place = offset.map(|offset| format!(" at byte {offset}")).unwrap_or_default();
     let message = format!("cannot {operation} {}{place}: {error}; {advice}", path.display());
     Failure { code, errno: error.raw_os_error(), offset, message }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_the_devices_fault_is_not_looked_for_in_the_kernels_log() {
+        let told = |kind: io::ErrorKind| {
+            failure(Path::new("/rips/a"), "write", Some(7), &kind.into()).message
+        };
+        let of_device = told(io::ErrorKind::Other);
+        assert!(of_device.starts_with("cannot write /rips/a at byte 7: "), "{of_device}");
+        assert!(of_device.ends_with("; see the kernel's log for the device"), "{of_device}");
+        for (kind, advice) in [
+            (io::ErrorKind::StorageFull, "free some space"),
+            (io::ErrorKind::FileTooLarge, "write elsewhere"),
+            (io::ErrorKind::StaleNetworkFileHandle, "write it again"),
+        ] {
+            let told = told(kind);
+            assert!(told.contains(advice) && !told.contains("log"), "{told}");
+        }
+    }
 }

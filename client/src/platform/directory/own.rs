@@ -63,7 +63,8 @@ fn read(at: &OwnedFd, name: &OsStr) -> io::Result<PathBuf> {
     // Rule 2.
     if found.st_uid != 0 && found.st_uid != platform::uid() {
         let message = format!(
-            "the link {} on the way to it is user {}'s, and is followed only for OpenBy::Descriptor",
+            "the link {} on the way to it is user {}'s, and is followed only for OpenBy::Descriptor \
+             (freemkvctl write --open-by descriptor)",
             Path::new(name).display(),
             found.st_uid
         );

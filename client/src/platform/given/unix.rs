@@ -240,7 +240,9 @@ impl Place {
 }
 
 fn unasked(what: &str) -> io::Error {
-    let message = format!("{what}, and is opened only by OpenBy::Descriptor");
+    let message = format!(
+        "{what}, and is opened only by OpenBy::Descriptor (freemkvctl write --open-by descriptor)"
+    );
     io::Error::new(io::ErrorKind::InvalidInput, message)
 }
 
