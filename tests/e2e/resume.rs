@@ -432,3 +432,40 @@ fn a_daemon_that_is_merely_slow_is_asked_and_kept() {
     file.finish().unwrap();
     assert_eq!(pattern::prefix_len(1, &path).unwrap(), 30 * MIB);
 }
+
+#[test]
+fn a_stream_that_goes_on_is_counted_as_one_that_has_begun() {
+    let root = scratch();
+    let mut daemon = Daemon::start(root.path(), "");
+    let mut file =
+        daemon.options().daemon_window_bytes(0).create(root.path().join("film")).unwrap();
+    write_pattern(&mut file, 1, 0, 24 * MIB).unwrap();
+    file.flush().unwrap();
+    let is_counted = |daemon: &Daemon| {
+        daemon.wait_for("what the kernel counts", |status| {
+            status.streams.iter().any(|stream| stream.kernel_dirty_bytes.is_some())
+        });
+    };
+    is_counted(&daemon);
+    daemon.kill();
+    daemon.start_again();
+    write_pattern(&mut file, 1, 24 * MIB, 8 * MIB).unwrap();
+    file.flush().unwrap();
+    is_counted(&daemon);
+    file.finish().unwrap();
+}
+
+#[test]
+fn what_was_handed_over_before_a_restart_is_no_traffic_after_it() {
+    let Begun { root: _root, mut daemon, peer: _peer, .. } = begun("");
+    daemon.kill();
+    daemon.start_again();
+    daemon.wait_for("rates", |status| status.uptime_seconds >= 2);
+    let mut again = Peer::greet(daemon.socket());
+    again.resume(from(TOKEN, mark(1, 1 << 40), 1 << 40));
+    daemon.wait_for("new rates", |status| {
+        let stream = &status.streams[0];
+        assert_eq!(stream.in_bytes_per_second, 0, "{stream:?}");
+        stream.accepted_bytes == 1 << 40 && stream.state_seconds >= 2
+    });
+}

@@ -207,7 +207,8 @@ for what in "can: logger from the hook" "can: touch "{/run/freemkvd,/srv/rips,/t
     "cannot: eval exec 3<>/dev/udp/127.0.0.1/9"; do
     check "it $what" said "$what"
 done
-check "what it has left running is ended" [ -z "$(within pgrep --uid freemkv sleep)" ]
+alone() { equal "/proc/$(property MainPID)" "$(within find /proc -maxdepth 1 -name '[0-9]*' -user freemkv)"; }
+check "what it has left running is ended" soon alone
 rm "$ext4/filler" "$ext4/touched"
 check "and the stream goes on" wait "$writer"
 within systemctl stop freemkvd-notify.path

@@ -215,7 +215,10 @@ impl Ladder {
             (Rung::Direct, Some(align)) => (Way::Direct, align.max(self.ground.page_bytes)),
             _ => return vec![(range.clone(), Way::Cached)],
         };
-        let start = range.start.max(HEAD_BYTES).next_multiple_of(align);
+        // It is the head that shows whether the counts mean something. Who begins behind it, after a restart, needs
+        // something in its place.
+        let begins_at = if self.wants_look() { range.start + HEAD_BYTES } else { range.start };
+        let start = begins_at.max(HEAD_BYTES).next_multiple_of(align);
         let end = range.end / align * align;
         if start >= end {
             return vec![(range.clone(), Way::Cached)];
@@ -354,6 +357,18 @@ mod tests {
     }
 
     #[test]
+    fn who_begins_behind_the_head_learns_whether_the_counts_mean_something() {
+        let mut ladder = ladder();
+        let range = 5 * MIB..6 * MIB;
+        let seen = range.start..range.start + HEAD_BYTES;
+        let rest = (seen.end..range.end, Way::Uncached);
+        assert_eq!(ladder.ways(&range), [(seen, Way::Cached), rest]);
+        assert_eq!(ladder.look(Some(HEAD_BYTES)), None);
+        assert!(ladder.has_sight());
+        assert_eq!(ladder.ways(&range), [(range, Way::Uncached)]);
+    }
+
+    #[test]
     fn counts_that_stay_at_zero_are_blind_and_lead_to_fdatasync() {
         let mut ladder = ladder();
         assert!(ladder.wants_look());
@@ -427,7 +442,8 @@ mod tests {
 
     #[test]
     fn head_and_edges_are_cached_whatever_the_rung() {
-        let ladder = ladder();
+        let mut ladder = ladder();
+        assert_eq!(ladder.look(Some(1)), None);
         assert_eq!(ladder.ways(&(0..1000)), [(0..1000, Way::Cached)]);
         assert_eq!(
             ladder.ways(&(0..MIB + 8)),
