@@ -107,3 +107,77 @@ fn message(kind: Kind, record: &Record, seen: &Snapshot, age: Duration) -> Strin
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use freemkvd_proto::{ErrorCode, Failure, Token};
+
+    use super::*;
+    use crate::clock::Clock;
+    use crate::writer::{Client, Queue, Queues};
+
+    fn record() -> Record {
+        let queue = Queue::new(Queues::new(1 << 20, 1 << 20), None);
+        Record::new(7, "/rips/film.mkv".into(), Client::default(), queue, Clock::start())
+    }
+
+    fn failure() -> Failure {
+        let at = Failure::new(ErrorCode::NO_SPACE, "cannot write /rips/film.mkv".to_owned());
+        Failure { errno: Some(28), offset: Some(4096), ..at }
+    }
+
+    fn kind(record: &Record) -> Option<Kind> {
+        step(&record.snapshot()).map(|(kind, _)| kind)
+    }
+
+    #[test]
+    fn who_stands_still_because_somebody_wanted_it_to_is_not_stalled() {
+        let record = record();
+        record.calling("pwrite", Duration::ZERO, || {
+            for activity in [Activity::Paused, Activity::Suspended, Activity::Abandoned] {
+                record.set_activity(activity);
+                assert_eq!(kind(&record), None, "{activity:?}");
+            }
+            record.set_activity(Activity::Writing);
+            assert_eq!(kind(&record), Some(Kind::Stalled));
+            record.no_space(1, Duration::from_secs(9));
+            assert_eq!(kind(&record), Some(Kind::NoSpace), "it tries again");
+            record.abort(failure());
+            assert_eq!(kind(&record), None, "it was given up");
+        });
+    }
+
+    #[test]
+    fn only_the_device_makes_a_stream_that_waits_for_budget_stand_still() {
+        let record = record();
+        for hold in [Hold::Turn, Hold::Total] {
+            record.throttled(hold);
+            assert_eq!(kind(&record), None, "{hold:?}");
+        }
+        record.throttled(Hold::Sick);
+        assert_eq!(step(&record.snapshot()), Some((Kind::Stalled, None)));
+    }
+
+    #[test]
+    fn a_refused_open_is_no_failure_and_one_of_a_stream_says_where() {
+        let refused = record();
+        refused.fail(failure());
+        assert_eq!(kind(&refused), None);
+        let record = record();
+        // Opened by the daemon before.
+        record.suspend(Token([0; 16]), true, (0, 0));
+        record.fail(failure());
+        record.end(None);
+        assert_eq!(kind(&record), Some(Kind::Failed));
+        let event = Event::new(Kind::Failed, &record, &record.snapshot(), Duration::ZERO);
+        let value = |name: &str| {
+            let found = event.variables.iter().find(|(known, _)| *known == name);
+            found.map(|(_, value)| value.to_str().unwrap())
+        };
+        let all = ["MESSAGE", "STREAM", "PATH", "ERRNO", "OFFSET", "CALL", "DEVICE", "CLIENT_PID"];
+        let all = all.map(|name| value(&format!("FREEMKVD_{name}")));
+        let message = "stream 7 failed: cannot write /rips/film.mkv";
+        let said = [message, "7", "/rips/film.mkv", "28", "4096"].map(Some);
+        assert_eq!((&all[..5], &all[5..]), (&said[..], &[None; 3][..]));
+    }
+}
