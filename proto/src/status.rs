@@ -73,6 +73,22 @@ pub enum DeviceState {
     Recovering,
 }
 
+impl DeviceState {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 4] = [Self::Healthy, Self::Suspect, Self::Wedged, Self::Recovering];
+
+    /// Its name in JSON, in metrics and in words.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Healthy => "healthy",
+            Self::Suspect => "suspect",
+            Self::Wedged => "wedged",
+            Self::Recovering => "recovering",
+        }
+    }
+}
+
 /// One backing store.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Device {
@@ -135,6 +151,43 @@ pub enum StreamState {
     NoSpace,
     /// Somebody has paused it: it is written no further until it is to go on.
     Paused,
+}
+
+impl StreamState {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 12] = [
+        Self::Opening,
+        Self::Idle,
+        Self::Writing,
+        Self::Throttled,
+        Self::Syncing,
+        Self::Finishing,
+        Self::Abandoned,
+        Self::Failed,
+        Self::Aborted,
+        Self::Suspended,
+        Self::NoSpace,
+        Self::Paused,
+    ];
+
+    /// Its name in JSON, in metrics and in words.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Opening => "opening",
+            Self::Idle => "idle",
+            Self::Writing => "writing",
+            Self::Throttled => "throttled",
+            Self::Syncing => "syncing",
+            Self::Finishing => "finishing",
+            Self::Abandoned => "abandoned",
+            Self::Failed => "failed",
+            Self::Aborted => "aborted",
+            Self::Suspended => "suspended",
+            Self::NoSpace => "no-space",
+            Self::Paused => "paused",
+        }
+    }
 }
 
 /// One stream.

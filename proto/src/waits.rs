@@ -68,6 +68,28 @@ impl Cause {
         Self::Ending,
         Self::Paused,
     ];
+
+    /// Its name in JSON and in metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Opening => "opening",
+            Self::Muxer => "muxer",
+            Self::Daemon => "daemon",
+            Self::Turn => "turn",
+            Self::DeviceBudget => "device-budget",
+            Self::TotalBudget => "total-budget",
+            Self::SickDevice => "sick-device",
+            Self::Write => "write",
+            Self::Writeback => "writeback",
+            Self::Sync => "sync",
+            Self::Space => "space",
+            Self::Call => "call",
+            Self::Restart => "restart",
+            Self::Ending => "ending",
+            Self::Paused => "paused",
+        }
+    }
 }
 
 /// The time that one cause took, in nanoseconds.

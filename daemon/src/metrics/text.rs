@@ -18,28 +18,6 @@ type Gauges = Family<Labels, Gauge<u64, AtomicU64>>;
 type FloatGauges = Family<Labels, Gauge<f64, AtomicU64>>;
 type SecondsCounters = Family<Labels, Counter<f64, AtomicU64>>;
 
-const DEVICE_STATES: [(DeviceState, &str); 4] = [
-    (DeviceState::Healthy, "healthy"),
-    (DeviceState::Suspect, "suspect"),
-    (DeviceState::Wedged, "wedged"),
-    (DeviceState::Recovering, "recovering"),
-];
-
-const STREAM_STATES: [(StreamState, &str); 12] = [
-    (StreamState::Opening, "opening"),
-    (StreamState::Idle, "idle"),
-    (StreamState::Writing, "writing"),
-    (StreamState::Throttled, "throttled"),
-    (StreamState::NoSpace, "no-space"),
-    (StreamState::Syncing, "syncing"),
-    (StreamState::Finishing, "finishing"),
-    (StreamState::Suspended, "suspended"),
-    (StreamState::Paused, "paused"),
-    (StreamState::Failed, "failed"),
-    (StreamState::Aborted, "aborted"),
-    (StreamState::Abandoned, "abandoned"),
-];
-
 /// The whole text, up to and with its end mark.
 #[must_use]
 pub fn text(status: &Status, totals: &Totals, times: &AllTimes) -> String {
@@ -100,9 +78,9 @@ fn about_devices(registry: &mut Registry, status: &Status) {
     let (rates, states, waits) = (Gauges::default(), Gauges::default(), FloatGauges::default());
     for device in &status.devices {
         rates.get_or_create(&labels(device)).set(device.rate_bytes_per_second);
-        for (state, name) in DEVICE_STATES {
+        for state in DeviceState::ALL {
             let mut labels = labels(device);
-            labels.push(("state", name.to_owned()));
+            labels.push(("state", state.name().to_owned()));
             states.get_or_create(&labels).set(u64::from(device.state == state));
         }
         waits.get_or_create(&labels(device)).set(longest_wait(status, device));
@@ -131,9 +109,9 @@ fn longest_wait(status: &Status, device: &Device) -> f64 {
 
 fn about_streams(registry: &mut Registry, status: &Status, totals: &Totals) {
     let states = Gauges::default();
-    for (state, name) in STREAM_STATES {
+    for state in StreamState::ALL {
         let count = status.streams.iter().filter(|stream| stream.state == state).count();
-        states.get_or_create(&vec![("state", name.to_owned())]).set(count as u64);
+        states.get_or_create(&vec![("state", state.name().to_owned())]).set(count as u64);
     }
     registry.register("streams", "Streams by what they do, failed ones for a while", states);
     let counter = ConstCounter::new;
@@ -150,7 +128,7 @@ fn about_streams(registry: &mut Registry, status: &Status, totals: &Totals) {
     registry.register_with_unit("drained", help, Unit::Bytes, counter(totals.drained_bytes));
     let (all, held) = (SecondsCounters::default(), SecondsCounters::default());
     for (index, cause) in Cause::ALL.into_iter().enumerate() {
-        let labels = vec![("cause", name_of(cause).to_owned())];
+        let labels = vec![("cause", cause.name().to_owned())];
         let (time, held_time) = totals.spent[index];
         all.get_or_create(&labels).inc_by(time.as_secs_f64());
         held.get_or_create(&labels).inc_by(held_time.as_secs_f64());
@@ -159,27 +137,6 @@ fn about_streams(registry: &mut Registry, status: &Status, totals: &Totals) {
     registry.register_with_unit("stream_time", help, Unit::Seconds, all);
     let help = "As much of that as muxers were held up";
     registry.register_with_unit("stream_held", help, Unit::Seconds, held);
-}
-
-/// As in the JSON of `freemkvctl why`.
-fn name_of(cause: Cause) -> &'static str {
-    match cause {
-        Cause::Opening => "opening",
-        Cause::Muxer => "muxer",
-        Cause::Daemon => "daemon",
-        Cause::Turn => "turn",
-        Cause::DeviceBudget => "device-budget",
-        Cause::TotalBudget => "total-budget",
-        Cause::SickDevice => "sick-device",
-        Cause::Write => "write",
-        Cause::Writeback => "writeback",
-        Cause::Sync => "sync",
-        Cause::Space => "space",
-        Cause::Call => "call",
-        Cause::Restart => "restart",
-        Cause::Ending => "ending",
-        Cause::Paused => "paused",
-    }
 }
 
 fn about_times(registry: &mut Registry, times: &AllTimes) {

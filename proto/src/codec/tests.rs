@@ -381,6 +381,19 @@ fn what_a_version_brought_is_unknown_to_those_before() {
 }
 
 #[test]
+fn names_are_those_of_json_and_numbers_those_of_the_wire() {
+    fn check<T: Serialize>(all: &[T], name: impl Fn(&T) -> &'static str) {
+        for (number, one) in all.iter().enumerate() {
+            assert_eq!(serde_json::to_value(one).unwrap(), name(one));
+            assert_eq!(postcard::to_allocvec(one).unwrap(), [u8::try_from(number).unwrap()]);
+        }
+    }
+    check(&StreamState::ALL, |state| state.name());
+    check(&DeviceState::ALL, |state| state.name());
+    check(&Cause::ALL, |cause| cause.name());
+}
+
+#[test]
 fn every_message_round_trips_byte_by_byte() {
     for command in every_command() {
         let frame = command.encode(u64::MAX).unwrap();
