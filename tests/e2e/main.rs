@@ -40,6 +40,7 @@ mod starting;
 mod support;
 mod traces;
 mod waiting;
+mod watching;
 mod wedged;
 mod weights;
 mod why;

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use freemkvd_proto::hello::{ClientHello, DaemonHello, HELLO_BYTES};
 use freemkvd_proto::status::Status;
+use freemkvd_proto::waits::Waits;
 use freemkvd_proto::{
     Command, Decoder, ErrorCode, Failure, Finished, Leftover, Mark, Open, OpenMode, OpenResumable,
     Opened, Progress, Reloaded, Reply, Resume, Resumed, Sender, Step,
@@ -30,6 +31,8 @@ pub(crate) struct FakeDaemon {
 
 struct Shared {
     status: Mutex<Status>,
+    /// What it knows of stream 1.
+    waits: Mutex<Waits>,
     /// Connections are dropped, and the open ones with the next request.
     hidden: AtomicBool,
     files: Mutex<BTreeMap<PathBuf, File>>,
@@ -64,6 +67,7 @@ impl FakeDaemon {
         let directory = tempfile::tempdir().unwrap();
         let shared = Arc::new(Shared {
             status: Mutex::new(status),
+            waits: Mutex::new(crate::why::waits()),
             hidden: AtomicBool::new(false),
             files: Mutex::default(),
             weights: Mutex::default(),
@@ -106,6 +110,11 @@ impl FakeDaemon {
     /// From now on this is what it says.
     pub(crate) fn say(&self, status: Status) {
         *self.shared.status.lock().unwrap() = status;
+    }
+
+    /// From now on this is what it knows of stream 1.
+    pub(crate) fn account(&self, waits: Waits) {
+        *self.shared.waits.lock().unwrap() = waits;
     }
 
     /// From now on it is as if it were not there.
@@ -320,7 +329,8 @@ impl Session<'_> {
                 self.answer(sequence, &answer)
             }
             Command::Why(why) if why.stream == 1 => {
-                self.answer(sequence, &Reply::Waits(crate::why::waits()))
+                let waits = self.shared.waits.lock().unwrap().clone();
+                self.answer(sequence, &Reply::Waits(waits))
             }
             Command::Why(_) => {
                 let failure = Failure::new(ErrorCode::NO_SUCH_STREAM, "there is no such stream");

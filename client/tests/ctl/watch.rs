@@ -3,7 +3,8 @@
 use std::io::{BufRead, BufReader, Lines, Read};
 use std::process::{Child, ChildStdout, Stdio};
 
-use freemkvd_proto::status::{Status, StreamState, WaitingFor};
+use freemkvd_proto::status::{DaemonState, Status, StreamState, WaitingFor};
+use freemkvd_proto::waits::{Cause, Waits};
 
 use crate::fake_daemon::FakeDaemon;
 use crate::freemkvctl;
@@ -136,4 +137,46 @@ fn it_says_that_the_daemon_is_gone_and_that_it_is_back_and_ends_with_ctrl_c() {
     crate::interrupt(&child);
     assert_eq!(child.wait().unwrap().code(), Some(0));
     assert!(lines.next().is_none());
+}
+
+#[test]
+fn a_stream_that_waits_for_the_next_daemon_is_finished_when_it_is_and_not_before() {
+    let daemon = FakeDaemon::start(healthy());
+    let film = healthy().streams[0].clone();
+    // The last that the daemon does of a stream which it leaves to the next one is a sync, too.
+    let (path, error) = (film.path.clone(), None);
+    daemon.account(Waits { path, error, now: Cause::Sync, ..crate::why::waits() });
+    let (mut child, mut lines) = watch(&daemon, &["--json"]);
+    let mut next = || {
+        let line = lines.next().unwrap().unwrap();
+        let json: serde_json::Value = serde_json::from_str(&line).unwrap();
+        let text = |key: &str| json[key].as_str().map(str::to_owned);
+        (text("event").unwrap(), json["stream"].as_u64(), text("how"))
+    };
+    let told = |event: &str, stream, how: Option<&str>| {
+        (event.to_owned(), stream, how.map(ToOwned::to_owned))
+    };
+    // It has to have seen the first report before there is another.
+    daemon.say(full());
+    assert_eq!(next(), told("stream-no-space", Some(2), None));
+    let draining = Status { state: DaemonState::Draining, streams: vec![], ..healthy() };
+    daemon.say(draining);
+    assert_eq!(next(), told("daemon-draining", None, None));
+    let suspended = |mut status: Status| {
+        status.pid += 1;
+        status.streams.truncate(1);
+        status.streams[0].state = StreamState::Suspended;
+        status
+    };
+    daemon.say(suspended(healthy()));
+    assert_eq!(next(), told("daemon-back", None, None));
+    assert_eq!(next(), told("stream-ended", Some(2), None));
+    assert_eq!(next(), told("stream-suspended", Some(1), None));
+    daemon.say(Status { streams: vec![film], ..suspended(healthy()) });
+    assert_eq!(next(), told("stream-goes-on", Some(1), None));
+    daemon.say(Status { streams: vec![], ..suspended(healthy()) });
+    assert_eq!(next(), told("stream-ended", Some(1), Some("finished")));
+    drop(lines);
+    daemon.say(full());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
 }

@@ -8,9 +8,10 @@ use std::time::SystemTime;
 use freemkvd_client::Error;
 use freemkvd_client::control::Control;
 use freemkvd_proto::status::Status;
+use freemkvd_proto::waits::Waits;
 use serde::Serialize;
 
-use self::change::{Change, Kind, back, changes};
+use self::change::{Change, Kind, Known, back};
 use crate::cli::WatchOptions;
 use crate::exit::{Exit, Failed, in_words};
 use crate::hangup::is_unread;
@@ -32,18 +33,19 @@ pub(crate) fn run(socket: Option<&Path>, options: &WatchOptions) -> Result<Exit,
     // The first connection must succeed: a socket that never was there is most likely mistyped.
     let mut control = Some(Control::connect(socket, TIMEOUT)?);
     let interrupt = Interrupt::catch().map_err(Failed::Signals)?;
-    let mut before: Option<Status> = None;
+    let mut known = Known::default();
     let mut is_gone = false;
     loop {
-        let answer = look(socket, &mut control, before.as_ref());
+        let pid = known.status().map(|status| status.pid);
+        let answer = look(socket, &mut control, &mut known);
         let told = match answer {
-            Ok((mut told, status)) => {
+            Ok(mut told) => {
                 // A daemon that was restarted in no time says so itself.
-                let is_same = before.as_ref().is_none_or(|before| before.pid == status.pid);
-                if is_gone && is_same {
-                    told.insert(0, back(&status));
+                let is_back = |status: &&Status| pid.is_none_or(|pid| pid == status.pid);
+                if let Some(status) = known.status().filter(|_| is_gone).filter(is_back) {
+                    told.insert(0, back(status));
                 }
-                (before, is_gone) = (Some(status), false);
+                is_gone = false;
                 told
             }
             Err(_) if is_gone => Vec::new(),
@@ -66,25 +68,38 @@ pub(crate) fn run(socket: Option<&Path>, options: &WatchOptions) -> Result<Exit,
 fn look(
     socket: Option<&Path>,
     kept: &mut Option<Control>,
-    before: Option<&Status>,
-) -> Result<(Vec<Change>, Status), Error> {
+    known: &mut Known,
+) -> Result<Vec<Change>, Error> {
     let mut control = match kept.take() {
         Some(control) => control,
         None => Control::connect(socket, TIMEOUT)?,
     };
-    let status = control.status()?;
-    let mut told = changes(before, &status);
-    for change in told.iter_mut().filter(|change| change.event == Kind::StreamEnded) {
-        let Some(stream) = change.stream else { continue };
-        match control.why(stream) {
-            Ok(waits) => change.explain(&waits),
+    let mut status = control.status()?;
+    let mut accounts = Vec::new();
+    for stream in known.gone(&status) {
+        match control.why(stream.id) {
+            Ok(waits) => accounts.push(waits),
             // It is too old, or another one: the rest is known all the same.
             Err(Error::Failed { .. }) => {}
-            Err(_) => return Ok((told, status)),
+            // What is not told now is still missing next time.
+            Err(error) => return Err(error),
         }
     }
+    if !accounts.is_empty() {
+        // A drain that has begun since the report would make those that it leaves look as if they had finished.
+        status.state = control.status()?.state;
+    }
     *kept = Some(control);
-    Ok((told, status))
+    let mut told = known.learn(status);
+    for change in told.iter_mut().filter(|change| change.event == Kind::StreamEnded) {
+        let is_its = |waits: &&Waits| {
+            change.stream == Some(waits.stream) && change.path.as_ref() == Some(&waits.path)
+        };
+        if let Some(waits) = accounts.iter().find(is_its) {
+            change.explain(waits);
+        }
+    }
+    Ok(told)
 }
 
 /// All of them at once, so that they are there as soon as they are known.

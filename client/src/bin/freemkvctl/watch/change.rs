@@ -4,6 +4,8 @@
 //! 1. What lasts is told once, when it begins, and once when it is over. What began and ended between two reports is
 //!    not told, except that a stream is there or is not.
 //! 2. A stream is the same as long as number and path are: numbers go on over a restart of the daemon.
+//! 3. A daemon that drains leaves streams to the next one, and its report does not tell those from the ones that have
+//!    ended. Whatever is missing there is kept, and what became of it is told with the next daemon's report.
 
 use freemkvd_proto::status::{DaemonState, Device, DeviceState, Status, Stream, StreamState};
 use freemkvd_proto::waits::{Cause, Waits};
@@ -12,9 +14,9 @@ use serde::Serialize;
 use crate::problems::{abandonment, failure, name, no_space, sickness, stalled, word};
 use crate::units::seconds;
 
-/// From when on it is worth a line that a stream waits for the budget or its turn: shorter ones are how the streams
-/// of a disk share it.
-const THROTTLED_SECONDS: u64 = 5;
+/// From when on it is worth a line that a stream hangs in a call, or waits for the budget or its turn: shorter ones are
+/// how a slow disk is, and how the streams of a disk share it.
+const LASTING_SECONDS: u64 = 5;
 
 /// What has happened. The names are those of `--json` and stay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -113,40 +115,95 @@ impl Change {
     }
 }
 
-/// What somebody who knows `before` has to be told of `after`; of the first report, what is wrong.
-pub(crate) fn changes(before: Option<&Status>, after: &Status) -> Vec<Change> {
+/// What was told, as far as it decides what is told next.
+#[derive(Debug, Default)]
+pub(crate) struct Known {
+    /// The last report, with the streams of rule 3.
+    status: Option<Status>,
+}
+
+impl Known {
+    /// The last report.
+    pub(crate) fn status(&self) -> Option<&Status> {
+        self.status.as_ref()
+    }
+
+    /// The streams that are gone by this report, and do not only wait for the next daemon.
+    pub(crate) fn gone(&self, after: &Status) -> Vec<&Stream> {
+        let is_left = |stream: &Stream| is_left(stream, after);
+        self.missing(after).filter(|stream| !is_left(stream)).collect()
+    }
+
+    fn streams(&self) -> &[Stream] {
+        self.status.as_ref().map_or(&[], |status| &status.streams)
+    }
+
+    fn missing(&self, after: &Status) -> impl Iterator<Item = &Stream> {
+        let is_there = |one: &Stream| after.streams.iter().any(|other| is_same(one, other));
+        self.streams().iter().filter(move |stream| !is_there(stream))
+    }
+
+    /// What has to be told of this report; of the first one, what is wrong.
+    pub(crate) fn learn(&mut self, mut after: Status) -> Vec<Change> {
+        let mut told = daemon_changes(self.status.as_ref(), &after);
+        told.extend(device_changes(self.status.as_ref(), &after));
+        told.extend(self.gone(&after).into_iter().map(ended));
+        for stream in &after.streams {
+            let was = self.streams().iter().find(|other| is_same(other, stream));
+            if self.status.is_some() && was.is_none() {
+                let message = format!("opened: {}", name(stream));
+                told.push(Change::of_stream(Kind::StreamOpened, stream, message));
+            }
+            told.extend(stream_change(was.map_or(Condition::Fine, condition), stream, &after));
+        }
+        let left = self.missing(&after).filter(|stream| is_left(stream, &after));
+        let left: Vec<_> = left.cloned().collect();
+        after.streams.extend(left);
+        self.status = Some(after);
+        told
+    }
+}
+
+fn is_same(one: &Stream, other: &Stream) -> bool {
+    one.id == other.id && one.path == other.path
+}
+
+/// Rule 3. No daemon goes on with what has failed or was given up.
+fn is_left(stream: &Stream, status: &Status) -> bool {
+    let is_over = matches!(condition(stream), Condition::Failed | Condition::Aborted);
+    status.state == DaemonState::Draining && !is_over
+}
+
+fn daemon_changes(before: Option<&Status>, after: &Status) -> Vec<Change> {
     let mut told = Vec::new();
-    if before.is_some_and(|before| before.pid != after.pid) {
+    let is_another = before.is_some_and(|before| before.pid != after.pid);
+    if is_another {
         told.push(back(after));
     }
-    let was = before.map_or(DaemonState::Running, |before| before.state);
+    let was = before.filter(|_| !is_another).map_or(DaemonState::Running, |before| before.state);
     if was != after.state && after.state == DaemonState::Draining {
         let message = "freemkvd takes no new streams and writes what is queued".to_owned();
         told.push(Change::of_daemon(Kind::DaemonDraining, message));
     }
+    told
+}
+
+fn device_changes(before: Option<&Status>, after: &Status) -> Vec<Change> {
     let devices = before.map_or(&[][..], |before| &before.devices);
-    told.extend(after.devices.iter().filter_map(|device| {
-        let was = devices.iter().find(|other| other.id == device.id);
-        device_change(was.map_or(DeviceState::Healthy, |was| was.state), device)
-    }));
+    let mut told: Vec<_> = after
+        .devices
+        .iter()
+        .filter_map(|device| {
+            let was = devices.iter().find(|other| other.id == device.id);
+            device_change(was.map_or(DeviceState::Healthy, |was| was.state), device)
+        })
+        .collect();
     let is_gone = |device: &&Device| after.devices.iter().all(|other| other.id != device.id);
     let gone = devices.iter().filter(is_gone).filter(|one| one.state != DeviceState::Healthy);
     told.extend(gone.map(|device| {
         let message = format!("device {} has no streams any more", device.id);
         Change::of_device(device, None, message)
     }));
-    let streams = before.map_or(&[][..], |before| &before.streams);
-    let is_same = |one: &Stream, other: &Stream| one.id == other.id && one.path == other.path;
-    let is_there = |one: &&Stream| after.streams.iter().any(|other| is_same(one, other));
-    told.extend(streams.iter().filter(|stream| !is_there(stream)).map(ended));
-    for stream in &after.streams {
-        let was = streams.iter().find(|other| is_same(other, stream));
-        if before.is_some() && was.is_none() {
-            let message = format!("opened: {}", name(stream));
-            told.push(Change::of_stream(Kind::StreamOpened, stream, message));
-        }
-        told.extend(stream_change(was.map_or(Condition::Fine, condition), stream, after));
-    }
     told
 }
 
@@ -190,7 +247,7 @@ fn condition(stream: &Stream) -> Condition<'_> {
         (StreamState::Suspended, _) => Condition::Suspended,
         (StreamState::Paused, _) => Condition::Paused,
         (_, Some(call)) => Condition::Stalled(call),
-        (StreamState::Throttled, _) if throttled_seconds(stream) >= THROTTLED_SECONDS => {
+        (StreamState::Throttled, _) if throttled_seconds(stream) >= LASTING_SECONDS => {
             Condition::Throttled
         }
         _ => Condition::Fine,

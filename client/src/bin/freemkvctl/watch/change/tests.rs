@@ -78,10 +78,21 @@ fn waiting(stream: Stream, state: StreamState, what: &str, ms: u64) -> Stream {
     Stream { state, state_seconds: ms / 1000, waiting_for, ..stream }
 }
 
-/// What is told of each report after the one before it, as events and messages.
+/// What is told of each report after the first.
 fn told(reports: &[Status]) -> Vec<(Kind, String)> {
-    let pairs = reports.windows(2).flat_map(|pair| changes(Some(&pair[0]), &pair[1]));
-    pairs.map(|change| (change.event, change.message)).collect()
+    let mut known = Known::default();
+    let all = reports.iter().map(|report| known.learn(report.clone()));
+    let later: Vec<_> = all.skip(1).flatten().collect();
+    later.into_iter().map(|change| (change.event, change.message)).collect()
+}
+
+fn events(reports: &[Status]) -> Vec<Kind> {
+    told(reports).into_iter().map(|(event, _)| event).collect()
+}
+
+fn changes(before: Option<&Status>, after: &Status) -> Vec<Change> {
+    let mut known = Known { status: before.cloned() };
+    known.learn(after.clone())
 }
 
 #[test]
@@ -213,6 +224,60 @@ fn a_restart_keeps_the_streams_that_come_back() {
     let expected =
         [Kind::DaemonDraining, Kind::DaemonBack, Kind::StreamSuspended, Kind::StreamGoesOn];
     assert_eq!(events, expected);
+}
+
+#[test]
+fn a_stream_that_a_drain_leaves_to_the_next_daemon_has_not_ended() {
+    let drains = |streams| Status { state: DaemonState::Draining, ..status(streams) };
+    let next = |streams| Status { pid: 812, ..status(streams) };
+    let two = || vec![stream(1), stream(2)];
+    let suspended = Stream { state: StreamState::Suspended, ..stream(1) };
+    // The second has really ended, and nobody knows how.
+    assert_eq!(
+        told(&[status(two()), drains(vec![]), drains(vec![]), next(vec![suspended])]),
+        [
+            (
+                Kind::DaemonDraining,
+                "freemkvd takes no new streams and writes what is queued".to_owned()
+            ),
+            (Kind::DaemonBack, "freemkvd 0.1.0 is there, for 9 s, pid 812".to_owned()),
+            (Kind::StreamEnded, "ended: stream 2, /rips/2.mkv".to_owned()),
+            (
+                Kind::StreamSuspended,
+                "waiting for its muxer after a restart: stream 1, /rips/1.mkv".to_owned()
+            ),
+        ]
+    );
+    // It goes on before anybody has looked, and ends then.
+    assert_eq!(
+        events(&[
+            status(vec![stream(1)]),
+            drains(vec![]),
+            next(vec![stream(1)]),
+            next(vec![]),
+            next(vec![])
+        ]),
+        [Kind::DaemonDraining, Kind::DaemonBack, Kind::StreamEnded]
+    );
+    // One daemon after the other may drain.
+    let drains_too = Status { pid: 813, ..drains(vec![]) };
+    assert_eq!(
+        events(&[status(vec![stream(1)]), drains(vec![]), drains_too, next(vec![stream(1)])]),
+        [Kind::DaemonDraining, Kind::DaemonBack, Kind::DaemonDraining, Kind::DaemonBack]
+    );
+    // And the account of whoever is gone by a report that drains is not asked for.
+    let mut known = Known::default();
+    known.learn(status(two()));
+    assert!(known.gone(&drains(vec![])).is_empty());
+    assert_eq!(known.gone(&next(vec![stream(1)])), [&stream(2)]);
+}
+
+#[test]
+fn a_drain_keeps_nothing_of_what_was_over_before() {
+    let failed = Stream { state: StreamState::Failed, ..stream(1) };
+    let draining = Status { state: DaemonState::Draining, ..status(vec![]) };
+    let all = changes(Some(&status(vec![failed])), &draining);
+    assert_eq!((all[1].event, all[1].how), (Kind::StreamEnded, Some(How::Failed)));
 }
 
 #[test]
