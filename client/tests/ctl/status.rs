@@ -272,9 +272,9 @@ fn who_is_slow_and_who_is_to_be_paused_is_said_in_words_and_is_no_trouble() {
             "",
             "paused, but still throttled 3 s (freemkvctl resume 2 takes it back): stream 2, \
              /rips/Metropolis (1927)/title_t03.mkv",
-            "slow: its muxer was held up for 82 % of the last 45 s, most of all while the stream was throttled by \
-             the budget of its device; /rips gets 143 MiB/s done (freemkvctl why 1): stream 1, /rips/The Third \
-             Man (1949)/title_t00.mkv",
+            "slow: stream 1, /rips/The Third Man (1949)/title_t00.mkv: its muxer was held up for 82 % of the last \
+             45 s, most of all while the stream was throttled by the budget of its device; /rips gets 143 MiB/s \
+             done (freemkvctl why 1)",
             ""
         ]
     );

@@ -121,27 +121,30 @@ pub(crate) fn is_paused(stream: &Stream) -> bool {
 /// From when on it is worth a line that a muxer was held up, in percent of the time.
 const HELD_PERCENT: u8 = 50;
 
-/// What is slow without being wrong: a muxer that hands over less than it could, where nothing else is said of it or
-/// of its device.
+/// What is slow without being wrong.
 pub(crate) fn slow(status: &Status) -> Vec<String> {
-    let is_said = |stream: &Stream| {
-        let is_there = |device: &Device| Some(&device.id) == stream.device.as_ref();
-        let is_sick = status.devices.iter().any(|device| is_there(device) && is_sick(device));
-        is_sick
-            || stream.is_degraded()
-            || is_paused(stream)
-            || stream.state == StreamState::Suspended
-    };
-    let others = status.streams.iter().filter(|stream| !is_said(stream));
-    others.filter_map(|stream| slowness(stream, &status.devices)).collect()
+    let streams = status.streams.iter().filter(|stream| is_slow(stream, &status.devices));
+    streams.filter_map(|stream| slowness(stream, &status.devices)).collect()
 }
 
-fn slowness(stream: &Stream, devices: &[Device]) -> Option<String> {
+/// Its muxer hands over less than it could, and nothing else is said of it or of its device.
+pub(crate) fn is_slow(stream: &Stream, devices: &[Device]) -> bool {
+    let is_its = |device: &Device| Some(&device.id) == stream.device.as_ref();
+    let is_said = devices.iter().any(|device| is_its(device) && is_sick(device))
+        || stream.is_degraded()
+        || is_paused(stream)
+        || stream.state == StreamState::Suspended;
     // What is over, or was said while it was so.
     let passes = [Cause::Paused, Cause::Space, Cause::Restart, Cause::SickDevice, Cause::Ending];
-    let held = stream.held.filter(|held| {
+    let is_held = stream.held.is_some_and(|held| {
         held.percent >= HELD_PERCENT && held.cause != Cause::Muxer && !passes.contains(&held.cause)
-    })?;
+    });
+    is_held && !is_said
+}
+
+/// How much its muxer was held up. The name comes first: it is what people look for in several lines of this kind.
+pub(crate) fn slowness(stream: &Stream, devices: &[Device]) -> Option<String> {
+    let held = stream.held?;
     let device = devices.iter().find(|device| Some(&device.id) == stream.device.as_ref());
     let pace = device.filter(|device| device.rate_bytes_per_second > 0).map_or_else(
         String::new,
@@ -153,8 +156,8 @@ fn slowness(stream: &Stream, devices: &[Device]) -> Option<String> {
     let (percent, time) = (held.percent, seconds(held.of_seconds));
     let (id, name, cause) = (stream.id, name(stream), words(held.cause));
     Some(format!(
-        "slow: its muxer was held up for {percent} % of the last {time}, most of all while the stream was \
-         {cause}{pace} (freemkvctl why {id}): {name}"
+        "slow: {name}: its muxer was held up for {percent} % of the last {time}, most of all while the stream was \
+         {cause}{pace} (freemkvctl why {id})"
     ))
 }
 
