@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Lines, Read};
 use std::process::{Child, ChildStdout, Stdio};
 
-use freemkvd_proto::status::{DaemonState, Status, StreamState, WaitingFor};
+use freemkvd_proto::status::{DaemonState, Held, Status, StreamState, WaitingFor};
 use freemkvd_proto::waits::{Cause, Waits};
 
 use crate::fake_daemon::FakeDaemon;
@@ -85,6 +85,41 @@ fn json_has_the_promised_keys_and_says_how_a_stream_ended() {
         r#"{"time":"T","event":"stream-ended","stream":1,"path":"/rips/The Third Man (1949)/title_t00.mkv","device":"8:17","state":"writing","how":null,"message":"ended: stream 1, /rips/The Third Man (1949)/title_t00.mkv"}"#
     );
     assert!(ended[1].contains(r#""event":"stream-goes-on","stream":2,"#), "{}", ended[1]);
+    drop(lines);
+    daemon.say(full());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_stall_and_a_muxer_that_is_held_up_have_events() {
+    let daemon = FakeDaemon::start(healthy());
+    let (mut child, mut lines) = watch(&daemon, &["--json"]);
+    let mut next = || {
+        let line = lines.next().unwrap().unwrap();
+        let json: serde_json::Value = serde_json::from_str(&line).unwrap();
+        (json["event"].as_str().unwrap().to_owned(), json["stream"].as_u64())
+    };
+    // It has to have seen the first report before there is another.
+    daemon.say(full());
+    assert_eq!(next(), ("stream-no-space".to_owned(), Some(2)));
+    let mut status = full();
+    status.streams[0].blocked_in = Some("fdatasync".into());
+    status.streams[0].state_seconds = 4;
+    daemon.say(status.clone());
+    status.streams[1] = healthy().streams.remove(1);
+    daemon.say(status.clone());
+    assert_eq!(next(), ("stream-goes-on".to_owned(), Some(2)));
+    status.streams[0].state_seconds = 5;
+    daemon.say(status.clone());
+    assert_eq!(next(), ("stream-stalled".to_owned(), Some(1)));
+    status.streams[0].blocked_in = None;
+    let held = Held { percent: 82, of_seconds: 45, cause: Cause::DeviceBudget };
+    status.streams[0].held = Some(held);
+    daemon.say(status.clone());
+    assert_eq!(next(), ("stream-slow".to_owned(), Some(1)));
+    status.streams[0].held = None;
+    daemon.say(status);
+    assert_eq!(next(), ("stream-goes-on".to_owned(), Some(1)));
     drop(lines);
     daemon.say(full());
     assert_eq!(child.wait().unwrap().code(), Some(0));

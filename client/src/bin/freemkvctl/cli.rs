@@ -207,8 +207,9 @@ pub(crate) struct TopOptions {
 
 /// Print a line for each thing that happens, until Ctrl-C.
 ///
-/// That a stream is opened or ends, hangs in a call, has no space, waits long for the budget, fails or goes on; that a
-/// device stops to answer or does again; that the daemon goes away or comes back. It begins with what is wrong.
+/// That a stream is opened or ends, hangs in a call, has no space, waits long for the budget, holds its muxer up, fails
+/// or goes on; that a device stops to answer or does again; that the daemon goes away or comes back. It begins with what
+/// is wrong.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:

@@ -6,17 +6,25 @@
 //! 2. A stream is the same as long as number and path are: numbers go on over a restart of the daemon.
 //! 3. A daemon that drains leaves streams to the next one, and its report does not tell those from the ones that have
 //!    ended. Whatever is missing there is kept, and what became of it is told with the next daemon's report.
+//! 4. A stream that is slow is that until its muxer is clearly held up less, so that it does not flap.
+
+use std::collections::BTreeSet;
 
 use freemkvd_proto::status::{DaemonState, Device, DeviceState, Status, Stream, StreamState};
 use freemkvd_proto::waits::{Cause, Waits};
 use serde::Serialize;
 
-use crate::problems::{abandonment, failure, name, no_space, sickness, stalled, word};
+use crate::problems::{
+    abandonment, failure, is_slow, name, no_space, sickness, slowness, stalled, word,
+};
 use crate::units::seconds;
 
 /// From when on it is worth a line that a stream hangs in a call, or waits for the budget or its turn: shorter ones are
 /// how a slow disk is, and how the streams of a disk share it.
 const LASTING_SECONDS: u64 = 5;
+
+/// Below this its muxer is not held up any more, in percent of the time. From when on it is, `problems` knows.
+const HELD_NO_MORE_PERCENT: u8 = 30;
 
 /// What has happened. The names are those of `--json` and stay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -30,6 +38,7 @@ pub(crate) enum Kind {
     StreamStalled,
     StreamNoSpace,
     StreamThrottled,
+    StreamSlow,
     StreamSuspended,
     StreamPaused,
     StreamAbandoned,
@@ -120,6 +129,8 @@ impl Change {
 pub(crate) struct Known {
     /// The last report, with the streams of rule 3.
     status: Option<Status>,
+    /// The streams of that which are slow (rule 4).
+    slow: BTreeSet<u64>,
 }
 
 impl Known {
@@ -148,18 +159,24 @@ impl Known {
         let mut told = daemon_changes(self.status.as_ref(), &after);
         told.extend(device_changes(self.status.as_ref(), &after));
         told.extend(self.gone(&after).into_iter().map(ended));
+        let mut slow = BTreeSet::new();
         for stream in &after.streams {
             let was = self.streams().iter().find(|other| is_same(other, stream));
+            let was_slow = was.is_some() && self.slow.contains(&stream.id);
+            let is_slow = is_slow(stream, &after.devices) || was_slow && is_held_up(stream);
+            slow.extend(is_slow.then_some(stream.id));
             if self.status.is_some() && was.is_none() {
                 let message = format!("opened: {}", name(stream));
                 told.push(Change::of_stream(Kind::StreamOpened, stream, message));
             }
-            told.extend(stream_change(was.map_or(Condition::Fine, condition), stream, &after));
+            let was = was.map_or(Condition::Fine, |was| condition(was, was_slow));
+            told.extend(stream_change(was, condition(stream, is_slow), stream, &after));
         }
         let left = self.missing(&after).filter(|stream| is_left(stream, &after));
         let left: Vec<_> = left.cloned().collect();
+        slow.extend(left.iter().map(|stream| stream.id).filter(|id| self.slow.contains(id)));
         after.streams.extend(left);
-        self.status = Some(after);
+        (self.status, self.slow) = (Some(after), slow);
         told
     }
 }
@@ -168,9 +185,13 @@ fn is_same(one: &Stream, other: &Stream) -> bool {
     one.id == other.id && one.path == other.path
 }
 
+fn is_held_up(stream: &Stream) -> bool {
+    stream.held.is_some_and(|held| held.percent >= HELD_NO_MORE_PERCENT)
+}
+
 /// Rule 3. No daemon goes on with what has failed or was given up.
 fn is_left(stream: &Stream, status: &Status) -> bool {
-    let is_over = matches!(condition(stream), Condition::Failed | Condition::Aborted);
+    let is_over = matches!(condition(stream, false), Condition::Failed | Condition::Aborted);
     status.state == DaemonState::Draining && !is_over
 }
 
@@ -227,6 +248,7 @@ fn device_change(was: DeviceState, device: &Device) -> Option<Change> {
 enum Condition<'a> {
     Fine,
     Throttled,
+    Slow,
     Suspended,
     Paused,
     Stalled(&'a str),
@@ -236,7 +258,7 @@ enum Condition<'a> {
     Failed,
 }
 
-fn condition(stream: &Stream) -> Condition<'_> {
+fn condition(stream: &Stream, is_slow: bool) -> Condition<'_> {
     let call = stream.blocked_in.as_deref();
     match (stream.state, call) {
         (StreamState::Aborted, _) => Condition::Aborted,
@@ -246,7 +268,9 @@ fn condition(stream: &Stream) -> Condition<'_> {
         (StreamState::NoSpace, _) => Condition::NoSpace,
         (StreamState::Suspended, _) => Condition::Suspended,
         (StreamState::Paused, _) => Condition::Paused,
-        (_, Some(call)) => Condition::Stalled(call),
+        (_, Some(call)) if stream.state_seconds >= LASTING_SECONDS => Condition::Stalled(call),
+        // It lasts longer than what holds the stream up at a moment.
+        _ if is_slow => Condition::Slow,
         (StreamState::Throttled, _) if throttled_seconds(stream) >= LASTING_SECONDS => {
             Condition::Throttled
         }
@@ -260,8 +284,12 @@ fn throttled_seconds(stream: &Stream) -> u64 {
     stream.state_seconds.max(waiting_ms / 1000)
 }
 
-fn stream_change(was: Condition<'_>, stream: &Stream, status: &Status) -> Option<Change> {
-    let now = condition(stream);
+fn stream_change(
+    was: Condition<'_>,
+    now: Condition<'_>,
+    stream: &Stream,
+    status: &Status,
+) -> Option<Change> {
     let or_name = |said: Option<String>, what: &str| {
         said.unwrap_or_else(|| format!("{what}: {}", name(stream)))
     };
@@ -269,6 +297,7 @@ fn stream_change(was: Condition<'_>, stream: &Stream, status: &Status) -> Option
         _ if was == now => return None,
         Condition::Fine => (Kind::StreamGoesOn, format!("goes on: {}", name(stream))),
         Condition::Throttled => (Kind::StreamThrottled, throttled(stream)),
+        Condition::Slow => (Kind::StreamSlow, or_name(slowness(stream, &status.devices), "slow")),
         Condition::Suspended => {
             let message = format!("waiting for its muxer after a restart: {}", name(stream));
             (Kind::StreamSuspended, message)
@@ -295,7 +324,7 @@ fn throttled(stream: &Stream) -> String {
 
 /// It is in the list no more. What it was last says how it ended, unless it was in the middle of something.
 fn ended(stream: &Stream) -> Change {
-    let how = match condition(stream) {
+    let how = match condition(stream, false) {
         Condition::Failed => Some(How::Failed),
         Condition::Aborted => Some(How::Aborted),
         Condition::Abandoned => Some(How::Abandoned),

@@ -1,6 +1,6 @@
 //! Two reports, and what is told of them.
 
-use freemkvd_proto::status::{Budget, StreamError, WaitingFor};
+use freemkvd_proto::status::{Budget, Held, StreamError, WaitingFor};
 
 use super::*;
 
@@ -91,7 +91,7 @@ fn events(reports: &[Status]) -> Vec<Kind> {
 }
 
 fn changes(before: Option<&Status>, after: &Status) -> Vec<Change> {
-    let mut known = Known { status: before.cloned() };
+    let mut known = Known { status: before.cloned(), ..Known::default() };
     known.learn(after.clone())
 }
 
@@ -133,17 +133,17 @@ fn what_lasts_is_told_at_its_beginning_and_at_its_end() {
     };
     let fine = || status(vec![stream(1)]);
     assert_eq!(
-        told(&[fine(), hangs(1000), hangs(1500), fine(), fine()]),
+        told(&[fine(), hangs(1000), hangs(4999), hangs(5000), hangs(6500), fine(), fine()]),
         [
             (
                 Kind::StreamStalled,
-                "stalled in pwrite for 1 s on nas:/rips: stream 1, /rips/1.mkv".to_owned()
+                "stalled in pwrite for 5 s on nas:/rips: stream 1, /rips/1.mkv".to_owned()
             ),
             (Kind::StreamGoesOn, "goes on: stream 1, /rips/1.mkv".to_owned()),
         ]
     );
     let full = status(vec![waiting(stream(1), StreamState::NoSpace, "space on /rips", 0)]);
-    let events = told(&[hangs(2000), full, fine()]);
+    let events = told(&[hangs(7000), full, fine()]);
     assert_eq!(
         events[0],
         (
@@ -170,6 +170,47 @@ fn short_throttling_is_nobodys_business() {
             (Kind::StreamGoesOn, "goes on: stream 1, /rips/1.mkv".to_owned()),
         ]
     );
+}
+
+#[test]
+fn calls_of_a_slow_disk_are_nobodys_business() {
+    let hangs = |ms| {
+        let hung = waiting(stream(1), StreamState::Writing, "fdatasync on /rips", ms);
+        status(vec![Stream { blocked_in: Some("fdatasync".into()), ..hung }])
+    };
+    let fine = || status(vec![stream(1)]);
+    assert_eq!(told(&[fine(), hangs(1000), fine(), hangs(4000), hangs(1000), fine()]), []);
+}
+
+#[test]
+fn a_muxer_that_is_held_up_is_told_of_and_does_not_flap() {
+    let held = |percent| {
+        let held = Some(Held { percent, of_seconds: 40, cause: Cause::DeviceBudget });
+        Stream { held, ..stream(1) }
+    };
+    let report = |percent| status(vec![held(percent)]);
+    assert_eq!(
+        told(&[report(0), report(49), report(50), report(49), report(30), report(29), report(49)]),
+        [
+            (
+                Kind::StreamSlow,
+                "slow: stream 1, /rips/1.mkv: its muxer was held up for 50 % of the last 40 s, most of all while the \
+                 stream was throttled by the budget of its device; /rips gets 143 B/s done (freemkvctl why 1)"
+                    .to_owned()
+            ),
+            (Kind::StreamGoesOn, "goes on: stream 1, /rips/1.mkv".to_owned()),
+        ]
+    );
+    // That it is throttled as well is no more news, and what comes between is not its end.
+    let throttled = waiting(held(90), StreamState::Throttled, "its turn on /rips", 9000);
+    let hung = waiting(held(40), StreamState::Writing, "pwrite on /rips", 9000);
+    let hung = Stream { blocked_in: Some("pwrite".into()), ..hung };
+    let reports = [report(90), status(vec![throttled]), status(vec![hung]), report(40), report(0)];
+    assert_eq!(events(&reports), [Kind::StreamStalled, Kind::StreamSlow, Kind::StreamGoesOn]);
+    // A stream of another name is another stream.
+    let other = Stream { path: "/rips/other.mkv".into(), ..held(40) };
+    let events = events(&[report(90), status(vec![other])]);
+    assert_eq!(events, [Kind::StreamEnded, Kind::StreamOpened]);
 }
 
 #[test]
