@@ -38,11 +38,11 @@ const IN_FULL: &[(&str, &[&str])] = &[
         &["abandoned for {}, its muxer is gone; what it had handed over is on disk: {}"],
     ),
     (
-        "slow: its muxer was held up for {percent} % of the last {time}, most of all while the stream was \
-         {cause}{pace} (freemkvctl why {id}): {name}",
+        "slow: {name}: its muxer was held up for {percent} % of the last {time}, most of all while the stream was \
+         {cause}{pace} (freemkvctl why {id})",
         &[
-            "slow: its muxer was held up for {percent} % of the last {time}, most of all while the stream was {cause}; \
-           {place} gets {}/s done (freemkvctl why {id}): {name}",
+            "slow: {name}: its muxer was held up for {percent} % of the last {time}, most of all while the stream was \
+             {cause}; {place} gets {}/s done (freemkvctl why {id})",
         ],
     ),
     ("{how}: stream {stream}, {path}{error}", &["ended, {how}: stream {stream}, {path}: {error}"]),
