@@ -32,7 +32,8 @@ struct Terminal {
 
 impl Terminal {
     fn start(daemon: &FakeDaemon, environment: &[(&str, &str)]) -> Self {
-        let near = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        // Not the command's as well: then it would never hang up.
+        let near = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
         grantpt(&near).unwrap();
         unlockpt(&near).unwrap();
         let size = Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
@@ -87,6 +88,16 @@ impl Terminal {
         let modes = tcgetattr(&self.far).unwrap().local_modes;
         assert!(modes.contains(LocalModes::ICANON | LocalModes::ECHO));
         status
+    }
+}
+
+impl Terminal {
+    /// Closes the terminal, of which nobody tells the command by a signal.
+    fn hang_up(self, draw: impl FnOnce()) -> Child {
+        drop((self.keys, self.output));
+        // With the next that comes, the thread that reads finds that nobody wants it, and closes the last of it.
+        draw();
+        self.child
     }
 }
 
@@ -211,4 +222,28 @@ fn ctrl_c_ends_it_whatever_is_shown() {
     terminal.wait_for("throttled");
     terminal.press("?a\u{3}");
     assert_eq!(terminal.end().code(), Some(0));
+}
+
+#[test]
+fn it_ends_when_its_terminal_goes_away_without_a_signal() {
+    let mut status = healthy();
+    let daemon = FakeDaemon::start(status.clone());
+    let mut terminal = Terminal::start(&daemon, &[]);
+    terminal.wait_for("throttled");
+    let mut child = terminal.hang_up(|| {
+        status.streams[0].state = StreamState::Failed;
+        daemon.say(status);
+    });
+    let end = Instant::now() + PATIENCE;
+    let code = loop {
+        if let Some(ended) = child.try_wait().unwrap() {
+            break ended.code();
+        }
+        if Instant::now() > end {
+            child.kill().unwrap();
+            panic!("it goes on without a terminal");
+        }
+        thread::sleep(Duration::from_millis(10));
+    };
+    assert!([Some(0), Some(1)].contains(&code), "{code:?}");
 }

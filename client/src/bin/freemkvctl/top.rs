@@ -1,6 +1,7 @@
 //! `freemkvctl top`: the status, live and with keys.
 //!
 //! 1. The terminal is given back as it was found: at the end, after an error, and when something panics.
+//!    One that is gone is not given back: crossterm reads its end again and again, and comes back from that never.
 //! 2. This thread waits for nobody but the person at the keys; a thread of its own asks the daemon.
 
 mod asker;
@@ -25,6 +26,7 @@ use self::frame::{Paint, draw};
 use self::model::{Model, Step};
 use crate::cli::TopOptions;
 use crate::exit::{Exit, Failed};
+use crate::hangup::end_when_unread;
 use crate::interrupt::Interrupt;
 use crate::screen::Screen;
 use crate::status::TIMEOUT;
@@ -40,6 +42,7 @@ pub(crate) fn run(socket: Option<&Path>, options: &TopOptions) -> Result<Exit, F
     // The first connection must succeed: a socket that never was there is most likely mistyped.
     let control = Control::connect(socket, TIMEOUT)?;
     let interrupt = Interrupt::catch().map_err(Failed::Signals)?;
+    end_when_unread(Exit::Failed as u8).map_err(Failed::Terminal)?;
     let asker = asker::start(control, options.interval).map_err(Failed::Terminal)?;
     let paint = Paint { colour: screen.colour };
     let outcome =

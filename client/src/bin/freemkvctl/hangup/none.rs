@@ -3,3 +3,7 @@
 pub(super) fn is_unread() -> bool {
     false
 }
+
+pub(super) fn end_when_unread(_code: u8) -> std::io::Result<()> {
+    Ok(())
+}

@@ -79,7 +79,7 @@ impl Model {
     fn look_at(&mut self, mut status: Status) {
         self.history.add(&status);
         let place = self.place();
-        sort_streams(&mut status.streams, self.sort);
+        sort_streams(&mut status, self.sort);
         sort_devices(&mut status.devices);
         let is_there = |id| status.streams.iter().any(|stream| stream.id == id);
         if !self.selected.is_some_and(is_there) {
@@ -139,7 +139,7 @@ impl Model {
             KeyCode::Char('s') => {
                 self.sort = self.sort.next();
                 if let Some(status) = &mut self.status {
-                    sort_streams(&mut status.streams, self.sort);
+                    sort_streams(status, self.sort);
                 }
                 Step::Nothing
             }

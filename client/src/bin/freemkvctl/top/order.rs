@@ -3,7 +3,9 @@
 
 use std::cmp::Reverse;
 
-use freemkvd_proto::status::{Device, DeviceState, Stream, StreamState};
+use freemkvd_proto::status::{Device, DeviceState, Status, Stream, StreamState};
+
+use crate::problems::is_slow;
 
 /// What streams are sorted by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,12 +48,13 @@ impl Sort {
     }
 }
 
-/// Puts streams into this order; sizes and rates have the largest first.
-pub(super) fn sort_streams(streams: &mut [Stream], sort: Sort) {
+/// Puts its streams into this order; sizes and rates have the largest first.
+pub(super) fn sort_streams(status: &mut Status, sort: Sort) {
+    let (streams, devices) = (&mut status.streams, &status.devices);
     streams.sort_by_key(|stream| stream.id);
     match sort {
         Sort::Number => {}
-        Sort::Trouble => streams.sort_by_key(trouble),
+        Sort::Trouble => streams.sort_by_key(|stream| trouble(stream, devices)),
         Sort::File => streams.sort_by(|one, other| one.path.cmp(&other.path)),
         Sort::In => streams.sort_by_key(|stream| Reverse(stream.in_bytes_per_second)),
         Sort::Out => streams.sort_by_key(|stream| Reverse(stream.out_bytes_per_second)),
@@ -70,38 +73,42 @@ pub(super) fn sort_devices(devices: &mut [Device]) {
     });
 }
 
-/// The worst is the lowest: what is lost, what hangs, what waits, what works, what has nothing to do.
-fn trouble(stream: &Stream) -> u8 {
+/// The worst is the lowest: what is lost, what hangs, whose muxer waits, what waits, what works, what has nothing to do.
+fn trouble(stream: &Stream, devices: &[Device]) -> u8 {
     match stream.state {
         StreamState::Failed => 0,
         _ if stream.error.is_some() => 0,
         _ if stream.blocked_in.is_some() => 1,
         StreamState::NoSpace => 2,
         StreamState::Abandoned | StreamState::Suspended => 3,
-        StreamState::Throttled | StreamState::Paused => 4,
-        StreamState::Idle | StreamState::Aborted => 6,
-        _ => 5,
+        _ if is_slow(stream, devices) => 4,
+        StreamState::Throttled | StreamState::Paused => 5,
+        StreamState::Idle | StreamState::Aborted => 7,
+        _ => 6,
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use freemkvd_proto::status::StreamError;
+    use freemkvd_proto::status::{Held, StreamError};
+    use freemkvd_proto::waits::Cause;
 
     use super::*;
-    use crate::top::sample::{device, stream};
+    use crate::top::sample::{device, status, stream};
 
     fn sorted(streams: &[Stream], sort: Sort) -> Vec<u64> {
-        let mut streams = streams.to_vec();
-        sort_streams(&mut streams, sort);
-        streams.iter().map(|stream| stream.id).collect()
+        let mut status = status(streams.to_vec());
+        sort_streams(&mut status, sort);
+        status.streams.iter().map(|stream| stream.id).collect()
     }
 
     #[test]
     fn what_is_in_trouble_comes_first_and_then_the_lower_number() {
         let in_state = |id, state| Stream { state, ..stream(id) };
         let error = Some(StreamError { errno: None, offset: None, message: "no".into() });
+        let held = Some(Held { percent: 50, of_seconds: 40, cause: Cause::DeviceBudget });
         let streams = [
+            Stream { held, ..in_state(10, StreamState::Idle) },
             in_state(9, StreamState::Idle),
             in_state(8, StreamState::Writing),
             in_state(7, StreamState::Syncing),
@@ -112,8 +119,8 @@ mod tests {
             Stream { error, ..in_state(2, StreamState::Aborted) },
             in_state(1, StreamState::Idle),
         ];
-        assert_eq!(sorted(&streams, Sort::Trouble), [2, 3, 4, 5, 6, 7, 8, 1, 9]);
-        assert_eq!(sorted(&streams, Sort::Number), [1, 2, 3, 4, 5, 6, 7, 8, 9]);
+        assert_eq!(sorted(&streams, Sort::Trouble), [2, 3, 4, 5, 10, 6, 7, 8, 1, 9]);
+        assert_eq!(sorted(&streams, Sort::Number), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
     }
 
     #[test]
