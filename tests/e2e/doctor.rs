@@ -13,6 +13,8 @@ fn the_daemon_takes_what_the_doctor_has_to_paste() {
         let directory = root.path().join(name);
         std::fs::create_dir(&directory).unwrap();
         let mut doctor = Command::new(programs::freemkvctl());
+        // No matter what other daemon there is.
+        doctor.env("FREEMKVD_SOCKET", "off");
         let output = doctor.args(["doctor", "--json", "--size", "8MiB"]).arg(&directory).output();
         let told: serde_json::Value = serde_json::from_slice(&output.unwrap().stdout).unwrap();
         assert_eq!(told["directory"].as_str(), directory.canonicalize().unwrap().to_str());

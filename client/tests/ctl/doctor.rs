@@ -3,6 +3,8 @@
 use std::io::Read;
 use std::path::Path;
 
+use crate::fake_daemon::FakeDaemon;
+use crate::status::healthy;
 use crate::{exit_code, freemkvctl, interrupt, nobody, stderr, stdout};
 
 fn is_empty(directory: &Path) -> bool {
@@ -95,4 +97,37 @@ fn an_interrupted_doctor_leaves_nothing() {
     assert_eq!(child.wait().unwrap().code(), Some(1), "{rest}");
     assert!(rest.ends_with("interrupted; nothing is left behind\n"), "{rest}");
     assert!(is_empty(dir.path()));
+}
+
+#[test]
+fn doctor_keeps_out_of_the_way_of_streams_unless_told_otherwise() {
+    use std::os::unix::fs::MetadataExt;
+
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let dev = dir.path().metadata().unwrap().dev();
+    let number = format!("{}:{}", rustix::fs::major(dev), rustix::fs::minor(dev));
+    let mut status = healthy();
+    status.streams[1].device = Some(number);
+    let daemon = FakeDaemon::start(status);
+    let doctor = |more: &[&str]| {
+        let mut command = freemkvctl(&daemon.socket());
+        command.args(["doctor", "--size", "8MiB"]).arg(dir.path()).args(more).output().unwrap()
+    };
+    let output = doctor(&[]);
+    let said = stderr(&output);
+    assert_eq!((exit_code(&output), stdout(&output)), (1, String::new()), "{said}");
+    let streams = "(stream 2, /rips/Metropolis (1927)/title_t03.mkv)";
+    assert!(said.contains(streams) && said.contains("--busy"), "{said}");
+    assert_eq!(said.lines().count(), 1, "it was about to write: {said}");
+    let output = doctor(&["--busy"]);
+    assert!([0, 4].contains(&exit_code(&output)), "{}", stderr(&output));
+    // A stream elsewhere is in nobody's way.
+    let mut status = healthy();
+    for stream in &mut status.streams {
+        stream.device = Some("4094:1".into());
+    }
+    status.devices.clear();
+    daemon.say(status);
+    let output = doctor(&[]);
+    assert!([0, 4].contains(&exit_code(&output)), "{}", stderr(&output));
 }

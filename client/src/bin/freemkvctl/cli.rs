@@ -102,7 +102,7 @@ pub(crate) enum ShellChoice {
 ///
 /// It writes the size, up to a quarter more (at most 64 MiB) and 3 MiB to a file without a name in the directory, 323 MiB
 /// if nothing else is said, and measures. It says so first, and nothing is left behind, also after Ctrl-C. It is refused
-/// when less than twice the size is free. Linux only.
+/// when less than twice the size is free, or a daemon that it can ask writes to the same device. Linux only.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 The exit code is 0 if nothing is wrong, 4 if something there loses data or ruins rips, 2 for wrong usage,
@@ -113,6 +113,9 @@ pub(crate) struct DoctorOptions {
     /// How much the main run writes, 8MiB or more
     #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = trial_size)]
     pub(crate) size: u64,
+    /// Also while freemkvd writes to the same device: that is held up, and what is measured is what it leaves
+    #[arg(long)]
+    pub(crate) busy: bool,
     /// Print JSON: in one line, or indented on a terminal
     #[arg(long)]
     pub(crate) json: bool,

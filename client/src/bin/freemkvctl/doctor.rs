@@ -1,4 +1,5 @@
-//! `freemkvctl doctor`: what a mount can do for rips, by trying it on a file without a name. It needs no daemon.
+//! `freemkvctl doctor`: what a mount can do for rips, by trying it on a file without a name. It needs no daemon, and keeps out of
+//! the way of one that writes there.
 //!
 //! Everything that it tells, and what it can't, is Linux's.
 

@@ -50,7 +50,7 @@ fn main() -> ExitCode {
     let outcome = match &arguments.command {
         Subcommand::Abort(options) => abort::run(socket, options),
         Subcommand::Completions(options) => completions::run(options),
-        Subcommand::Doctor(options) => doctor::run(options),
+        Subcommand::Doctor(options) => doctor::run(socket, options),
         Subcommand::Drain(_) => drain::run(socket),
         Subcommand::Metrics(_) => metrics::run(socket),
         Subcommand::Pause(options) => pause::pause(socket, options),

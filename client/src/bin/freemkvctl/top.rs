@@ -10,7 +10,7 @@ mod history;
 mod model;
 mod order;
 #[cfg(test)]
-mod sample;
+pub(crate) mod sample;
 
 use std::io;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! Reports for the tests of this directory.
+//! Reports for tests, those of this directory above all.
 
 use freemkvd_proto::status::{
     Budget, DaemonState, Device, DeviceState, Status, Stream, StreamError, StreamState, WaitingFor,
@@ -6,7 +6,7 @@ use freemkvd_proto::status::{
 
 pub(super) const MIB: u64 = 1 << 20;
 
-pub(super) fn stream(id: u64) -> Stream {
+pub(crate) fn stream(id: u64) -> Stream {
     Stream {
         id,
         client_pid: Some(4001),
@@ -38,7 +38,7 @@ pub(super) fn stream(id: u64) -> Stream {
     }
 }
 
-pub(super) fn device(state: DeviceState) -> Device {
+pub(crate) fn device(state: DeviceState) -> Device {
     Device {
         id: "8:17".into(),
         mount: Some("/rips".into()),
@@ -56,7 +56,7 @@ pub(super) fn device(state: DeviceState) -> Device {
     }
 }
 
-pub(super) fn status(streams: Vec<Stream>) -> Status {
+pub(crate) fn status(streams: Vec<Stream>) -> Status {
     Status {
         version: "0.1.0".into(),
         protocol: 7,

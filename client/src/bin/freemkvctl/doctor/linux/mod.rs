@@ -1,6 +1,7 @@
 //! The examination: looks, says what it is about to do, tries it, judges it, prints.
 //!
 //! * `place`: which directory, on which mount;
+//! * `busy`: whether the daemon writes there just now;
 //! * `device`: what sysfs tells of what is below it;
 //! * `kernel`: what the kernel keeps dirty;
 //! * `scratch`: the file that is written to, which has no name;
@@ -12,6 +13,7 @@
 //! The trial is a thread of its own, with the open of its file, so that Ctrl-C is answered also while a call hangs. What
 //! it leaves behind is nothing: the file goes with the process. Where it can leave something, that is told.
 
+mod busy;
 mod device;
 mod figures;
 mod judgement;
@@ -23,7 +25,7 @@ mod text;
 mod trial;
 
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -58,8 +60,11 @@ struct Answer<'a> {
     config: &'a str,
 }
 
-pub(crate) fn run(options: &DoctorOptions) -> Result<Exit, Failed> {
+pub(crate) fn run(socket: Option<&Path>, options: &DoctorOptions) -> Result<Exit, Failed> {
     let place = place::of(&options.path).map_err(Failed::Doctor)?;
+    if !options.busy {
+        busy::idle(socket, &place).map_err(Failed::Doctor)?;
+    }
     let device = device::of(&place);
     let kernel = kernel::now();
     // What the trial writes beside the main run is no more than that again.
