@@ -50,11 +50,12 @@ mod in_shells {
     use crate::{stderr, stdout};
 
     /// What is typed before the tabulator, and which word that becomes.
-    const TYPED: [(&str, &str); 4] = [
+    const TYPED: [(&str, &str); 5] = [
         ("freemkvctl comp", "completions"),
         ("freemkvctl completions z", "zsh"),
         ("freemkvctl write --pub", "--publish"),
         ("freemkvctl write --leftover r", "remove"),
+        ("freemkvctl status -o dur", "durable"),
     ];
 
     /// Types into an interactive zsh of which `$1` is the directory with the completions, and prints with which last word

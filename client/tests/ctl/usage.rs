@@ -87,6 +87,18 @@ fn wrong_usage_exits_with_2() {
 }
 
 #[test]
+fn what_is_no_stream_is_told_where_streams_have_their_numbers() {
+    for command in ["why", "abort", "pause", "resume", "weight"] {
+        let more = if command == "weight" { &["100"][..] } else { &[] };
+        let mut asked = freemkvctl("nowhere.sock".as_ref());
+        let output = asked.args([command, "film.mkv"]).args(more).output().unwrap();
+        let words = "'film.mkv' for '<STREAM>': not a stream's number, which is the first column of `freemkvctl status`";
+        assert!(stderr(&output).contains(words), "{}", stderr(&output));
+        assert_eq!(exit_code(&output), 2, "{command}");
+    }
+}
+
+#[test]
 fn help_names_the_exit_codes_and_the_version_is_the_packages() {
     let nowhere = "nowhere.sock".as_ref();
     let output = freemkvctl(nowhere).arg("--help").output().unwrap();

@@ -1,14 +1,15 @@
 //! The command line: its words, and the help that people read.
 
+mod value;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bytesize::ByteSize;
-use clap::builder::RangedI64ValueParser;
-use clap::{Args, Parser};
+use clap::{Args, Parser, ValueHint};
 use freemkvd_client::OpenBy;
 use freemkvd_proto::{Leftover, limits};
 
+use self::value::{Columns, interval, size, stream, trial_size, weight};
 use crate::report::StreamColumn;
 
 /// Shown below the long help of the whole command.
@@ -174,7 +175,7 @@ pub(crate) struct StatusOptions {
         value_delimiter = ',',
         conflicts_with = "json"
     )]
-    #[arg(value_parser = StreamColumn::of)]
+    #[arg(value_parser = Columns, hide_possible_values = true)]
     pub(crate) columns: Option<Vec<StreamColumn>>,
     /// Print sizes and rates as plain numbers of bytes
     #[arg(long, conflicts_with = "json")]
@@ -241,6 +242,7 @@ pub(crate) struct WatchOptions {
 The exit code is 0 if it took effect, 2 for wrong usage, 3 if there is no daemon, 1 otherwise.")]
 pub(crate) struct AbortOptions {
     /// The stream's number, the first column of `freemkvctl status`
+    #[arg(value_parser = stream, value_hint = ValueHint::Other)]
     pub(crate) stream: u64,
 }
 
@@ -255,6 +257,7 @@ pub(crate) struct AbortOptions {
 The exit code is 0 if it took effect, 2 for wrong usage, 3 if there is no daemon, 1 otherwise.")]
 pub(crate) struct PauseOptions {
     /// The stream's number, the first column of `freemkvctl status`
+    #[arg(value_parser = stream, value_hint = ValueHint::Other)]
     pub(crate) stream: u64,
 }
 
@@ -274,6 +277,7 @@ pub(crate) struct ReloadOptions {}
 The exit code is 0 if it took effect, 2 for wrong usage, 3 if there is no daemon, 1 otherwise.")]
 pub(crate) struct ResumeOptions {
     /// The stream's number, the first column of `freemkvctl status`
+    #[arg(value_parser = stream, value_hint = ValueHint::Other)]
     pub(crate) stream: u64,
 }
 
@@ -291,9 +295,10 @@ Examples:
 The exit code is 0 if it took effect, 2 for wrong usage, 3 if there is no daemon, 1 otherwise.")]
 pub(crate) struct WeightOptions {
     /// The stream's number, the first column of `freemkvctl status`
+    #[arg(value_parser = stream, value_hint = ValueHint::Other)]
     pub(crate) stream: u64,
     /// Its new weight, 10 to 1000; streams begin with 100
-    #[arg(value_parser = weight())]
+    #[arg(value_parser = weight(), value_hint = ValueHint::Other)]
     pub(crate) weight: u32,
 }
 
@@ -319,6 +324,7 @@ Columns:
 The exit code is 0 if the stream is known, 2 for wrong usage, 3 if there is no daemon, 1 otherwise.")]
 pub(crate) struct WhyOptions {
     /// The stream's number, the first column of `freemkvctl status`
+    #[arg(value_parser = stream, value_hint = ValueHint::Other)]
     pub(crate) stream: u64,
     /// Print JSON: in one line, or indented on a terminal
     #[arg(long)]
@@ -406,33 +412,6 @@ impl From<LeftoverChoice> for Leftover {
             LeftoverChoice::Partial => Self::Partial,
             LeftoverChoice::Remove => Self::Remove,
         }
-    }
-}
-
-fn weight() -> RangedI64ValueParser<u32> {
-    let (lowest, highest) = limits::WEIGHTS.into_inner();
-    clap::value_parser!(u32).range(i64::from(lowest)..=i64::from(highest))
-}
-
-fn size(text: &str) -> Result<u64, String> {
-    text.parse()
-        .map(|size: ByteSize| size.as_u64())
-        .map_err(|_| "not a size such as 50GiB, or a number of bytes".to_owned())
-}
-
-fn trial_size(text: &str) -> Result<u64, String> {
-    // Less measures caches; more than a TiB is a mistake.
-    size(text).and_then(|size| match size {
-        0x80_0000..=0x100_0000_0000 => Ok(size),
-        _ => Err("not a size from 8MiB to 1TiB".to_owned()),
-    })
-}
-
-fn interval(text: &str) -> Result<Duration, String> {
-    // Below a tenth of a second nobody can read it; above a day it is a mistake.
-    match text.parse::<f64>() {
-        Ok(seconds) if (0.1..=86_400.0).contains(&seconds) => Ok(Duration::from_secs_f64(seconds)),
-        _ => Err("not a number of seconds from 0.1 to 86400".to_owned()),
     }
 }
 

@@ -164,9 +164,14 @@ impl StreamColumn {
     pub(crate) fn of(text: &str) -> Result<Self, String> {
         let place = STREAM_COLUMNS.iter().position(|column| name_of(column) == text.to_lowercase());
         place.map(Self).ok_or_else(|| {
-            let names: Vec<_> = STREAM_COLUMNS.iter().map(name_of).collect();
+            let names: Vec<_> = Self::names().collect();
             format!("the columns are {}", names.join(","))
         })
+    }
+
+    /// What they are all called.
+    pub(crate) fn names() -> impl Iterator<Item = String> {
+        STREAM_COLUMNS.iter().map(name_of)
     }
 }
 
