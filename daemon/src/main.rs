@@ -5,9 +5,12 @@ use std::process::ExitCode;
 use clap::Parser;
 use freemkvd::cli::Cli;
 use freemkvd::config::Config;
-use freemkvd::exit;
+use freemkvd::{exit, hook};
 
 fn main() -> ExitCode {
+    if let Some(code) = hook::second_step() {
+        return code.into();
+    }
     let cli = Cli::parse();
     let source = cli.source();
     if cli.check_config {

@@ -223,7 +223,9 @@ fn one_that_does_not_exist_is_a_warning_and_a_reload_brings_another() {
     let config = section(Path::new("/nonexistent/hook"), &[], "");
     let daemon = Daemon::start(root.path(), &config);
     let first = fail(&daemon, &root.path().join("first.mkv"));
-    let line = daemon.wait_for_log(&["WARN", "/nonexistent/hook, cannot be run: No such file"]);
+    daemon.wait_for_log(&["the hook says for stream-failed: cannot be run: No such file"]);
+    let line = daemon
+        .wait_for_log(&["WARN", "/nonexistent/hook, failed with exit status: 127; see above"]);
     assert!(line.contains(&format!("of stream {first}, ")), "{line}");
 
     let hook = script(home.path(), "echo \"this is for $FREEMKVD_STREAM\"");

@@ -10,7 +10,7 @@ use humantime::format_rfc3339_micros;
 use super::due::{Kind, Step};
 use crate::budget::{Hold, StreamId};
 use crate::config::{Size, Span};
-use crate::user;
+use crate::user::{self, UserId};
 use crate::writer::{Activity, Record, Snapshot};
 
 /// See the module's documentation.
@@ -18,6 +18,8 @@ use crate::writer::{Activity, Record, Snapshot};
 pub(super) struct Event {
     pub(super) kind: Kind,
     pub(super) stream: StreamId,
+    /// Whose stream it is.
+    pub(super) user: Option<UserId>,
     /// All that the program is told.
     pub(super) variables: Vec<(&'static str, OsString)>,
 }
@@ -55,7 +57,7 @@ impl Event {
         let all = [
             ("FREEMKVD_EVENT", Some(kind.name().into())),
             ("FREEMKVD_TIME", Some(format_rfc3339_micros(SystemTime::now()).to_string().into())),
-            ("FREEMKVD_MESSAGE", Some(message(kind, record, seen, age).into())),
+            ("FREEMKVD_MESSAGE", Some(one_line(&message(kind, record, seen, age)).into())),
             ("FREEMKVD_STREAM", text(record.id)),
             ("FREEMKVD_PATH", Some(path)),
             ("FREEMKVD_DEVICE", device),
@@ -71,12 +73,24 @@ impl Event {
             ("FREEMKVD_SECONDS", text(age.as_secs()).filter(|_| is_stalled)),
         ];
         let variables = all.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
-        Self { kind, stream: record.id, variables }
+        Self { kind, stream: record.id, user: record.client.uid, variables }
     }
 }
 
 fn text(value: impl Display) -> Option<OsString> {
     Some(value.to_string().into())
+}
+
+/// It goes into logs and subjects of mails as it is, and a path may have any character in it.
+fn one_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character.is_control() {
+            true => line.extend(character.escape_default()),
+            false => line.push(character),
+        }
+    }
+    line
 }
 
 /// One sentence for people.
@@ -145,6 +159,19 @@ mod tests {
             record.abort(failure());
             assert_eq!(kind(&record), None, "it was given up");
         });
+    }
+
+    #[test]
+    fn a_path_makes_no_line_of_its_own_in_the_message() {
+        let queue = Queue::new(Queues::new(1 << 20, 1 << 20), None);
+        let path = "/rips/a\nforged\u{1b}[2J".into();
+        let record = Record::new(7, path, Client::default(), queue, Clock::start());
+        record.no_space(0, Duration::ZERO);
+        let event = Event::new(Kind::NoSpace, &record, &record.snapshot(), Duration::ZERO);
+        let (_, message) =
+            event.variables.iter().find(|(name, _)| *name == "FREEMKVD_MESSAGE").unwrap();
+        let message = message.to_str().unwrap();
+        assert!(message.ends_with("/rips/a\\nforged\\u{1b}[2J"), "{message}");
     }
 
     #[test]

@@ -21,7 +21,7 @@ use crate::clock::Clock;
 use crate::writer::Record;
 
 pub use self::failure::Failure;
-pub use self::run::{DESCRIPTORS, IS_AVAILABLE};
+pub use self::run::{DESCRIPTORS, IS_AVAILABLE, second_step};
 
 use self::due::Due;
 use self::event::Event;

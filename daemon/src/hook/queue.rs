@@ -6,7 +6,7 @@
 //! 2. The queue is bounded. What does not fit is left out, and how much that was is said when the program has ended.
 //! 3. The thread is there from the first event on: who has no hook has no thread for it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -19,6 +19,7 @@ use super::failure::Failure;
 use super::run;
 use crate::config::Span;
 use crate::log::event;
+use crate::user::UserId;
 
 /// Most events that wait: more than the streams of a host that lose a disk together.
 const WAITING_MAX: usize = 64;
@@ -52,11 +53,29 @@ struct Job {
     timeout: Duration,
 }
 
+impl Inner {
+    /// Whether one more of `user` may wait. Who has most of the queue gives way to those who have less: streams that fail
+    /// on purpose are not to hide those of others.
+    fn has_room_for(&mut self, user: Option<UserId>) -> bool {
+        if self.waiting.len() < WAITING_MAX {
+            return true;
+        }
+        let mut counts = BTreeMap::<_, usize>::new();
+        self.waiting.iter().for_each(|job| *counts.entry(job.event.user).or_default() += 1);
+        let own = counts.get(&user).copied().unwrap_or(0);
+        let most = counts.into_iter().max_by_key(|(_, count)| *count);
+        let Some((greedy, _)) = most.filter(|(_, count)| *count > own + 1) else { return false };
+        let last = self.waiting.iter().rposition(|job| job.event.user == greedy);
+        self.left_out += u64::from(last.and_then(|last| self.waiting.remove(last)).is_some());
+        true
+    }
+}
+
 impl Queue {
     /// Has `program` run for `event`, as soon as it is its turn.
     pub(super) fn put(self: &Arc<Self>, event: Event, program: Program, timeout: Duration) {
         let mut inner = self.lock();
-        if inner.ends_at.is_some() || inner.waiting.len() >= WAITING_MAX {
+        if inner.ends_at.is_some() || !inner.has_room_for(event.user) {
             inner.left_out += 1;
             return;
         }
@@ -152,7 +171,7 @@ impl Queue {
             return;
         };
         let advice = match failure {
-            Failure::Start(_) => "see hook.command, and what its unit lets freemkvd run",
+            Failure::Start(_) => "the host, or TasksMax= of its unit, has no process left",
             Failure::Status(_) if has_said => "see above for what it says",
             Failure::Status(_) => "run it by hand as the daemon's user",
             Failure::Lost(_) => "start the daemon with the default for SIGCHLD",

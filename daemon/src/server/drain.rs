@@ -87,7 +87,8 @@ pub(super) async fn run(
     // Closed here, and not by the end of the process: a thread that hangs in the kernel keeps all of its
     // descriptors open, and muxers would wait for a daemon that is dead.
     connections.shutdown().await;
-    supervisor::extend(EXTENSION);
+    // For the hook, which is waited for as long, and for the last words.
+    supervisor::extend(2 * EXTENSION);
     block_in_place(|| server.hook.finish());
     report(server, &records, why)
 }

@@ -5,6 +5,9 @@
 const LINE_BYTES_MAX: usize = 1000;
 const LINES_MAX: u32 = 50;
 
+/// Most bytes that are taken without a pause, whatever is in them: those of all lines, and as many that are in none.
+const BYTES_MAX: usize = 2 * LINES_MAX as usize * LINE_BYTES_MAX;
+
 /// See the module's documentation.
 #[derive(Debug, Default)]
 pub(super) struct Lines {
@@ -14,11 +17,13 @@ pub(super) struct Lines {
     is_cut: bool,
     said: u32,
     left_out: u64,
+    taken_bytes: usize,
 }
 
 impl Lines {
     /// Takes what comes next.
     pub(super) fn push(&mut self, bytes: &[u8], say: &mut dyn FnMut(&str)) {
+        self.taken_bytes = self.taken_bytes.saturating_add(bytes.len());
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
             let (text, is_whole) = match piece.strip_suffix(b"\n") {
                 Some(text) => (text, true),
@@ -33,9 +38,9 @@ impl Lines {
         }
     }
 
-    /// True when nothing more is said, whatever comes.
+    /// True when enough was said, or there is no line in what comes: it can wait.
     pub(super) fn are_full(&self) -> bool {
-        self.said >= LINES_MAX
+        self.said >= LINES_MAX || self.taken_bytes >= BYTES_MAX
     }
 
     /// Nothing comes any more.
@@ -55,7 +60,7 @@ impl Lines {
         if line.is_empty() {
             return;
         }
-        if self.are_full() {
+        if self.said >= LINES_MAX {
             self.left_out += 1;
             return;
         }
@@ -113,6 +118,19 @@ mod tests {
         assert_eq!(said(&[text.as_bytes()]), expected);
         let pieces: Vec<_> = text.as_bytes().chunks(333).collect();
         assert_eq!(said(&pieces), expected);
+    }
+
+    #[test]
+    fn an_output_without_lines_or_with_empty_ones_is_full_as_well() {
+        for byte in [0, b'\n'] {
+            let mut lines = Lines::default();
+            let piece = [byte; 16 << 10];
+            for _ in 0..=BYTES_MAX / piece.len() {
+                assert!(!lines.are_full());
+                lines.push(&piece, &mut |line| panic!("{line}"));
+            }
+            assert!(lines.are_full());
+        }
     }
 
     #[test]

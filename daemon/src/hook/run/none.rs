@@ -12,6 +12,12 @@ pub const IS_AVAILABLE: bool = false;
 /// Descriptors that it takes.
 pub const DESCRIPTORS: u64 = 0;
 
+/// No process here is the first step of a hook.
+#[must_use]
+pub fn second_step() -> Option<u8> {
+    None
+}
+
 /// Runs nothing.
 pub(super) fn run(
     _program: &Program,

@@ -4,7 +4,10 @@
 //!    environment a few variables.
 //! 2. Its group is asked to end when its time is up, and killed a moment later. When it has ended by itself, what it
 //!    has left running in its group is killed as well: that may hold the pipes for ever.
-//! 3. It is reaped after the last signal to its group, so that no other group can have got the number.
+//! 3. It is begun in two steps: this program's file, which is in memory, and from there the hook's, on a file system that
+//!    may never answer. Until that is read a new process would hold all that the daemon has open, and whoever starts
+//!    it would wait.
+//! 4. It is reaped after the last signal to its group, so that no other group can have got the number.
 
 mod lines;
 
@@ -12,6 +15,7 @@ use std::ffi::OsString;
 use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -91,11 +95,35 @@ pub(super) fn run(
     }
 }
 
+/// What the first step is called with, before the program and its arguments.
+const STEP: &str = "--exec-hook";
+
+/// How a shell ends that has found no program.
+const NOT_RUN: u8 = 127;
+
+/// The second step, if this process is the first: it becomes the program, or says why it cannot. Else `None`, at once.
+#[must_use]
+pub fn second_step() -> Option<u8> {
+    let mut arguments = std::env::args_os().skip(1);
+    let program = arguments.next().filter(|step| step == STEP).and_then(|_| arguments.next())?;
+    let error = Command::new(program).args(arguments).exec();
+    eprintln!("cannot be run: {error}");
+    Some(NOT_RUN)
+}
+
+/// The file of this process, also when another version has its name by now.
+fn own_file() -> io::Result<PathBuf> {
+    let own = Path::new("/proc/self/exe");
+    if own.exists() { Ok(own.to_owned()) } else { std::env::current_exe() }
+}
+
 /// The standard library gives it the signals as a new process has them: none blocked, and that of a broken pipe kills.
 fn start(program: &Program, variables: &[(&'static str, OsString)]) -> io::Result<Child> {
     let kept = KEPT.iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
-    let mut command = Command::new(&program.path);
+    let mut command = Command::new(own_file()?);
     command
+        .arg(STEP)
+        .arg(&program.path)
         .args(&program.arguments)
         .env_clear()
         .envs(kept)
@@ -189,14 +217,14 @@ impl Output {
     /// Waits a moment for something to be said, and has it said on.
     fn wait(&mut self, say: &mut dyn FnMut(&str)) {
         // What is not logged any more is not to take a core: whoever says so much waits for its pipe.
-        if self.pipes.iter().all(|pipe| pipe.lines.are_full()) {
+        let heard = self.pipes.iter().filter(|pipe| !pipe.lines.are_full());
+        let mut heard: Vec<_> = heard.map(|pipe| PollFd::new(&pipe.from, PollFlags::IN)).collect();
+        if heard.is_empty() {
             thread::sleep(LOOK);
         } else {
-            let mut all: Vec<_> =
-                self.pipes.iter().map(|pipe| PollFd::new(&pipe.from, PollFlags::IN)).collect();
             let timeout = Timespec::try_from(LOOK).expect("a moment is not too long");
             // Interrupted is as good as too late.
-            let _ = poll(&mut all, Some(&timeout));
+            let _ = poll(&mut heard, Some(&timeout));
         }
         self.pipes.retain_mut(|pipe| pipe.read(say));
     }
