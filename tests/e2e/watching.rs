@@ -55,7 +55,6 @@ fn a_rip_that_outlives_its_daemon_is_told_as_finished_when_it_is() {
     // What is told of the first report shows that the streams have been seen.
     assert_eq!(until("stream-paused"), Vec::<Value>::new());
     daemon.signal(Signal::TERM);
-    assert_eq!(until("daemon-draining"), Vec::<Value>::new());
     assert_eq!(until("daemon-gone"), Vec::<Value>::new());
     held.wait_for_end();
     assert!(wait_until(|| daemon.ended().is_some()));

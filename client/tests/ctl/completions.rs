@@ -124,6 +124,29 @@ mod in_shells {
         }
     }
 
+    /// Of a stream's number no shell knows anything: no options come unasked, and no files.
+    const NUMBERS: [&str; 3] = ["freemkvctl why ", "freemkvctl weight ", "freemkvctl weight 3 "];
+
+    #[test]
+    fn bash_offers_nothing_for_a_number() {
+        let (home, script) = (tempfile::tempdir().unwrap(), script_for("bash"));
+        for typed in NUMBERS.into_iter().chain(["freemkvctl why --js"]) {
+            let ask = format!(
+                "{script}\nread -ra COMP_WORDS <<<{typed:?}; [[ {typed:?} == *' ' ]] && COMP_WORDS+=('')\n\
+                 COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); compopt() {{ echo \"$*\"; }}\n\
+                 _freemkvctl freemkvctl \"${{COMP_WORDS[COMP_CWORD]}}\" \"${{COMP_WORDS[COMP_CWORD-1]}}\"\n\
+                 echo \"<${{COMPREPLY[@]}}>\""
+            );
+            let mut command = clean("bash", home.path());
+            command.args(["-c", &ask]);
+            let expected = match typed.ends_with(' ') {
+                true => "+o bashdefault +o default\n<>",
+                false => "<--json>",
+            };
+            assert_eq!(said(command), expected, "{typed}");
+        }
+    }
+
     #[test]
     fn zsh_completes() {
         if !has("zsh") {
@@ -154,6 +177,12 @@ mod in_shells {
             let all = said(command);
             let words: Vec<_> = all.lines().filter_map(|line| line.split('\t').next()).collect();
             assert_eq!(words, [word], "{typed}");
+        }
+        std::fs::write(home.path().join("a film"), "").unwrap();
+        for typed in NUMBERS {
+            let mut command = clean("fish", home.path());
+            command.current_dir(home.path()).args(["-c", "complete -C $argv[1]", typed]);
+            assert_eq!(said(command), "", "{typed}");
         }
     }
 }

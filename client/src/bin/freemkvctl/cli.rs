@@ -112,7 +112,7 @@ pub(crate) struct DoctorOptions {
     /// The directory, or the path of a file that is to be written there
     pub(crate) path: PathBuf,
     /// How much the main run writes, 8MiB or more
-    #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = trial_size)]
+    #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = trial_size, value_hint = ValueHint::Other)]
     pub(crate) size: u64,
     /// Also while freemkvd writes to the same device: that is held up, and what is measured is what it leaves
     #[arg(long)]
@@ -165,7 +165,7 @@ pub(crate) struct StatusOptions {
     pub(crate) json: bool,
     /// Ask again every second, or every SECONDS, until Ctrl-C; with --json one line each time
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true)]
-    #[arg(default_missing_value = "1", value_parser = interval)]
+    #[arg(default_missing_value = "1", value_parser = interval, value_hint = ValueHint::Other)]
     pub(crate) watch: Option<Duration>,
     /// Print of the streams these columns alone, such as id,file,state,device
     #[arg(
@@ -205,7 +205,7 @@ The exit code is 0 when it is ended, 2 for wrong usage or without a terminal, 3 
 beginning, 1 otherwise.")]
 pub(crate) struct TopOptions {
     /// How often the daemon is asked, in seconds
-    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = interval)]
+    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = interval, value_hint = ValueHint::Other)]
     pub(crate) interval: Duration,
 }
 
@@ -227,7 +227,7 @@ pub(crate) struct WatchOptions {
     #[arg(long)]
     pub(crate) json: bool,
     /// How often the daemon is asked, in seconds
-    #[arg(long, value_name = "SECONDS", default_value = "0.5", value_parser = interval)]
+    #[arg(long, value_name = "SECONDS", default_value = "0.5", value_parser = interval, value_hint = ValueHint::Other)]
     pub(crate) interval: Duration,
 }
 
@@ -350,10 +350,10 @@ pub(crate) struct WriteOptions {
     /// The file, which must not exist yet
     pub(crate) path: PathBuf,
     /// How long the file is likely to become, such as 50GiB: the space is reserved, or refused, now
-    #[arg(long, value_name = "SIZE", value_parser = size)]
+    #[arg(long, value_name = "SIZE", value_parser = size, value_hint = ValueHint::Other)]
     pub(crate) size_hint: Option<u64>,
     /// Its part of the device's speed beside other streams there, 10 to 1000
-    #[arg(long, value_name = "WEIGHT", value_parser = weight())]
+    #[arg(long, value_name = "WEIGHT", value_parser = weight(), value_hint = ValueHint::Other)]
     #[arg(default_value_t = limits::WEIGHT_DEFAULT)]
     pub(crate) weight: u32,
     /// Empty and write a file that exists
