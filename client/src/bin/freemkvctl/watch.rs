@@ -75,8 +75,8 @@ fn look(
         None => Control::connect(socket, TIMEOUT)?,
     };
     let mut status = control.status()?;
-    let mut accounts = Vec::new();
-    for stream in known.gone(&status) {
+    let (gone, mut accounts) = (known.gone(&status), Vec::new());
+    for stream in &gone {
         match control.why(stream.id) {
             Ok(waits) => accounts.push(waits),
             // It is too old, or another one: the rest is known all the same.
@@ -85,8 +85,8 @@ fn look(
             Err(error) => return Err(error),
         }
     }
-    if !accounts.is_empty() {
-        // A drain that has begun since the report would make those that it leaves look as if they had finished.
+    if !gone.is_empty() {
+        // A drain that has begun meanwhile would make those that it leaves look as if they had ended.
         status.state = control.status()?.state;
     }
     *kept = Some(control);
