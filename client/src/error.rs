@@ -235,11 +235,21 @@ fn reason(failure: &Failure) -> String {
 /// What the daemon said, which is a sentence that names the file, or at least a reason.
 fn told(path: &Path, operation: &str, failure: &Failure) -> String {
     let path = path.display().to_string();
+    if let Some(what) = of_descriptors(failure) {
+        return format!("{path} can't be opened here and passed to freemkvd: {what}");
+    }
     if failure.message.contains(&path) {
         return failure.message.clone();
     }
     let at = At(failure.offset);
     format!("cannot {operation} {path}{at}: {}", reason(failure))
+}
+
+/// Why it takes no descriptors. Its advice is for those who speak the protocol themselves, and here that is this library.
+fn of_descriptors(failure: &Failure) -> Option<&str> {
+    let (_, said) = failure.message.split_once(" by the descriptors that came for it: ")?;
+    let what = said.split_once("; open the file twice").map_or(said, |(what, _)| what);
+    (failure.code == ErrorCode::BAD_FILE).then_some(what)
 }
 
 fn kind_of_code(code: ErrorCode) -> io::ErrorKind {
@@ -306,6 +316,19 @@ mod tests {
         assert_eq!(
             error.to_string(),
             "cannot write /rips/film.mkv at byte 4096: no space left on device; free some"
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_with_descriptors_is_said_to_those_who_have_passed_none() {
+        let message = "/rips/film.mkv can't be written by the descriptors that came for it: it lies in memory, which \
+                       would count as freemkvd's; open the file twice, for writing and nothing else, and pass both";
+        let failure = Failure::new(ErrorCode::BAD_FILE, message.to_owned());
+        let error = Error::Failed { path: "/rips/film.mkv".into(), operation: "open", failure };
+        assert_eq!(
+            error.to_string(),
+            "/rips/film.mkv can't be opened here and passed to freemkvd: it lies in memory, which would count as \
+             freemkvd's"
         );
     }
 

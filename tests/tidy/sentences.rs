@@ -70,8 +70,15 @@ const IN_FULL: &[(&str, &[&str])] = &[
     ),
     ("nothing of it is kept", &["{cause}; nothing of it is kept"]),
     (
-        "freemkvd-client: freemkvd opens files itself instead: {error}",
-        &["freemkvd opens files itself instead: {error}"],
+        "{path} can't be opened here and passed to freemkvd: {what}",
+        &[
+            "{path} can't be opened here and passed to freemkvd: {what}; write it to another file system, or have \
+             freemkvd open it: --open-by path",
+        ],
+    ),
+    (
+        "freemkvd-client: freemkvd opens files itself instead: {error}; it does so by path, as its own user",
+        &["freemkvd opens files itself instead: {error}; it does so by path, as its own user"],
     ),
     (
         "freemkvd-client: this process writes its files itself: {error}",
@@ -108,6 +115,13 @@ const NO_SENTENCES: &[&str] = &[
     " at byte {offset}",
     "{}: {message}",
     "open, in this process,",
+    "join the group of its socket, {group} (usermod -aG)",
+    "join the group of its socket",
+    "; --overwrite empties and writes it",
+    "; write it to another file system, or have freemkvd open it: --open-by path",
+    // What the daemon says to programs, and a person has no use for, is looked for and left out.
+    " by the descriptors that came for it: ",
+    "; open the file twice",
 ];
 
 /// Sentences that say all there is to say, and begin like this.

@@ -169,7 +169,9 @@ fn is_about_passing(error: &Error) -> bool {
 /// Who wants to own his files is to hear of it, and not for every title of a disc.
 fn say_once(error: &Error) {
     static SAID: Once = Once::new();
-    SAID.call_once(|| eprintln!("freemkvd-client: freemkvd opens files itself instead: {error}"));
+    SAID.call_once(|| {
+        eprintln!("freemkvd-client: freemkvd opens files itself instead: {error}; it does so by path, as its own user");
+    });
 }
 
 /// A wish that the daemon does not know is not passed over in silence.

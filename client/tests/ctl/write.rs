@@ -122,7 +122,8 @@ fn a_file_that_exists_is_left_alone_unless_told_otherwise() {
     let output = write(&daemon, &["/rips/a.mkv"]).stdin(Stdio::null()).output().unwrap();
     assert_eq!(exit_code(&output), 1);
     let said = stderr(&output);
-    assert!(said.contains("the file exists, says the fake daemon"), "{said}");
+    let words = "the file exists, says the fake daemon; --overwrite empties and writes it";
+    assert!(said.contains(words), "{said}");
     assert_eq!(daemon.file("/rips/a.mkv").unwrap().content, b"dear");
 
     let child = write(&daemon, &["/rips/a.mkv", "--overwrite"]).spawn().unwrap();

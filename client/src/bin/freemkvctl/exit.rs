@@ -3,8 +3,9 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use freemkvd_client::Error;
+use freemkvd_client::{Error, ErrorCode};
 
+use crate::group;
 use crate::table::plain;
 
 /// The exit codes. Their numbers are fixed.
@@ -28,7 +29,7 @@ impl From<Exit> for ExitCode {
 pub(crate) enum Failed {
     #[error("{}", in_words(.0))]
     Client(#[from] Error),
-    #[error("{}", in_words(.0))]
+    #[error("{}{}", in_words(.0), instead(.0))]
     Open(Error),
     #[error("{0}")]
     Stream(io::Error),
@@ -94,14 +95,61 @@ fn is_denied(source: &io::Error) -> bool {
 /// [`HINT`], and by what the system said.
 pub(crate) fn in_words(error: &Error) -> String {
     match error {
-        Error::NoDaemon { socket, source } if is_denied(source) => format!(
-            "you may not use the freemkvd at {}: {source}; join the group of its socket (it counts \
-             from the next login on), or run this as the user that runs it",
-            socket.display()
-        ),
+        Error::NoDaemon { socket, source } if is_denied(source) => {
+            let join = match group::of_socket(socket) {
+                Some(group) => format!("join the group of its socket, {group} (usermod -aG)"),
+                None => "join the group of its socket".to_owned(),
+            };
+            format!(
+                "you may not use the freemkvd at {}: {source}; {join}, and log in again, as it counts from then on; or \
+                 run this as the user that runs freemkvd",
+                socket.display()
+            )
+        }
         Error::NoDaemon { socket, source } => {
             format!("no freemkvd at {}: {source}", socket.display())
         }
         error => error.to_string(),
+    }
+}
+
+/// What else there is to do about a file that could not be opened.
+fn instead(error: &Error) -> &'static str {
+    if error.code() == Some(ErrorCode::BAD_FILE) {
+        return "; write it to another file system, or have freemkvd open it: --open-by path";
+    }
+    match error.kind() {
+        io::ErrorKind::AlreadyExists => "; --overwrite empties and writes it",
+        _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use freemkvd_proto::Failure;
+
+    use super::*;
+
+    #[test]
+    fn who_may_not_use_a_socket_is_told_to_log_in_again() {
+        let source = Arc::new(io::ErrorKind::PermissionDenied.into());
+        let error = Error::NoDaemon { socket: "/nowhere/s".into(), source };
+        let said = Failed::Client(error).to_string();
+        assert!(said.contains("join the group of its socket, and log in again"), "{said}");
+    }
+
+    #[test]
+    fn a_file_that_can_not_be_opened_has_an_option() {
+        let cause = Arc::new(io::ErrorKind::AlreadyExists.into());
+        let (path, operation) = ("/rips/a".into(), "open, in this process,");
+        let exists = Error::Io { path, operation, offset: None, cause };
+        let said = Failed::Open(exists).to_string();
+        assert!(said.ends_with("; --overwrite empties and writes it"), "{said}");
+        let failure = Failure::new(ErrorCode::BAD_FILE, "no".to_owned());
+        let refused = Error::Failed { path: "/rips/a".into(), operation: "open", failure };
+        let said = Failed::Open(refused).to_string();
+        assert!(said.ends_with("--open-by path"), "{said}");
     }
 }

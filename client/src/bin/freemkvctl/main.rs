@@ -7,6 +7,7 @@ mod completions;
 mod doctor;
 mod drain;
 mod exit;
+mod group;
 mod hangup;
 mod input;
 mod interrupt;
