@@ -45,7 +45,9 @@ fn wait_for_stop(daemon: &Daemon, stream: u64) -> Stream {
     });
     let full = daemon.wait_for("a full queue", |status| {
         let stream = find(status, stream).unwrap();
-        stream.queued_bytes > 0 && stream.in_bytes_per_second == 0
+        // That it waits is only said of what lasts.
+        let is_told = stream.waiting_for.is_some();
+        is_told && stream.queued_bytes > 0 && stream.in_bytes_per_second == 0
     });
     find(&full, stream).unwrap().clone()
 }
