@@ -124,6 +124,10 @@ impl Model {
         self.told = None;
         match key.code {
             KeyCode::Esc if self.why.is_some() => self.close(),
+            KeyCode::Esc if self.has_help => {
+                self.has_help = false;
+                Step::Nothing
+            }
             KeyCode::Char('q') | KeyCode::Esc => Step::Quit,
             KeyCode::Up | KeyCode::Char('k') => self.select(|place| place.saturating_sub(1)),
             KeyCode::Down | KeyCode::Char('j') => self.select(|place| place + 1),

@@ -155,3 +155,13 @@ fn while_the_daemon_is_away_no_figure_stays() {
     model.hear(Answer::Status(Box::new(degraded())));
     assert!(model.away.is_none() && model.selected == Some(3));
 }
+
+#[test]
+fn escape_closes_the_help_before_the_end() {
+    let mut model = shown(degraded());
+    assert_eq!(press(&mut model, KeyCode::Char('?')), Step::Nothing);
+    assert!(model.has_help);
+    assert_eq!(press(&mut model, KeyCode::Esc), Step::Nothing);
+    assert!(!model.has_help);
+    assert_eq!(press(&mut model, KeyCode::Esc), Step::Quit);
+}
