@@ -26,6 +26,9 @@ const LASTING_SECONDS: u64 = 5;
 /// Below this its muxer is not held up any more, in percent of the time. From when on it is, `problems` knows.
 const HELD_NO_MORE_PERCENT: u8 = 30;
 
+/// For how long a daemon may not say how much muxers are held up: a stream has to be ten seconds old in it.
+const NOT_TOLD_SECONDS: u64 = 15;
+
 /// What has happened. The names are those of `--json` and stay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -163,7 +166,8 @@ impl Known {
         for stream in &after.streams {
             let was = self.streams().iter().find(|other| is_same(other, stream));
             let was_slow = was.is_some() && self.slow.contains(&stream.id);
-            let is_slow = is_slow(stream, &after.devices) || was_slow && is_held_up(stream);
+            let goes_on = is_held_up(stream) || is_not_told_yet(stream, &after);
+            let is_slow = is_slow(stream, &after.devices) || was_slow && goes_on;
             slow.extend(is_slow.then_some(stream.id));
             if self.status.is_some() && was.is_none() {
                 let message = format!("opened: {}", name(stream));
@@ -183,6 +187,11 @@ impl Known {
 
 fn is_same(one: &Stream, other: &Stream) -> bool {
     one.id == other.id && one.path == other.path
+}
+
+/// A daemon that has just begun does not know; that is no end of it.
+fn is_not_told_yet(stream: &Stream, status: &Status) -> bool {
+    stream.held.is_none() && status.uptime_seconds < NOT_TOLD_SECONDS
 }
 
 fn is_held_up(stream: &Stream) -> bool {

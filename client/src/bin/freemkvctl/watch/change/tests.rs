@@ -207,6 +207,10 @@ fn a_muxer_that_is_held_up_is_told_of_and_does_not_flap() {
     let hung = Stream { blocked_in: Some("pwrite".into()), ..hung };
     let reports = [report(90), status(vec![throttled]), status(vec![hung]), report(40), report(0)];
     assert_eq!(events(&reports), [Kind::StreamStalled, Kind::StreamSlow, Kind::StreamGoesOn]);
+    // A daemon that has just begun can't tell yet.
+    let next = |uptime_seconds| Status { pid: 812, uptime_seconds, ..status(vec![stream(1)]) };
+    assert_eq!(events(&[report(90), next(3)]), [Kind::DaemonBack]);
+    assert_eq!(events(&[report(90), next(3), next(20)]), [Kind::DaemonBack, Kind::StreamGoesOn]);
     // A stream of another name is another stream.
     let other = Stream { path: "/rips/other.mkv".into(), ..held(40) };
     let events = events(&[report(90), status(vec![other])]);
