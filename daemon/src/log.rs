@@ -14,6 +14,8 @@ mod message;
 mod queue;
 mod text;
 
+pub use self::text::escaped;
+
 use std::io::{self, IsTerminal};
 use std::sync::OnceLock;
 use std::time::Duration;

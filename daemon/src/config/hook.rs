@@ -72,14 +72,8 @@ impl Merge<'_> {
         span: Option<&Spanned<Span>>,
         default: Duration,
     ) -> Result<Duration, ConfigError> {
-        let Some(span) = span else { return Ok(default) };
-        let time = span.as_ref().0;
-        if range.contains(&time) {
-            return Ok(time);
-        }
         let (least, most) = (Span(*range.start()), Span(*range.end()));
-        let problem = format!("is {}; it must be from {least} to {most}", span.as_ref());
-        Err(self.invalid(key, span, problem))
+        Ok(self.ranged(least..=most, key, span, Span(default))?.0)
     }
 }
 

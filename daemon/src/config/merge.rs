@@ -2,6 +2,7 @@
 //! names the place of what is wrong.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -215,14 +216,26 @@ impl Merge<'_> {
         size: &Option<Spanned<Size>>,
         default: u64,
     ) -> Result<u64, ConfigError> {
-        let Some(size) = size else { return Ok(default) };
-        let bytes = size.as_ref().0;
-        if range.contains(&bytes) {
-            return Ok(bytes);
-        }
         let (low, high) = (Size(*range.start()), Size(*range.end()));
-        let problem = format!("is {}; it must be from {low} to {high}", size.as_ref());
-        Err(self.invalid(key, size, problem))
+        Ok(self.ranged(low..=high, key, size.as_ref(), Size(default))?.0)
+    }
+
+    /// What is written there, which has to be in `range`, or what is meant when nothing is.
+    pub(super) fn ranged<T: Copy + PartialOrd + Display>(
+        &self,
+        range: RangeInclusive<T>,
+        key: &'static str,
+        value: Option<&Spanned<T>>,
+        default: T,
+    ) -> Result<T, ConfigError> {
+        match value {
+            Some(value) if !range.contains(value.as_ref()) => {
+                let (low, high) = (range.start(), range.end());
+                let problem = format!("is {}; it must be from {low} to {high}", value.as_ref());
+                Err(self.invalid(key, value, problem))
+            }
+            value => Ok(value.map_or(default, |value| *value.as_ref())),
+        }
     }
 
     fn socket(&self, at: &Spanned<PathBuf>) -> Result<PathBuf, ConfigError> {

@@ -10,6 +10,7 @@ use humantime::format_rfc3339_micros;
 use super::due::{Kind, Step};
 use crate::budget::{Hold, StreamId};
 use crate::config::{Size, Span};
+use crate::log::escaped;
 use crate::user::{self, UserId};
 use crate::writer::{Activity, Record, Snapshot};
 
@@ -57,7 +58,8 @@ impl Event {
         let all = [
             ("FREEMKVD_EVENT", Some(kind.name().into())),
             ("FREEMKVD_TIME", Some(format_rfc3339_micros(SystemTime::now()).to_string().into())),
-            ("FREEMKVD_MESSAGE", Some(one_line(&message(kind, record, seen, age)).into())),
+            // It goes into logs and subjects of mails as it is, and a path may have any character in it.
+            ("FREEMKVD_MESSAGE", Some(escaped(&message(kind, record, seen, age), false).into())),
             ("FREEMKVD_STREAM", text(record.id)),
             ("FREEMKVD_PATH", Some(path)),
             ("FREEMKVD_DEVICE", device),
@@ -79,18 +81,6 @@ impl Event {
 
 fn text(value: impl Display) -> Option<OsString> {
     Some(value.to_string().into())
-}
-
-/// It goes into logs and subjects of mails as it is, and a path may have any character in it.
-fn one_line(text: &str) -> String {
-    let mut line = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character.is_control() {
-            true => line.extend(character.escape_default()),
-            false => line.push(character),
-        }
-    }
-    line
 }
 
 /// One sentence for people.

@@ -70,7 +70,9 @@ impl<W: Write> Write for OneLine<W> {
     }
 }
 
-fn escaped(text: &str, ansi: bool) -> String {
+/// `text` without anything that begins a line or acts on a terminal, but for colours where `ansi` says so.
+#[must_use]
+pub fn escaped(text: &str, ansi: bool) -> String {
     let mut line = String::with_capacity(text.len());
     for character in text.chars() {
         if character.is_control() && !(ansi && character == '\u{1b}') {

@@ -1,6 +1,8 @@
 //! The output of the program, as lines of the log: so many, each so long, and with nothing in them that acts on a
 //! terminal or makes a line of its own. Pure.
 
+use crate::log::escaped;
+
 /// Longest line, in bytes, and most of them on each of the two ways of a run.
 const LINE_BYTES_MAX: usize = 1000;
 const LINES_MAX: u32 = 50;
@@ -65,19 +67,8 @@ impl Lines {
             return;
         }
         self.said += 1;
-        say(&(escaped(&String::from_utf8_lossy(&line)) + end));
+        say(&(escaped(&String::from_utf8_lossy(&line), false) + end));
     }
-}
-
-fn escaped(text: &str) -> String {
-    let mut line = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character.is_control() {
-            true => line.extend(character.escape_default()),
-            false => line.push(character),
-        }
-    }
-    line
 }
 
 #[cfg(test)]
